@@ -1,0 +1,17 @@
+//! Flat buffers: how grids are cut into tiles, how elements lie in memory, what a commit is.
+//!
+//! The lowest layer: it knows bytes, indices and hashes, and nothing of ours. It names no GPU, no
+//! socket and no clock, so that every part above agrees on one geometry and one set of bytes.
+
+extern crate self as peercompute_buffers;
+
+pub mod digest;
+pub mod exchange;
+pub mod grid;
+pub mod halo;
+pub mod layout;
+pub mod residency;
+pub mod transfer;
+
+pub use bytemuck;
+pub use grid::{Block, Grid, GridError, TileId};
