@@ -295,7 +295,6 @@ fn boxes_by_reader(residency: &Residency, owner_of: &dyn Fn(TileId) -> usize, pe
                     }
                 }
             }
-            continue;
         }
         for tile in grid.tiles().filter(|_| ghost.depth > 0) {
             let reader = owner_of(tile);

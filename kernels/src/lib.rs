@@ -1,1 +1,28 @@
-//! Placeholder.
+//! WGSL kernels: from a user's folder to a signed bundle, and from a bundle to results.
+//!
+//! ```text
+//! workload.toml ─ declaration ┐
+//! *.wgsl ───────── source ─ link ─ reflect ─ manifest ─ bundle (signed)
+//!                                                          │ verify
+//!                         executor (gpu) ─ program (checked) ┘
+//! ```
+//!
+//! Invariant: an executor runs only what came through [`VerifiedBundle::verify`]; WGSL that arrived
+//! any other way is never compiled.
+
+pub mod access;
+pub mod bundle;
+pub mod declaration;
+pub mod diagnose;
+pub mod executor;
+pub mod link;
+pub mod manifest;
+pub mod program;
+pub mod reflect;
+pub mod source;
+
+pub use bundle::{BundleError, PublicKey, SecretKey, Trust, VerifiedBundle};
+pub use declaration::Overrides;
+pub use diagnose::{ErrorKind, WorkloadError};
+pub use manifest::Manifest;
+pub use program::Program;

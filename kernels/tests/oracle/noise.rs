@@ -27,7 +27,7 @@ fn fractal(x: f32, y: f32) -> f32 {
 }
 
 /// Gradient noise with a hashed gradient at every lattice point, about -0.8 to 0.8, zero at lattice points.
-pub(super) fn gradient_noise(x: f32, y: f32, seed: u32) -> f32 {
+fn gradient_noise(x: f32, y: f32, seed: u32) -> f32 {
     let (x0, y0) = (x.floor(), y.floor());
     let (fx, fy) = (x - x0, y - y0);
     let (ix, iy) = (x0 as i32, y0 as i32);
@@ -43,8 +43,8 @@ pub(super) fn gradient_noise(x: f32, y: f32, seed: u32) -> f32 {
 
 fn slope(ix: i32, iy: i32, seed: u32, fx: f32, fy: f32) -> f32 {
     let h = pcg((ix as u32).wrapping_add(pcg((iy as u32).wrapping_add(pcg(seed)))));
-    let gx = (h & 0xffff) as f32 * (1.0 / 32768.0) - 1.0;
-    let gy = (h >> 16) as f32 * (1.0 / 32768.0) - 1.0;
+    let gx = ((h & 0xffff) as i32 - 32_768) as f32 * (1.0 / 32_768.0);
+    let gy = ((h >> 16) as i32 - 32_768) as f32 * (1.0 / 32_768.0);
     gx * fx + gy * fy
 }
 

@@ -5,7 +5,7 @@ use super::{Buffer, buffer, clamped, fill, index, pcg, within};
 const SEED: u32 = 11;
 const FREQUENCY: f32 = 0.0029296875;
 const RELIEF: f32 = 1600.0;
-const SEA_LEVEL: f32 = 340.0;
+const SEA_LEVEL: f32 = 436.0;
 const CELL: f32 = 20.0;
 const PIPE: f32 = 160.0;
 const GRAVITY: f32 = 9.81;
@@ -76,7 +76,8 @@ fn terrain(x: f32, y: f32) -> f32 {
     let land = massif(wx, wy);
     // Gullies run down the slope, and the finer ones down the sides of the coarser ones.
     let steep = (land.dx * land.dx + land.dy * land.dy).sqrt();
-    let mut amplitude = 0.045 * (steep / (steep + 0.5)) * smooth((land.value - 0.12) * 5.0);
+    let relief = steep / (steep + 0.5) * smooth((land.value + 0.24) * 5.0);
+    let mut amplitude = 0.045f32;
     let mut scale = 7.0f32;
     let mut cut = Surface { value: 0.0, dx: 0.0, dy: 0.0 };
     for octave in 0..4 {
@@ -84,38 +85,37 @@ fn terrain(x: f32, y: f32) -> f32 {
         let gy = land.dy + cut.dy;
         let turn = 1.1 / (gx * gx + gy * gy + 0.05).sqrt();
         let g = gullies(wx * scale, wy * scale, gy * turn, gx * -turn, SEED.wrapping_add(700 + octave));
-        cut.value += g.value * amplitude;
-        cut.dx += g.dx * amplitude * scale;
-        cut.dy += g.dy * amplitude * scale;
+        cut.value += relief * (g.value * amplitude);
+        cut.dx += relief * (g.dx * (amplitude * scale));
+        cut.dy += relief * (g.dy * (amplitude * scale));
         amplitude *= 0.42;
         scale *= 2.0;
     }
-    land.value + cut.value
+    land.value + cut.value + 0.36
 }
 
-/// The mass of the land: a slow swell, and on it ranges between valleys that branch: the floor of a tributary falls
-/// towards the valley that it joins, because the valleys are multiplied.
+/// A slow swell, and on it ranges between valleys that branch.
 fn massif(x: f32, y: f32) -> Surface {
     let swell = gradient_noise(x * 0.6, y * 0.6, SEED);
     let mut range = Surface { value: 1.0, dx: 0.0, dy: 0.0 };
     let mut scale = 1.2f32;
-    let mut floor = 0.0f32;
+    let mut bed = 0.0f32;
     for octave in 0..3 {
         let n = gradient_noise(x * scale + 13.7, y * scale + 7.3, SEED.wrapping_add(1 + octave));
         let root = (n.value * n.value + 0.0016).sqrt();
-        let side = (1.0 - floor) * 2.0;
-        let wall = floor + side * (root - 0.04);
+        let side = (1.0 - bed) * 2.0;
+        let wall = bed + side * (root - 0.04);
         let slope = side * scale * (n.value / root);
         range.dx = range.dx * wall + range.value * (slope * n.dx);
         range.dy = range.dy * wall + range.value * (slope * n.dy);
         range.value *= wall;
-        floor = 0.45;
+        bed = 0.45;
         scale *= 2.2;
     }
     Surface {
-        value: 0.3 + 0.55 * swell.value + 1.0 * range.value,
-        dx: 0.55 * 0.6 * swell.dx + 1.0 * range.dx,
-        dy: 0.55 * 0.6 * swell.dy + 1.0 * range.dy,
+        value: 0.55 * swell.value + range.value,
+        dx: 0.33 * swell.dx + range.dx,
+        dy: 0.33 * swell.dy + range.dy,
     }
 }
 
@@ -129,8 +129,8 @@ fn gullies(x: f32, y: f32, ax: f32, ay: f32, seed: u32) -> Surface {
     for j in -1..=2 {
         for i in -1..=2 {
             let h = lattice(ix.wrapping_add(i), iy.wrapping_add(j), seed);
-            let px = fx - i as f32 - ((h & 0xffff) as f32 * (1.0 / 131072.0) - 0.25);
-            let py = fy - j as f32 - ((h >> 16) as f32 * (1.0 / 131072.0) - 0.25);
+            let px = fx - (i * 131_072 + (h & 0xffff) as i32 - 32_768) as f32 * (1.0 / 131_072.0);
+            let py = fy - (j * 131_072 + (h >> 16) as i32 - 32_768) as f32 * (1.0 / 131_072.0);
             let near = (1.0 - (px * px + py * py) * 0.5).max(0.0);
             let weight = near * near;
             // A cosine in three products: 1 on the crest, -1 in the bed.
@@ -147,7 +147,7 @@ fn gullies(x: f32, y: f32, ax: f32, ay: f32, seed: u32) -> Surface {
     Surface { value: sum.value / weights, dx: sum.dx / weights, dy: sum.dy / weights }
 }
 
-/// Gradient noise with its slopes; the value is that of `worldgen/noise`.
+/// Gradient noise with its slopes.
 fn gradient_noise(x: f32, y: f32, seed: u32) -> Surface {
     let (x0, y0) = (x.floor(), y.floor());
     let (fx, fy) = (x - x0, y - y0);
@@ -181,7 +181,8 @@ fn lattice(ix: i32, iy: i32, seed: u32) -> u32 {
 
 fn gradient(ix: i32, iy: i32, seed: u32) -> (f32, f32) {
     let h = lattice(ix, iy, seed);
-    ((h & 0xffff) as f32 * (1.0 / 32768.0) - 1.0, (h >> 16) as f32 * (1.0 / 32768.0) - 1.0)
+    let signed = |bits: u32| (bits as i32 - 32_768) as f32 * (1.0 / 32_768.0);
+    (signed(h & 0xffff), signed(h >> 16))
 }
 
 fn fade(t: f32) -> f32 {

@@ -1,0 +1,181 @@
+//! Bounds on source text, checked before any parser sees it.
+//!
+//! naga's parser, validator and back ends recurse over what they read, so a hostile file could
+//! overflow a stack or take minutes; a panic or an abort would take the whole peer with it. This
+//! scanner knows only comments, strings, brackets and operators, runs once over the bytes and needs
+//! no stack. Invariant: text that passes costs the parsers bounded depth and bounded time.
+
+use std::ops::Range;
+
+use crate::diagnose::{ErrorKind, WorkloadError, error_at};
+
+/// The largest WGSL file, in bytes.
+pub const WGSL_BYTES_MAX: u64 = 256 << 10;
+/// The deepest nesting of brackets.
+pub const NESTING_MAX: usize = 100;
+/// The most operators in one expression.
+pub const OPERATORS_MAX: usize = 400;
+/// The most statements in one file.
+pub const STATEMENTS_MAX: usize = 8_192;
+/// The most `else` in one file: each nests what follows it.
+pub const ELSE_MAX: usize = 200;
+
+/// What the text is written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Syntax {
+    /// `#` comments and quoted strings.
+    Toml,
+    /// `//` and nested `/* */` comments.
+    Wgsl,
+}
+
+/// Checks a WGSL file against every bound.
+///
+/// **Errors:** [`ErrorKind::TooLarge`], [`ErrorKind::NestedTooDeep`], [`ErrorKind::TooComplex`].
+pub fn check_wgsl(file: &str, text: &str) -> Result<(), WorkloadError> {
+    if text.len() as u64 > WGSL_BYTES_MAX {
+        return Err(ErrorKind::TooLarge { file: file.into(), bytes: text.len() as u64, limit: WGSL_BYTES_MAX }.into());
+    }
+    check_nesting(file, text, Syntax::Wgsl)?;
+    let (mut statements, mut elses, mut operators) = (0, 0, 0);
+    let fail = |what, count, limit, at: usize| Err(error_at(ErrorKind::TooComplex { what, count, limit }, file, text, at..at + 1));
+    let bytes = text.as_bytes();
+    for at in code(text, Syntax::Wgsl) {
+        match bytes[at] {
+            b';' | b'{' | b'}' => {
+                statements += usize::from(bytes[at] == b';');
+                operators = 0;
+            }
+            b',' => operators = 0,
+            b'+' | b'-' | b'*' | b'/' | b'%' | b'!' | b'~' | b'&' | b'|' | b'^' | b'<' | b'>' | b'.' => operators += 1,
+            b'e' if bytes[at..].starts_with(b"else") => elses += 1,
+            _ => {}
+        }
+        if operators > OPERATORS_MAX {
+            return fail("operators in one expression", operators, OPERATORS_MAX, at);
+        }
+        if statements > STATEMENTS_MAX {
+            return fail("statements", statements, STATEMENTS_MAX, at);
+        }
+        if elses > ELSE_MAX {
+            return fail("`else` branches", elses, ELSE_MAX, at);
+        }
+    }
+    Ok(())
+}
+
+/// Checks how deep brackets nest.
+///
+/// **Errors:** [`ErrorKind::NestedTooDeep`].
+pub fn check_nesting(file: &str, text: &str, syntax: Syntax) -> Result<(), WorkloadError> {
+    let bytes = text.as_bytes();
+    let mut depth = 0usize;
+    // Template lists nest types: `array<array<…>>`. A `<` may be a comparison too, so it only counts
+    // while nothing but names and commas stands between.
+    let mut templates = 0usize;
+    for at in code(text, syntax) {
+        match bytes[at] {
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            b'<' if syntax == Syntax::Wgsl => templates += 1,
+            b'>' => templates = templates.saturating_sub(1),
+            b';' => templates = 0,
+            _ => {}
+        }
+        if depth > NESTING_MAX || templates > NESTING_MAX {
+            let kind = ErrorKind::NestedTooDeep { depth: depth.max(templates), limit: NESTING_MAX };
+            return Err(error_at(kind, file, text, at..at + 1));
+        }
+    }
+    Ok(())
+}
+
+/// The byte positions that are neither comment nor string.
+fn code(text: &str, syntax: Syntax) -> impl Iterator<Item = usize> + '_ {
+    let bytes = text.as_bytes();
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        while at < bytes.len() {
+            let rest = &bytes[at..];
+            let skip = match syntax {
+                Syntax::Toml if rest[0] == b'#' => line(rest),
+                Syntax::Toml if rest[0] == b'"' || rest[0] == b'\'' => string(rest),
+                Syntax::Wgsl if rest.starts_with(b"//") => line(rest),
+                Syntax::Wgsl if rest.starts_with(b"/*") => block_comment(rest),
+                _ => {
+                    at += 1;
+                    return Some(at - 1);
+                }
+            };
+            at += skip;
+        }
+        None
+    })
+}
+
+fn line(rest: &[u8]) -> usize {
+    rest.iter().position(|&b| b == b'\n').unwrap_or(rest.len())
+}
+
+fn string(rest: &[u8]) -> usize {
+    let quote = rest[0];
+    let mut at = 1;
+    while at < rest.len() {
+        match rest[at] {
+            b'\\' if quote == b'"' => at += 1,
+            b'\n' => return at,
+            b if b == quote => return at + 1,
+            _ => {}
+        }
+        at += 1;
+    }
+    rest.len()
+}
+
+fn block_comment(rest: &[u8]) -> usize {
+    let mut depth = 0usize;
+    let mut at = 0;
+    while at < rest.len() {
+        if rest[at..].starts_with(b"/*") {
+            depth += 1;
+            at += 2;
+        } else if rest[at..].starts_with(b"*/") {
+            depth -= 1;
+            at += 2;
+            if depth == 0 {
+                return at;
+            }
+        } else {
+            at += 1;
+        }
+    }
+    rest.len()
+}
+
+/// A naga span as a byte range.
+pub(crate) fn range(span: naga::Span) -> Range<usize> {
+    span.to_range().unwrap_or(0..0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_texts_are_refused_before_parsing() {
+        let check = |text: &str| *check_wgsl("a.wgsl", text).unwrap_err().kind;
+        assert!(matches!(check(&" ".repeat(10 << 20)), ErrorKind::TooLarge { .. }));
+        assert!(matches!(check(&"(".repeat(10_000)), ErrorKind::NestedTooDeep { .. }));
+        assert!(matches!(check(&"array<".repeat(10_000)), ErrorKind::NestedTooDeep { .. }));
+        assert!(matches!(check(&format!("let a = 1{};", "+1".repeat(10_000))), ErrorKind::TooComplex { .. }));
+        assert!(matches!(check(&format!("let a = {}1;", "-".repeat(10_000))), ErrorKind::TooComplex { .. }));
+        assert!(matches!(check(&"x = 1;".repeat(20_000)), ErrorKind::TooComplex { .. }));
+        assert!(matches!(check(&"if (a) {} else ".repeat(10_000)), ErrorKind::TooComplex { .. }));
+    }
+
+    #[test]
+    fn comments_and_strings_do_not_count() {
+        check_wgsl("a.wgsl", &format!("/* {} /* */ */ // {}\n", "(".repeat(1000), "(".repeat(1000))).unwrap();
+        check_nesting("a.toml", &format!("a = \"{}\\\"\" # {}", "[".repeat(1000), "[".repeat(1000)), Syntax::Toml).unwrap();
+    }
+}

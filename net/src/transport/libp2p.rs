@@ -1,0 +1,668 @@
+//! Links over libp2p: TCP (noise, yamux) and QUIC, one long-lived stream per link.
+//!
+//! libp2p-stream drops inbound streams without a word when its accept queue is full. So a link is one
+//! stream for its whole life, opened by the dialer, and it counts only when the acceptor has written one
+//! acknowledging byte; until then the dialer opens again, a bounded number of times.
+//!
+//! ```text
+//!  dialer:   connect ─► open stream ─► wait for ACK ─► Opened, frames
+//!  acceptor:            accept ─► write ACK ─► Opened, frames
+//! ```
+//!
+//! One task per link reads and writes. A link that is closed on this side is drained first: what was sent
+//! goes out, then the write half closes, then the other side has a moment to close its own, because a
+//! connection torn down at once would lose what is still under way.
+//!
+//! Invariants: at most one frame per link is being read into memory; outgoing frames queue up to
+//! [`QUEUE_FRAMES`] in the writer, and beyond that here, where the driver sees the congestion.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::num::NonZeroU8;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use futures::future::{Either, select};
+use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use futures::{FutureExt, StreamExt};
+use libp2p::connection_limits::{self, ConnectionLimits};
+use libp2p::core::transport::ListenerId;
+use libp2p::identity::Keypair;
+use libp2p::multiaddr::Protocol;
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
+use libp2p::swarm::{ConnectionId, NetworkBehaviour, Stream, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, noise, tcp, yamux};
+use libp2p_stream::Control;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::timeout;
+
+use super::{CloseReason, TransportConfig, TransportError, TransportEvent};
+use crate::core::LinkId;
+use crate::wire::{Frame, LENGTH_BYTES};
+
+pub(super) const PROTOCOL: StreamProtocol = StreamProtocol::new("/peercompute/link/1");
+const ACK: u8 = 0x06;
+const OPEN_ATTEMPTS_MAX: u32 = 8;
+const OPEN_RETRY_AFTER: Duration = Duration::from_millis(20);
+const ACK_TIMEOUT: Duration = Duration::from_secs(3);
+const LISTEN_TIMEOUT: Duration = Duration::from_secs(10);
+/// Time for the other side to close its half of a link that this side closed.
+const LINGER: Duration = Duration::from_secs(2);
+/// A connection without a stream goes after this.
+const IDLE_CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
+const PENDING_CONNECTIONS_MAX: u32 = 128;
+const CONNECTIONS_PER_PEER_MAX: u32 = 4;
+/// Frames in a link's writer.
+const QUEUE_FRAMES: usize = 64;
+/// Frames that wait for a place in the writer; more than any core sends to one that reads.
+const WAITING_FRAMES_MAX: usize = 1 << 18;
+/// Events that wait for the driver; with them the readers stop.
+const EVENTS_MAX: usize = 128;
+const COMMANDS_MAX: usize = 4096;
+/// The size in which streams like to be read and written: yamux and noise cut to it.
+const CHUNK_BYTES: usize = 16 << 10;
+const READ_BUFFER_BYTES: usize = 64 << 10;
+/// Frames kept to be read into again once nobody holds them.
+const RECYCLED_FRAMES: usize = 4;
+
+#[derive(NetworkBehaviour)]
+pub(super) struct Behaviour {
+    pub(super) streams: libp2p_stream::Behaviour,
+    limits: connection_limits::Behaviour,
+}
+
+enum Command {
+    Dial(String),
+    /// A link to this peer has ended; unless it has another, so does the connection.
+    Ended(PeerId),
+}
+
+/// What link tasks tell the transport.
+enum Internal {
+    Opened { link: LinkId, peer: PeerId, outgoing: bool, handle: Handle },
+    Received { link: LinkId, frame: Bytes },
+    Closed { link: LinkId, reason: CloseReason },
+    DialFailed { address: String, error: String },
+}
+
+/// The driver's end of a link. Dropping it closes the link once its queue is written.
+struct Handle {
+    frames: mpsc::Sender<Frame>,
+    limit: Arc<AtomicU32>,
+    waiting: VecDeque<Frame>,
+    closing: bool,
+}
+
+/// A listening endpoint and its links. Lives in a tokio runtime.
+pub struct Transport {
+    identity: String,
+    addresses: Vec<String>,
+    commands: mpsc::Sender<Command>,
+    events: flume::Receiver<Internal>,
+    links: HashMap<LinkId, Handle>,
+    room: Arc<Notify>,
+    /// Closes when the last link task has ended.
+    tasks: mpsc::Receiver<()>,
+}
+
+/// What every link task shares.
+#[derive(Clone)]
+struct Shared {
+    events: flume::Sender<Internal>,
+    commands: mpsc::Sender<Command>,
+    room: Arc<Notify>,
+    next_link: Arc<AtomicU64>,
+    frame_bytes_max: u32,
+    alive: mpsc::Sender<()>,
+}
+
+impl Transport {
+    /// Listens on every address of the configuration.
+    ///
+    /// **Errors**: an address that is taken, wrong or not to be had, by name.
+    pub async fn start(config: TransportConfig) -> Result<Transport, TransportError> {
+        let keypair = keypair_from_seed(config.identity_seed)?;
+        let mut swarm = build_swarm(keypair, config.links_max)?;
+        let addresses = listen(&mut swarm, &config.listen).await?;
+        let identity = swarm.local_peer_id().to_string();
+        let mut control = swarm.behaviour().streams.new_control();
+        let incoming = control.accept(PROTOCOL).map_err(|error| TransportError::Setup { error: error.to_string() })?;
+
+        let (events_in, events) = flume::bounded(EVENTS_MAX);
+        let (commands, commands_out) = mpsc::channel(COMMANDS_MAX);
+        let (alive, tasks) = mpsc::channel(1);
+        let room = Arc::new(Notify::new());
+        let shared = Shared {
+            events: events_in,
+            commands: commands.clone(),
+            room: room.clone(),
+            next_link: Arc::new(AtomicU64::new(0)),
+            frame_bytes_max: config.frame_bytes_max,
+            alive,
+        };
+        tokio::spawn(run_swarm(swarm, control, incoming, commands_out, shared));
+        let addresses = addresses.iter().map(|address| format!("{address}/p2p/{identity}")).collect();
+        Ok(Transport { identity, addresses, commands, events, links: HashMap::new(), room, tasks })
+    }
+
+    /// The identity that this transport proves to others.
+    pub fn identity(&self) -> &str {
+        &self.identity
+    }
+
+    /// Where others reach it, identity included.
+    pub fn addresses(&self) -> &[String] {
+        &self.addresses
+    }
+
+    /// Dials; answered by `Opened` or `DialFailed`.
+    pub fn dial(&mut self, address: &str) -> Result<(), CloseReason> {
+        let broken = |_| CloseReason::Broken { error: "too many dials at once".to_owned() };
+        self.commands.try_send(Command::Dial(address.to_owned())).map_err(broken)
+    }
+
+    /// Queues a frame. Frames on a link that is gone are dropped; its `Closed` says so.
+    ///
+    /// **Errors**: too many wait already; the link is closed.
+    pub fn send(&mut self, link: LinkId, frame: Frame) -> Result<(), CloseReason> {
+        let Some(handle) = self.links.get_mut(&link).filter(|handle| !handle.closing) else { return Ok(()) };
+        handle.waiting.push_back(frame);
+        handle.pump();
+        let frames = handle.waiting.len();
+        if frames > WAITING_FRAMES_MAX {
+            self.links.remove(&link);
+            return Err(CloseReason::NotReading { frames });
+        }
+        Ok(())
+    }
+
+    /// Lets frames of this length through from now on.
+    pub fn limit(&mut self, link: LinkId, frame_bytes_max: u32) {
+        if let Some(handle) = self.links.get(&link) {
+            handle.limit.store(frame_bytes_max, Ordering::Release);
+        }
+    }
+
+    /// Closes a link once everything sent on it is written. No `Closed` follows.
+    pub fn close(&mut self, link: LinkId) {
+        if let Some(handle) = self.links.get_mut(&link) {
+            handle.closing = true;
+        }
+        self.pump();
+    }
+
+    /// Whether frames wait for room in a writer.
+    pub fn is_congested(&self) -> bool {
+        self.links.values().any(|handle| !handle.waiting.is_empty())
+    }
+
+    /// Signals room in some writer; call [`Transport::pump`] then.
+    pub fn room(&self) -> Arc<Notify> {
+        self.room.clone()
+    }
+
+    /// Moves waiting frames on, where there is room.
+    pub fn pump(&mut self) {
+        self.links.retain(|_, handle| {
+            handle.pump();
+            !(handle.closing && handle.waiting.is_empty())
+        });
+    }
+
+    /// The next event. Dropping the future loses none.
+    pub async fn next(&mut self) -> TransportEvent {
+        loop {
+            let Ok(internal) = self.events.recv_async().await else {
+                // The swarm's task holds a sender as long as this transport lives.
+                std::future::pending::<()>().await;
+                continue;
+            };
+            if let Some(event) = self.take_in(internal) {
+                return event;
+            }
+        }
+    }
+
+    /// The next event, where one is there.
+    pub fn try_next(&mut self) -> Option<TransportEvent> {
+        while let Ok(internal) = self.events.try_recv() {
+            if let Some(event) = self.take_in(internal) {
+                return Some(event);
+            }
+        }
+        None
+    }
+
+    /// Whether events wait to be taken.
+    pub fn has_news(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    fn take_in(&mut self, internal: Internal) -> Option<TransportEvent> {
+        Some(match internal {
+            Internal::Opened { link, peer, outgoing, handle } => {
+                self.links.insert(link, handle);
+                TransportEvent::Opened { link, identity: peer.to_string(), outgoing }
+            }
+            Internal::Received { link, frame } => {
+                self.links.get(&link).filter(|handle| !handle.closing)?;
+                TransportEvent::Received { link, frame }
+            }
+            Internal::Closed { link, reason } => {
+                let handle = self.links.remove(&link)?;
+                if handle.closing {
+                    return None;
+                }
+                TransportEvent::Closed { link, reason }
+            }
+            Internal::DialFailed { address, error } => TransportEvent::DialFailed { address, error },
+        })
+    }
+
+    /// Closes every link, and waits a bounded time for what was sent to arrive.
+    pub async fn shutdown(mut self) {
+        for handle in self.links.values_mut() {
+            handle.closing = true;
+        }
+        let Transport { mut links, events, room, mut tasks, commands, .. } = self;
+        // Readers that still bring something must find room, or they would not see the end.
+        let drain = async {
+            loop {
+                links.retain(|_, handle| {
+                    handle.pump();
+                    !handle.waiting.is_empty()
+                });
+                match select(pin!(events.recv_async()), pin!(room.notified())).await {
+                    Either::Left((Err(_), _)) => return,
+                    Either::Left((Ok(_), _)) | Either::Right(_) => {}
+                }
+            }
+        };
+        drop(commands);
+        let ended = async { while tasks.recv().await.is_some() {} };
+        // Longer than a link lingers.
+        let _ = timeout(LINGER * 2, select(pin!(drain), pin!(ended))).await;
+    }
+}
+
+impl Handle {
+    fn pump(&mut self) {
+        while let Some(frame) = self.waiting.pop_front() {
+            match self.frames.try_send(frame) {
+                Ok(()) => {}
+                Err(mpsc::error::TrySendError::Full(frame)) => return self.waiting.push_front(frame),
+                // Its Closed is on the way.
+                Err(mpsc::error::TrySendError::Closed(_)) => self.waiting.clear(),
+            }
+        }
+    }
+}
+
+fn keypair_from_seed(seed: Option<[u8; 32]>) -> Result<Keypair, TransportError> {
+    match seed {
+        None => Ok(Keypair::generate_ed25519()),
+        Some(seed) => Keypair::ed25519_from_bytes(seed).map_err(|error| TransportError::Setup { error: error.to_string() }),
+    }
+}
+
+pub(super) fn build_swarm(keypair: Keypair, links_max: u32) -> Result<Swarm<Behaviour>, TransportError> {
+    let setup = |error: &dyn std::fmt::Display| TransportError::Setup { error: error.to_string() };
+    let limits = ConnectionLimits::default()
+        .with_max_pending_incoming(Some(PENDING_CONNECTIONS_MAX))
+        .with_max_pending_outgoing(Some(links_max))
+        .with_max_established(Some(links_max))
+        .with_max_established_per_peer(Some(CONNECTIONS_PER_PEER_MAX));
+    let swarm = SwarmBuilder::with_existing_identity(keypair)
+        .with_tokio()
+        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
+        .map_err(|error| setup(&error))?
+        .with_quic()
+        .with_behaviour(|_| Behaviour {
+            streams: libp2p_stream::Behaviour::new(),
+            limits: connection_limits::Behaviour::new(limits),
+        })
+        .map_err(|error| setup(&error))?
+        .with_swarm_config(|config| {
+            config
+                .with_idle_connection_timeout(IDLE_CONNECTION_TIMEOUT)
+                .with_dial_concurrency_factor(NonZeroU8::MIN)
+        })
+        .build();
+    Ok(swarm)
+}
+
+/// Listens everywhere, and waits until every listener knows its address.
+pub(super) async fn listen(swarm: &mut Swarm<Behaviour>, texts: &[String]) -> Result<Vec<Multiaddr>, TransportError> {
+    let mut pending: HashMap<ListenerId, String> = HashMap::new();
+    for text in texts {
+        let bad = |error: &dyn std::fmt::Display| TransportError::BadAddress { address: text.clone(), error: error.to_string() };
+        let address: Multiaddr = text.parse().map_err(|error: libp2p::multiaddr::Error| bad(&error))?;
+        let listener = swarm.listen_on(address).map_err(|error| match error {
+            libp2p::TransportError::Other(error) => listen_error(text, &error),
+            unsupported => bad(&unsupported),
+        })?;
+        pending.insert(listener, text.clone());
+    }
+    let mut addresses = Vec::new();
+    let all = async {
+        while !pending.is_empty() {
+            match swarm.select_next_some().await {
+                SwarmEvent::NewListenAddr { listener_id, address } => {
+                    pending.remove(&listener_id);
+                    addresses.push(address);
+                }
+                SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
+                    if let (Some(text), Err(error)) = (pending.get(&listener_id), reason) {
+                        return Err(listen_error(text, &error));
+                    }
+                }
+                SwarmEvent::ListenerError { listener_id, error } => {
+                    if let Some(text) = pending.get(&listener_id) {
+                        return Err(listen_error(text, &error));
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    };
+    match timeout(LISTEN_TIMEOUT, all).await {
+        Ok(outcome) => outcome?,
+        Err(_) => {
+            let address = pending.into_values().next().unwrap_or_default();
+            return Err(TransportError::Listen { address, error: "no address in time".to_owned() });
+        }
+    }
+    // A listener on all interfaces reports one after the other.
+    while let Some(Some(event)) = swarm.next().now_or_never() {
+        if let SwarmEvent::NewListenAddr { address, .. } = event {
+            addresses.push(address);
+        }
+    }
+    Ok(addresses)
+}
+
+fn listen_error(text: &str, error: &io::Error) -> TransportError {
+    // libp2p wraps the operating system's error in its own, so the kind alone may not tell.
+    let taken = error.kind() == io::ErrorKind::AddrInUse || error.to_string().contains("in use");
+    let address = text.to_owned();
+    if taken { TransportError::AddressTaken { address } } else { TransportError::Listen { address, error: error.to_string() } }
+}
+
+/// Runs the swarm until the transport is dropped.
+async fn run_swarm(
+    mut swarm: Swarm<Behaviour>,
+    control: Control,
+    mut incoming: libp2p_stream::IncomingStreams,
+    mut commands: mpsc::Receiver<Command>,
+    shared: Shared,
+) {
+    let mut dials: HashMap<ConnectionId, String> = HashMap::new();
+    let mut links: HashMap<PeerId, u32> = HashMap::new();
+    // The swarm's own sender must not keep the loop alive.
+    let shared_weak = shared.commands.downgrade();
+    let Shared { events, room, next_link, frame_bytes_max, alive, commands: own } = shared;
+    drop(own);
+    let shared = || {
+        let commands = shared_weak.upgrade()?;
+        Some(Shared {
+            events: events.clone(),
+            commands,
+            room: room.clone(),
+            next_link: next_link.clone(),
+            frame_bytes_max,
+            alive: alive.clone(),
+        })
+    };
+    loop {
+        tokio::select! {
+            event = swarm.select_next_some() => match event {
+                SwarmEvent::ConnectionEstablished { connection_id, peer_id, .. } => {
+                    if let (Some(address), Some(shared)) = (dials.remove(&connection_id), shared()) {
+                        *links.entry(peer_id).or_default() += 1;
+                        tokio::spawn(open_link(control.clone(), peer_id, address, shared));
+                    }
+                }
+                SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
+                    if let Some(address) = dials.remove(&connection_id) {
+                        let _ = events.send_async(Internal::DialFailed { address, error: error.to_string() }).await;
+                    }
+                }
+                _ => {}
+            },
+            stream = incoming.next() => {
+                if let (Some((peer, stream)), Some(shared)) = (stream, shared()) {
+                    *links.entry(peer).or_default() += 1;
+                    tokio::spawn(accept_link(peer, stream, shared));
+                }
+            }
+            command = commands.recv() => match command {
+                None => return,
+                Some(Command::Dial(address)) => {
+                    let failed = match dial_opts(&address) {
+                        Ok(opts) => {
+                            let connection = opts.connection_id();
+                            let outcome = swarm.dial(opts).map_err(|error| error.to_string());
+                            if outcome.is_ok() {
+                                dials.insert(connection, address.clone());
+                            }
+                            outcome.err()
+                        }
+                        Err(error) => Some(error),
+                    };
+                    if let Some(error) = failed {
+                        let _ = events.send_async(Internal::DialFailed { address, error }).await;
+                    }
+                }
+                Some(Command::Ended(peer)) => {
+                    let left = links.get(&peer).copied().unwrap_or(1).saturating_sub(1);
+                    if left == 0 {
+                        links.remove(&peer);
+                        let _ = swarm.disconnect_peer_id(peer);
+                    } else {
+                        links.insert(peer, left);
+                    }
+                }
+            },
+        }
+    }
+}
+
+fn dial_opts(address: &str) -> Result<DialOpts, String> {
+    let address: Multiaddr = address.parse().map_err(|error: libp2p::multiaddr::Error| error.to_string())?;
+    let peer = address.iter().find_map(|part| match part {
+        Protocol::P2p(peer) => Some(peer),
+        _ => None,
+    });
+    Ok(match peer {
+        Some(peer) => DialOpts::peer_id(peer).addresses(vec![address]).condition(PeerCondition::Always).build(),
+        None => DialOpts::unknown_peer_id().address(address).build(),
+    })
+}
+
+/// Dialer: opens the link's stream on a fresh connection, and again until it is acknowledged.
+async fn open_link(mut control: Control, peer: PeerId, address: String, shared: Shared) {
+    match open_acknowledged(&mut control, peer).await {
+        Ok(stream) => run_link(peer, true, stream, &shared).await,
+        Err(error) => {
+            let _ = shared.events.send_async(Internal::DialFailed { address, error }).await;
+        }
+    }
+    let _ = shared.commands.send(Command::Ended(peer)).await;
+}
+
+pub(super) async fn open_acknowledged(control: &mut Control, peer: PeerId) -> Result<Stream, String> {
+    let mut error = String::new();
+    for attempt in 0..OPEN_ATTEMPTS_MAX {
+        if attempt > 0 {
+            tokio::time::sleep(OPEN_RETRY_AFTER * attempt).await;
+        }
+        let mut stream = match timeout(ACK_TIMEOUT, control.open_stream(peer, PROTOCOL)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(refused @ libp2p_stream::OpenStreamError::UnsupportedProtocol(_))) => return Err(refused.to_string()),
+            Ok(Err(failed)) => {
+                error = failed.to_string();
+                continue;
+            }
+            Err(_) => {
+                error = "no stream in time".to_owned();
+                continue;
+            }
+        };
+        let mut ack = [0];
+        match timeout(ACK_TIMEOUT, stream.read_exact(&mut ack)).await {
+            Ok(Ok(())) if ack == [ACK] => return Ok(stream),
+            Ok(Ok(())) => return Err("the stream was answered by something else".to_owned()),
+            Ok(Err(failed)) => error = failed.to_string(),
+            Err(_) => error = "no acknowledgement in time".to_owned(),
+        }
+    }
+    Err(format!("the link's stream was not accepted: {error}"))
+}
+
+/// Acceptor: acknowledges the stream.
+async fn accept_link(peer: PeerId, mut stream: Stream, shared: Shared) {
+    if acknowledge(&mut stream).await.is_ok() {
+        run_link(peer, false, stream, &shared).await;
+    }
+    let _ = shared.commands.send(Command::Ended(peer)).await;
+}
+
+pub(super) async fn acknowledge(stream: &mut Stream) -> io::Result<()> {
+    let acknowledged = async {
+        stream.write_all(&[ACK]).await?;
+        stream.flush().await
+    };
+    timeout(ACK_TIMEOUT, acknowledged).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+}
+
+/// A link from its first frame to its last.
+async fn run_link(peer: PeerId, outgoing: bool, stream: Stream, shared: &Shared) {
+    let link = LinkId(shared.next_link.fetch_add(1, Ordering::Relaxed));
+    let (frames, queue) = mpsc::channel(QUEUE_FRAMES);
+    let limit = Arc::new(AtomicU32::new(shared.frame_bytes_max));
+    let handle = Handle { frames, limit: limit.clone(), waiting: VecDeque::new(), closing: false };
+    if shared.events.send_async(Internal::Opened { link, peer, outgoing, handle }).await.is_err() {
+        return;
+    }
+    let (read_half, write_half) = stream.split();
+    let mut reading = pin!(read_frames(read_half, link, &limit, &shared.events));
+    let writing = pin!(write_frames(write_half, queue, &shared.room));
+    let reason = match select(&mut reading, writing).await {
+        Either::Left((reason, _)) => reason,
+        Either::Right((Err(error), _)) => CloseReason::Broken { error: error.to_string() },
+        Either::Right((Ok(()), _)) => {
+            // Closed on this side. The other side has read everything once it closes its own.
+            let _ = timeout(LINGER, reading).await;
+            return;
+        }
+    };
+    let _ = shared.events.send_async(Internal::Closed { link, reason }).await;
+}
+
+/// Reads frames until the stream ends.
+async fn read_frames(
+    stream: impl AsyncRead + Unpin,
+    link: LinkId,
+    limit: &AtomicU32,
+    events: &flume::Sender<Internal>,
+) -> CloseReason {
+    let mut stream = BufReader::with_capacity(READ_BUFFER_BYTES, stream);
+    let mut recycled = Recycled::default();
+    loop {
+        let mut length = [0; LENGTH_BYTES];
+        if let Err(error) = stream.read_exact(&mut length).await {
+            return closed_from(&error);
+        }
+        let (given, limit) = (u32::from_le_bytes(length), limit.load(Ordering::Acquire));
+        if given > limit {
+            return CloseReason::FrameTooLong { given, limit };
+        }
+        let mut content = recycled.take(given as usize);
+        if let Err(error) = stream.read_exact(&mut content).await {
+            return closed_from(&error);
+        }
+        let frame = recycled.keep(content);
+        if events.send_async(Internal::Received { link, frame }).await.is_err() {
+            return CloseReason::Ended;
+        }
+    }
+}
+
+fn closed_from(error: &io::Error) -> CloseReason {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof => CloseReason::Ended,
+        _ => CloseReason::Broken { error: error.to_string() },
+    }
+}
+
+/// Large frames that may be read into again: a fresh megabyte costs more than reading one.
+#[derive(Default)]
+struct Recycled {
+    frames: VecDeque<Bytes>,
+}
+
+impl Recycled {
+    fn take(&mut self, bytes: usize) -> BytesMut {
+        let free = self.frames.iter().position(|frame| bytes >= CHUNK_BYTES && frame.len() >= bytes && frame.is_unique());
+        if let Some(Ok(mut content)) = free.and_then(|at| self.frames.remove(at)).map(Bytes::try_into_mut) {
+            content.truncate(bytes);
+            return content;
+        }
+        BytesMut::zeroed(bytes)
+    }
+
+    fn keep(&mut self, content: BytesMut) -> Bytes {
+        let frame = content.freeze();
+        if frame.len() >= CHUNK_BYTES {
+            self.frames.push_back(frame.clone());
+            if self.frames.len() > RECYCLED_FRAMES {
+                self.frames.pop_front();
+            }
+        }
+        frame
+    }
+}
+
+/// Writes frames until the queue's other end is dropped, then closes the write half.
+async fn write_frames(
+    mut stream: impl AsyncWrite + Unpin,
+    mut queue: mpsc::Receiver<Frame>,
+    room: &Notify,
+) -> io::Result<()> {
+    let mut chunk = Vec::with_capacity(CHUNK_BYTES);
+    while let Some(first) = queue.recv().await {
+        let mut next = Some(first);
+        while let Some(frame) = next {
+            room.notify_one();
+            write_frame(&mut stream, &mut chunk, &frame).await?;
+            next = queue.try_recv().ok();
+        }
+        if !chunk.is_empty() {
+            stream.write_all(&chunk).await?;
+            chunk.clear();
+        }
+        stream.flush().await?;
+    }
+    stream.close().await
+}
+
+/// Small things gather in `chunk`; of a large body only what fills the chunk is copied.
+async fn write_frame(stream: &mut (impl AsyncWrite + Unpin), chunk: &mut Vec<u8>, frame: &Frame) -> io::Result<()> {
+    for part in [&frame.head, &frame.body] {
+        let fits = part.len().min(CHUNK_BYTES.saturating_sub(chunk.len()));
+        let (copied, rest) = part.split_at(fits);
+        chunk.extend_from_slice(copied);
+        if chunk.len() >= CHUNK_BYTES {
+            stream.write_all(chunk).await?;
+            chunk.clear();
+            let whole = rest.len() - rest.len() % CHUNK_BYTES;
+            stream.write_all(&rest[..whole]).await?;
+            chunk.extend_from_slice(&rest[whole..]);
+        }
+    }
+    Ok(())
+}

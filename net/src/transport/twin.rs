@@ -1,0 +1,226 @@
+//! The framework's exchange path and its twin: a bare libp2p stream with the same sizes and pattern.
+//!
+//! Both measure lockstep: two peers on loopback TCP each send `frame_bytes` and wait for the other's,
+//! again and again. Only the ratio of two figures from one run means anything.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures::StreamExt;
+use futures::io::{AsyncReadExt, AsyncWriteExt};
+use libp2p::identity::Keypair;
+use libp2p::swarm::Stream;
+use thiserror::Error;
+use tokio::sync::oneshot;
+
+use super::libp2p::{PROTOCOL, acknowledge, build_swarm, listen, open_acknowledged};
+use super::{TransportConfig, TransportError};
+use crate::core::{ExchangeTraffic, Output, RunError, Traffic};
+use crate::driver::{Session, SessionConfig, SessionError};
+use crate::ownership::{Ownership, PeerIndex};
+
+const OUTPUT_LIMIT: Duration = Duration::from_secs(60);
+
+/// One measurement.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Throughput {
+    /// **Units**: 10⁶ bytes per second, both directions added.
+    pub megabytes_per_second: f64,
+    /// **Units**: microseconds per exchange.
+    pub exchange_us: f64,
+}
+
+/// Why a measurement came to nothing.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum TwinError {
+    /// A session failed.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// The run failed.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The bare swarms failed.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// A socket or thread failed.
+    #[error(transparent)]
+    Io(#[from] std::io::Error),
+    /// Something came out of turn.
+    #[error("unexpected: {what}")]
+    Unexpected {
+        /// What came.
+        what: String,
+    },
+}
+
+fn unexpected(what: impl std::fmt::Debug) -> TwinError {
+    TwinError::Unexpected { what: format!("{what:?}") }
+}
+
+fn throughput(frame_bytes: u32, frames: u64, elapsed: Duration) -> Throughput {
+    let seconds = elapsed.as_secs_f64().max(1e-9);
+    let bytes = 2.0 * f64::from(frame_bytes) * frames as f64;
+    Throughput { megabytes_per_second: bytes / seconds / 1e6, exchange_us: seconds * 1e6 / frames.max(1) as f64 }
+}
+
+/// Two sessions in this process exchange `frame_bytes` each way, `frames` times, through session, core and
+/// transport. `listen` is the host's address, such as `/ip4/127.0.0.1/tcp/0`.
+pub fn exchange_throughput(listen: &str, frame_bytes: u32, frames: u64) -> Result<Throughput, TwinError> {
+    let transport = TransportConfig { listen: vec![listen.to_owned()], ..TransportConfig::default() };
+    let config = SessionConfig { transport, ..SessionConfig::default() };
+    let host = Session::host(config.clone(), 2)?;
+    let address = host.addresses().first().cloned().unwrap_or_default();
+    let joined = std::thread::spawn(move || {
+        let session = Session::join(config, &address)?;
+        run_exchanges(&session, frame_bytes, frames)
+    });
+    let elapsed = run_exchanges(&host, frame_bytes, frames);
+    match joined.join() {
+        Ok(other) => other?,
+        Err(_) => return Err(unexpected("the other side panicked")),
+    };
+    Ok(throughput(frame_bytes, frames, elapsed?))
+}
+
+fn run_exchanges(session: &Session, frame_bytes: u32, frames: u64) -> Result<Duration, TwinError> {
+    let traffic = |me: u16| {
+        let mut bytes = vec![frame_bytes; 2];
+        bytes[usize::from(me)] = 0;
+        Traffic { exchanges: vec![ExchangeTraffic { send: bytes.clone(), receive: bytes }] }
+    };
+    let nobody = || Ownership { epoch: 0, grids: Vec::new() };
+    let mut other = PeerIndex(1);
+    loop {
+        match session.next_within(OUTPUT_LIMIT)? {
+            Output::Assemble { .. } => session.plan_made(Bytes::new(), traffic(0), nobody())?,
+            Output::PlanReceived { .. } => {
+                other = PeerIndex(0);
+                session.plan_accepted(traffic(1), nobody())?;
+            }
+            Output::Start => break,
+            Output::Failed(error) => return Err(error.into()),
+            output => return Err(unexpected(output)),
+        }
+    }
+    let payload = Bytes::from(vec![0x5a; frame_bytes as usize]);
+    let begun = Instant::now();
+    for sequence in 0..frames {
+        session.post(sequence, 0, vec![(other, payload.clone())])?;
+        match session.next_within(OUTPUT_LIMIT)? {
+            Output::Deliver { sequence: delivered, .. } if delivered == sequence => {}
+            Output::Failed(error) => return Err(error.into()),
+            output => return Err(unexpected(output)),
+        }
+    }
+    let elapsed = begun.elapsed();
+    session.finish()?;
+    match session.next_within(OUTPUT_LIMIT)? {
+        Output::Finished => Ok(elapsed),
+        Output::Failed(error) => Err(error.into()),
+        output => Err(unexpected(output)),
+    }
+}
+
+/// The twin: two bare swarms, each on a thread of its own, one stream, the same sizes and pattern.
+pub fn raw_stream_throughput(listen: &str, frame_bytes: u32, frames: u64) -> Result<Throughput, TwinError> {
+    let (address_in, address) = oneshot::channel();
+    let acceptor = {
+        let listen = listen.to_owned();
+        std::thread::spawn(move || on_runtime(raw_acceptor(listen, address_in, frame_bytes, frames)))
+    };
+    let elapsed = on_runtime(raw_dialer(address, frame_bytes, frames));
+    match acceptor.join() {
+        Ok(other) => other?,
+        Err(_) => return Err(unexpected("the other side panicked")),
+    };
+    Ok(throughput(frame_bytes, frames, elapsed?))
+}
+
+fn on_runtime<T>(work: impl Future<Output = Result<T, TwinError>>) -> Result<T, TwinError> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}
+
+async fn raw_acceptor(
+    address: String,
+    address_in: oneshot::Sender<libp2p::Multiaddr>,
+    frame_bytes: u32,
+    frames: u64,
+) -> Result<Duration, TwinError> {
+    let mut swarm = build_swarm(Keypair::generate_ed25519(), 8)?;
+    let addresses = listen(&mut swarm, &[address]).await?;
+    let first = addresses.into_iter().next().ok_or_else(|| unexpected("no address"))?;
+    let full = first.with_p2p(*swarm.local_peer_id()).map_err(unexpected)?;
+    let mut incoming = swarm.behaviour().streams.new_control().accept(PROTOCOL).map_err(unexpected)?;
+    address_in.send(full).map_err(unexpected)?;
+    let swarm = tokio::spawn(async move {
+        loop {
+            swarm.select_next_some().await;
+        }
+    });
+    let (_, mut stream) = incoming.next().await.ok_or_else(|| unexpected("no stream"))?;
+    acknowledge(&mut stream).await?;
+    let elapsed = lockstep(stream, frame_bytes, frames).await;
+    swarm.abort();
+    elapsed
+}
+
+async fn raw_dialer(
+    address: oneshot::Receiver<libp2p::Multiaddr>,
+    frame_bytes: u32,
+    frames: u64,
+) -> Result<Duration, TwinError> {
+    let mut swarm = build_swarm(Keypair::generate_ed25519(), 8)?;
+    let address = address.await.map_err(unexpected)?;
+    let mut control = swarm.behaviour().streams.new_control();
+    swarm.dial(address).map_err(unexpected)?;
+    let peer = loop {
+        match swarm.select_next_some().await {
+            libp2p::swarm::SwarmEvent::ConnectionEstablished { peer_id, .. } => break peer_id,
+            libp2p::swarm::SwarmEvent::OutgoingConnectionError { error, .. } => return Err(unexpected(error)),
+            _ => {}
+        }
+    };
+    let swarm = tokio::spawn(async move {
+        loop {
+            swarm.select_next_some().await;
+        }
+    });
+    let stream = open_acknowledged(&mut control, peer).await.map_err(unexpected)?;
+    let elapsed = lockstep(stream, frame_bytes, frames).await;
+    swarm.abort();
+    elapsed
+}
+
+async fn lockstep(stream: Stream, frame_bytes: u32, frames: u64) -> Result<Duration, TwinError> {
+    let (mut reading, mut writing) = stream.split();
+    let payload = vec![0x5a; frame_bytes as usize];
+    let mut received = vec![0; frame_bytes as usize];
+    let begun = Instant::now();
+    for _ in 0..frames {
+        let write = async {
+            writing.write_all(&payload).await?;
+            writing.flush().await
+        };
+        futures::try_join!(write, reading.read_exact(&mut received))?;
+    }
+    let elapsed = begun.elapsed();
+    // The last bytes are read before the connection goes: the other side closes too.
+    writing.close().await?;
+    let _ = tokio::time::timeout(Duration::from_secs(2), reading.read(&mut received)).await;
+    Ok(elapsed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_paths_run_tiny() {
+        for listen in ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"] {
+            let framework = exchange_throughput(listen, 1000, 3).expect("sessions exchange");
+            let raw = raw_stream_throughput(listen, 1000, 3).expect("streams exchange");
+            assert!(framework.megabytes_per_second > 0.0 && raw.megabytes_per_second > 0.0);
+        }
+    }
+}

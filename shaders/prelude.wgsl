@@ -1,0 +1,96 @@
+// The prelude: what a kernel knows of its place. It is linked behind every kernel, after the constants
+// PC_GRID, PC_TILE, PC_HALO, … that the linker writes for the pass; names that start with `pc_` or `PC_`
+// are the framework's. Memory is a pool of slots without halos (see buffers/src/residency.rs for the
+// table's layout): inside the tile a neighbour is a fixed step away, beyond its border the tile's
+// neighbour table names it by one affine entry per direction.
+
+/// Where an invocation stands.
+struct Cell {
+    /// Whether it has an element at all: the last workgroups of a tile may reach beyond it.
+    inside: bool,
+    /// The element's index in the arena of every field of the grid.
+    index: u32,
+    /// The element's place in the grid.
+    coord: vec3<u32>,
+    /// The element's place in its tile.
+    local: vec3<i32>,
+    /// The tile's extent: smaller than PC_TILE at the end of a grid that tiles do not divide.
+    extent: vec3<i32>,
+    /// The tile's row in the tile table.
+    row: u32,
+    /// The workgroup's number among all of the pass.
+    group: u32,
+}
+
+struct PcDispatch {
+    tick: u32,
+    /// The tile table's first row of this dispatch.
+    first_row: u32,
+    /// Rows of the tile table in pages before this one.
+    page_row: u32,
+    /// Invocations along z for one tile.
+    span_z: u32,
+    /// Where in the tile the dispatch starts.
+    offset: vec3<u32>,
+}
+
+var<storage, read> tile: array<vec4<i32>>;
+var<uniform> pc_dispatch: PcDispatch;
+
+/// Set for a pipeline that only runs where every neighbour within the halo lies in the same tile.
+override pc_interior: bool = false;
+
+/// The place of an invocation, from @builtin(global_invocation_id).
+fn cell(id: vec3<u32>) -> Cell {
+    var row = id.z;
+    var z = 0u;
+    if (PC_DEEP) {
+        row = id.z / pc_dispatch.span_z;
+        z = id.z % pc_dispatch.span_z;
+    }
+    row += pc_dispatch.first_row;
+    let local = vec3<u32>(id.xy, z) + pc_dispatch.offset;
+    let place = tile[row * PC_ROW];
+    var extent = vec3<i32>(PC_TILE);
+    if (!PC_DIVISIBLE) {
+        extent = tile[row * PC_ROW + 1u].xyz;
+    }
+    let inside = pc_interior || all(local < vec3<u32>(extent));
+    let at_tile = vec3<i32>(local);
+    let index = u32(place.x + at_tile.x + extent.x * (at_tile.y + extent.y * at_tile.z));
+    let in_groups = local / PC_GROUP;
+    let group = (pc_dispatch.page_row + row) * PC_GROUPS.x * PC_GROUPS.y * PC_GROUPS.z
+        + in_groups.x + PC_GROUPS.x * (in_groups.y + PC_GROUPS.y * in_groups.z);
+    return Cell(inside, index, vec3<u32>(place.yzw) + local, at_tile, extent, row, group);
+}
+
+/// The arena index of a neighbour. Beyond the halo that the pass declares, it is the last one within.
+fn at(c: Cell, dx: i32, dy: i32, dz: i32) -> u32 {
+    let away = clamp(vec3<i32>(dx, dy, dz), -PC_HALO, PC_HALO);
+    let near = u32(i32(c.index) + away.x + c.extent.x * (away.y + c.extent.y * away.z));
+    if (pc_interior) {
+        return near;
+    }
+    let place = c.local + away;
+    if (all(vec3<u32>(place) < vec3<u32>(c.extent))) {
+        return near;
+    }
+    let side = select(select(vec3<i32>(1), vec3<i32>(2), place >= c.extent), vec3<i32>(0), place < vec3<i32>(0));
+    let entry = tile[c.row * PC_ROW + 2u + u32(dot(side, PC_SIDE))];
+    return u32(entry.x + place.x * entry.y + place.y * entry.z + place.z * entry.w);
+}
+
+/// Where this workgroup keeps its share of element `k` of a table that is reduced.
+fn partial(c: Cell, k: u32) -> u32 {
+    return c.group * PC_PARTIALS + k;
+}
+
+/// The grid's extents; 1 along axes that it does not have.
+fn grid_shape() -> vec3<u32> {
+    return PC_GRID;
+}
+
+/// The number of the current tick, from 0.
+fn tick() -> u32 {
+    return pc_dispatch.tick;
+}
