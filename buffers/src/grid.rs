@@ -88,7 +88,7 @@ impl Grid {
     /// The largest number of points in a grid.
     pub const POINTS_MAX: u64 = 1 << 40;
     /// The largest number of tiles in a grid.
-    pub const TILES_MAX: u32 = 1 << 16;
+    pub const TILES_MAX: u32 = 65_535;
 
     /// Builds a grid from one to three extents; a tile larger than the grid is cut to it.
     ///

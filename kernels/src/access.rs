@@ -253,7 +253,7 @@ impl Walk<'_> {
             },
             Expression::CallResult(callee) => {
                 let name = self.module.functions[callee].name.as_deref();
-                match (name, call_arguments(function, &function.body, expression)) {
+                match (name, call_arguments(&function.body, expression)) {
                     (Some("at"), Some(passed)) if passed.len() == 4 => {
                         let away: Vec<Value> = passed[1..].iter().map(|&a| again(a)).collect();
                         match (away[0], away[1], away[2]) {
@@ -308,13 +308,13 @@ fn stores_to(function: &Function, block: &Block, variable: Handle<naga::LocalVar
     }
 }
 
-fn call_arguments<'a>(function: &'a Function, block: &'a Block, of: Handle<Expression>) -> Option<&'a [Handle<Expression>]> {
+fn call_arguments(block: &Block, of: Handle<Expression>) -> Option<&[Handle<Expression>]> {
     block.iter().find_map(|statement| match statement {
         Statement::Call { arguments, result, .. } if *result == Some(of) => Some(arguments.as_slice()),
-        Statement::Block(inner) => call_arguments(function, inner, of),
-        Statement::If { accept, reject, .. } => call_arguments(function, accept, of).or_else(|| call_arguments(function, reject, of)),
-        Statement::Switch { cases, .. } => cases.iter().find_map(|case| call_arguments(function, &case.body, of)),
-        Statement::Loop { body, continuing, .. } => call_arguments(function, body, of).or_else(|| call_arguments(function, continuing, of)),
+        Statement::Block(inner) => call_arguments(inner, of),
+        Statement::If { accept, reject, .. } => call_arguments(accept, of).or_else(|| call_arguments(reject, of)),
+        Statement::Switch { cases, .. } => cases.iter().find_map(|case| call_arguments(&case.body, of)),
+        Statement::Loop { body, continuing, .. } => call_arguments(body, of).or_else(|| call_arguments(continuing, of)),
         _ => None,
     })
 }

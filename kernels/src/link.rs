@@ -70,12 +70,11 @@ fn insert_bindings(file: &str, text: &str, module: &naga::Module) -> Result<Stri
                 let notes = vec!["write `@group(0)`, or no numbers at all".to_string()];
                 return Err(error_at(ErrorKind::Wgsl { cause, notes }, file, text, span));
             }
-            Some(binding) => {
-                if !taken.insert(binding.binding) {
-                    let cause = format!("binding {} is used twice", binding.binding);
-                    return Err(error_at(ErrorKind::Wgsl { cause, notes: Vec::new() }, file, text, span));
-                }
+            Some(binding) if !taken.insert(binding.binding) => {
+                let cause = format!("binding {} is used twice", binding.binding);
+                return Err(error_at(ErrorKind::Wgsl { cause, notes: Vec::new() }, file, text, span));
             }
+            Some(_) => {}
             None if bound => open.push(span.start),
             None => {}
         }

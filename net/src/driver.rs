@@ -49,7 +49,7 @@ pub struct SessionConfig {
     pub stall_limit: Duration,
     /// The largest body of one commit.
     pub commit_bytes_max: u32,
-    /// The largest frame of an accepted peer.
+    /// The largest frame that a plan's traffic and commits may need; at least 8 MiB.
     pub frame_bytes_max: u32,
 }
 

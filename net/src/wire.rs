@@ -52,6 +52,9 @@ pub const REPORT_BYTES_MAX: usize = 64 << 10;
 pub const PLAN_BYTES_MAX: usize = 4 << 20;
 /// The longest frame content a link may carry before its peer has been accepted.
 pub const STRANGER_FRAME_BYTES_MAX: u32 = 4 << 10;
+/// The longest frame content that an accepted peer needs before the run's traffic is known: a plan with
+/// the largest roster.
+pub const PLAN_FRAME_BYTES_MAX: u32 = 8 << 20;
 /// Bytes of a bulk frame's content before its payload; a multiple of every element's alignment.
 pub const BULK_HEAD_BYTES: usize = 16;
 /// Bytes of the length before every frame.

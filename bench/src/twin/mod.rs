@@ -11,8 +11,16 @@ pub use heat::{HeatTuning, HeatTwin};
 pub use nbody::NbodyTwin;
 
 /// Compiles a twin's WGSL, with naga's bounds and loop checks or without.
-fn shader_module(device: &wgpu::Device, label: &str, wgsl: &'static str, checked: bool) -> wgpu::ShaderModule {
-    let descriptor = wgpu::ShaderModuleDescriptor { label: Some(label), source: wgpu::ShaderSource::Wgsl(wgsl.into()) };
+fn shader_module(
+    device: &wgpu::Device,
+    label: &str,
+    wgsl: &'static str,
+    checked: bool,
+) -> wgpu::ShaderModule {
+    let descriptor = wgpu::ShaderModuleDescriptor {
+        label: Some(label),
+        source: wgpu::ShaderSource::Wgsl(wgsl.into()),
+    };
     if checked {
         return device.create_shader_module(descriptor);
     }
@@ -70,16 +78,30 @@ fn bind_group_layout(device: &wgpu::Device, read_only: &[bool]) -> wgpu::BindGro
             count: None,
         })
         .collect();
-    device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries })
+    device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+        label: None,
+        entries: &entries,
+    })
 }
 
 /// Binds whole buffers to 0, 1, ...
-fn bind_group(device: &wgpu::Device, layout: &wgpu::BindGroupLayout, buffers: &[&wgpu::Buffer]) -> wgpu::BindGroup {
+fn bind_group(
+    device: &wgpu::Device,
+    layout: &wgpu::BindGroupLayout,
+    buffers: &[&wgpu::Buffer],
+) -> wgpu::BindGroup {
     let entries: Vec<_> = (0u32..)
         .zip(buffers)
-        .map(|(binding, buffer)| wgpu::BindGroupEntry { binding, resource: buffer.as_entire_binding() })
+        .map(|(binding, buffer)| wgpu::BindGroupEntry {
+            binding,
+            resource: buffer.as_entire_binding(),
+        })
         .collect();
-    device.create_bind_group(&wgpu::BindGroupDescriptor { label: None, layout, entries: &entries })
+    device.create_bind_group(&wgpu::BindGroupDescriptor {
+        label: None,
+        layout,
+        entries: &entries,
+    })
 }
 
 /// A storage buffer that can be read back.
@@ -93,7 +115,11 @@ fn storage_buffer(device: &wgpu::Device, bytes: u64) -> wgpu::Buffer {
 }
 
 /// Encodes one compute pass, submits it and waits for it.
-fn encode_and_wait(device: &wgpu::Device, queue: &wgpu::Queue, encode: impl FnOnce(&mut wgpu::ComputePass<'_>)) {
+fn encode_and_wait(
+    device: &wgpu::Device,
+    queue: &wgpu::Queue,
+    encode: impl FnOnce(&mut wgpu::ComputePass<'_>),
+) {
     let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
     encode(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()));
     submit_and_wait(device, queue, encoder);
@@ -103,7 +129,10 @@ fn encode_and_wait(device: &wgpu::Device, queue: &wgpu::Queue, encode: impl FnOn
 fn submit_and_wait(device: &wgpu::Device, queue: &wgpu::Queue, encoder: wgpu::CommandEncoder) {
     let submission = queue.submit([encoder.finish()]);
     device
-        .poll(wgpu::PollType::Wait { submission_index: Some(submission), timeout: None })
+        .poll(wgpu::PollType::Wait {
+            submission_index: Some(submission),
+            timeout: None,
+        })
         .expect("the device finishes what was submitted");
 }
 
@@ -117,7 +146,9 @@ fn read_back(device: &wgpu::Device, queue: &wgpu::Queue, buffer: &wgpu::Buffer) 
     });
     let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
     encoder.copy_buffer_to_buffer(buffer, 0, &staging, 0, buffer.size());
-    encoder.map_buffer_on_submit(&staging, wgpu::MapMode::Read, .., |mapped| mapped.expect("a staging buffer maps"));
+    encoder.map_buffer_on_submit(&staging, wgpu::MapMode::Read, .., |mapped| {
+        mapped.expect("a staging buffer maps")
+    });
     submit_and_wait(device, queue, encoder);
     bytemuck::cast_slice(&staging.slice(..).get_mapped_range()).to_vec()
 }

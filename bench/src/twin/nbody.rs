@@ -2,7 +2,10 @@
 
 use std::cell::Cell;
 
-use super::{bind_group, bind_group_layout, encode_and_wait, pipeline, read_back, shader_module, storage_buffer};
+use super::{
+    bind_group, bind_group_layout, encode_and_wait, pipeline, read_back, shader_module,
+    storage_buffer,
+};
 
 /// Invocations of a workgroup: `LANES` in the WGSL.
 const LANES: u32 = 256;
@@ -23,7 +26,12 @@ pub struct NbodyTwin {
 impl NbodyTwin {
     /// Seeds `n` bodies like the workload does, for any `n` of at least 1.
     pub fn new(device: &wgpu::Device, queue: &wgpu::Queue, n: u32, checked: bool) -> Self {
-        let module = shader_module(device, "nbody twin", include_str!("../../shaders/nbody_twin.wgsl"), checked);
+        let module = shader_module(
+            device,
+            "nbody twin",
+            include_str!("../../shaders/nbody_twin.wgsl"),
+            checked,
+        );
         let layout = bind_group_layout(device, &[true, false, false]);
         let advance = pipeline(device, &layout, &module, "advance", &[], checked);
         let seed = pipeline(device, &layout, &module, "seed", &[], checked);

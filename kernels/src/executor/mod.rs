@@ -1,1 +1,168 @@
-//! Executors.
+//! What runs kernels, and the seam between it and the node.
+//!
+//! The node walks a program's [`Op`](crate::program::Op)s: `pass` runs one, an exchange is `pack`,
+//! `outbox` → wire → `inbox`, `unpack`. An executor never waits unless a method is `async`; work is
+//! queued and handed over in batches. Invariant: the same program, placement and inputs give the same
+//! bits on the same executor and adapter, whatever the partition.
+
+pub mod gpu;
+pub mod layout;
+pub mod mesh;
+
+use peercompute_buffers::TileId;
+use peercompute_buffers::residency::ResidencyError;
+
+pub use layout::{Layout, Placement};
+
+use crate::diagnose::WorkloadError;
+
+/// Why something cannot run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExecutorError {
+    /// There is no adapter at all.
+    #[error(
+        "no GPU adapter was found\n  help: install a Vulkan driver for your GPU, or a software one; on Debian and Ubuntu: apt-get install mesa-vulkan-drivers"
+    )]
+    NoAdapter,
+    /// None of that name.
+    #[error("no adapter's name contains `{wanted}`; there is {}", available.join(", "))]
+    NoSuchAdapter {
+        /// What was asked for.
+        wanted: String,
+        /// What there is.
+        available: Vec<String>,
+    },
+    /// The adapter gave no device.
+    #[error("{adapter} gave no device: {cause}")]
+    NoDevice {
+        /// The adapter.
+        adapter: String,
+        /// Its word.
+        cause: String,
+    },
+    /// The workload needs more than the adapter has.
+    #[error("`{workload}` does not fit {adapter}: {cause}")]
+    Limit {
+        /// The workload.
+        workload: String,
+        /// The adapter.
+        adapter: String,
+        /// What stands in the way.
+        cause: WorkloadError,
+    },
+    /// The tiles do not fit the adapter's largest binding.
+    #[error("`{workload}` does not fit {adapter}: {cause}")]
+    Layout {
+        /// The workload.
+        workload: String,
+        /// The adapter.
+        adapter: String,
+        /// What stands in the way.
+        cause: ResidencyError,
+    },
+    /// The adapter's compiler refused a kernel that passed our checks.
+    #[error("{adapter} refuses `{entry}`: {cause}")]
+    Kernel {
+        /// The adapter.
+        adapter: String,
+        /// The entry point.
+        entry: String,
+        /// Its word.
+        cause: String,
+    },
+    /// Not enough memory.
+    #[error("{adapter} has no {bytes} bytes of memory left: {cause}")]
+    Memory {
+        /// The adapter.
+        adapter: String,
+        /// Bytes asked for in all.
+        bytes: u64,
+        /// Its word.
+        cause: String,
+    },
+    /// The device went away or an operation failed on it.
+    #[error("the device was lost: {cause}")]
+    Lost {
+        /// What the driver said.
+        cause: String,
+    },
+}
+
+/// What an executor is, for people and for results.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExecutorInfo {
+    /// `gpu` or `cpu`.
+    pub executor: &'static str,
+    /// The adapter's name.
+    pub adapter: String,
+    /// The driver or backend.
+    pub backend: String,
+    /// Whether it computes in software.
+    pub is_software: bool,
+}
+
+/// A program resident on an executor.
+#[allow(async_fn_in_trait, reason = "runs stay on one thread; browsers cannot send them between threads")]
+pub trait Run {
+    /// Where everything lies and what exchanges move.
+    fn layout(&self) -> &Layout;
+
+    /// Queues a pass and the folding of what it contributes to tables.
+    ///
+    /// **Errors:** the device was lost.
+    fn pass(&mut self, pass: usize, tick: u64) -> Result<(), ExecutorError>;
+
+    /// Queues the packing of an exchange.
+    ///
+    /// **Errors:** the device was lost.
+    fn pack(&mut self, exchange: usize) -> Result<(), ExecutorError>;
+
+    /// Waits for what was packed and appends it to `out`: the runs of `ExchangePlan::send` in order, 4 bytes a word.
+    ///
+    /// **Errors:** the device was lost.
+    async fn outbox(&mut self, exchange: usize, out: &mut Vec<u8>) -> Result<(), ExecutorError>;
+
+    /// Puts what a peer sent into the inbox.
+    ///
+    /// # Panics
+    /// When the length is not the plan's: the network layer checks it.
+    fn inbox(&mut self, exchange: usize, peer: usize, bytes: &[u8]);
+
+    /// Queues the unpacking of an exchange and the combining of its tables.
+    ///
+    /// **Errors:** the device was lost.
+    fn unpack(&mut self, exchange: usize) -> Result<(), ExecutorError>;
+
+    /// Replaces the bytes of `struct Params` for passes queued from now on.
+    fn set_params(&mut self, bytes: &[u8]);
+
+    /// Replaces an owned tile of a field.
+    fn write_tile(&mut self, buffer: usize, tile: TileId, bytes: &[u8]);
+
+    /// Replaces a table.
+    fn write_table(&mut self, buffer: usize, bytes: &[u8]);
+
+    /// Waits for all that is queued and reads an owned tile.
+    ///
+    /// **Errors:** the device was lost.
+    async fn read_tile(&mut self, buffer: usize, tile: TileId) -> Result<Vec<u8>, ExecutorError>;
+
+    /// Waits for all that is queued and reads a table.
+    ///
+    /// **Errors:** the device was lost.
+    async fn read_table(&mut self, buffer: usize) -> Result<Vec<u8>, ExecutorError>;
+
+    /// Hands over what is queued without waiting.
+    ///
+    /// **Errors:** the device was lost.
+    fn flush(&mut self) -> Result<(), ExecutorError>;
+
+    /// Waits for all that is queued.
+    ///
+    /// **Errors:** the device was lost.
+    async fn finish(&mut self) -> Result<(), ExecutorError>;
+
+    /// Bytes of executor memory in use.
+    fn memory_bytes(&self) -> u64;
+}

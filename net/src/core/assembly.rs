@@ -159,8 +159,17 @@ impl Core {
         self.outputs.push_back(Output::Close { link: id, reason: reason.to_owned() });
     }
 
+    /// Lets through what an accepted peer may send, and no more: a plan, then what the traffic needs.
     fn trust(&mut self, id: LinkId) {
-        self.outputs.push_back(Output::Limit { link: id, frame_bytes_max: self.config.frame_bytes_max });
+        self.outputs.push_back(Output::Limit { link: id, frame_bytes_max: self.frame_bytes_needed });
+    }
+
+    /// The traffic is known: widens the links that are up.
+    pub(super) fn trust_peers(&mut self) {
+        let linked: Vec<LinkId> = self.peers.iter().filter_map(|peer| peer.link).collect();
+        for id in linked {
+            self.trust(id);
+        }
     }
 
     fn send_hello(&mut self, id: LinkId) {

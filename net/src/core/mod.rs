@@ -106,6 +106,8 @@ pub struct Core {
     me: PeerIndex,
     plan_hash: [u8; 32],
     staleness: u32,
+    /// The largest content that an accepted peer has reason to send.
+    frame_bytes_needed: u32,
     links: BTreeMap<LinkId, Link>,
     /// Coordinator, before the plan: those accepted, in order of arrival.
     joiners: Vec<Joiner>,
@@ -128,7 +130,7 @@ impl Core {
         let mut config = config;
         config.staleness = config.staleness.min(STALENESS_MAX);
         config.name = wire::cut(&config.name, wire::NAME_BYTES_MAX).to_owned();
-        config.frame_bytes_max = config.frame_bytes_max.max(wire::STRANGER_FRAME_BYTES_MAX);
+        config.frame_bytes_max = config.frame_bytes_max.max(wire::PLAN_FRAME_BYTES_MAX);
         if let Role::Coordinator { peers } = &mut config.role {
             *peers = (*peers).clamp(1, PEERS_MAX as u16);
         }
@@ -142,6 +144,7 @@ impl Core {
             },
             plan_hash: [0; 32],
             staleness: config.staleness,
+            frame_bytes_needed: wire::PLAN_FRAME_BYTES_MAX,
             links: BTreeMap::new(),
             joiners: Vec::new(),
             roster: Vec::new(),
@@ -340,6 +343,13 @@ impl Core {
         if let Some(owner) = stray {
             return Err(format!("a tile is owned by peer {owner} of {peers}"));
         }
+        let payload = traffic.exchanges.iter().flat_map(|e| e.send.iter().chain(&e.receive)).copied().max().unwrap_or(0);
+        let content = payload.max(self.config.commit_bytes_max).saturating_add(wire::BULK_HEAD_BYTES as u32);
+        if content > self.config.frame_bytes_max {
+            return Err(format!("frames of {content} bytes, the limit is {}", self.config.frame_bytes_max));
+        }
+        self.frame_bytes_needed = content.max(wire::PLAN_FRAME_BYTES_MAX);
+        self.trust_peers();
         self.exchanges = Some(Exchanges::new(traffic, peers, self.staleness));
         self.gather = Gather::new(ownership);
         self.enter(Phase::Linking);

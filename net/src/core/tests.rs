@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::ownership::Ownership;
-use crate::wire::{Envelope, PROTOCOL_VERSION, RefuseReason, STRANGER_FRAME_BYTES_MAX};
+use crate::wire::{Envelope, PROTOCOL_VERSION, RefuseReason};
 
 const TOKEN: [u8; 16] = [7; 16];
 const BUNDLE: [u8; 32] = [8; 32];
@@ -266,11 +266,29 @@ fn frames_grow_only_for_accepted_peers() {
     rig.open(1, false);
     assert!(!rig.outputs.iter().any(|output| matches!(output, Output::Limit { .. })));
     rig.say(1, Message::Hello(hello(1)));
-    let limit = rig.outputs.iter().find_map(|output| match output {
-        Output::Limit { frame_bytes_max, .. } => Some(*frame_bytes_max),
-        _ => None,
-    });
-    assert!(limit.is_some_and(|limit| limit > STRANGER_FRAME_BYTES_MAX));
+    let limits = |rig: &Rig| -> Vec<u32> {
+        let limits = rig.outputs.iter().filter_map(|output| match output {
+            Output::Limit { frame_bytes_max, .. } => Some(*frame_bytes_max),
+            _ => None,
+        });
+        limits.collect()
+    };
+    // A plan's worth at first, then what the traffic needs.
+    let plan = wire::PLAN_FRAME_BYTES_MAX;
+    assert_eq!(limits(&rig), [plan]);
+    let mut large = traffic(0, 2);
+    large.exchanges[0].receive[1] = 100 << 20;
+    rig.handle(Event::PlanMade { plan: Bytes::new(), traffic: large, ownership: ownership(2) });
+    assert_eq!(limits(&rig), [plan, (100 << 20) + 16]);
+    // Before the plan is sent: whoever has it may use it.
+    let position = |wanted: fn(&Output) -> bool| rig.outputs.iter().rposition(wanted);
+    assert!(position(|o| matches!(o, Output::Limit { .. })) < position(|o| matches!(o, Output::Send { .. })));
+
+    let mut rig = Rig::coordinator(2);
+    let mut larger = traffic(0, 2);
+    larger.exchanges[0].send[1] = 300 << 20;
+    rig.handle(Event::PlanMade { plan: Bytes::new(), traffic: larger, ownership: ownership(2) });
+    assert!(matches!(rig.failure(), Some(RunError::Misuse { .. })));
 }
 
 #[test]

@@ -18,6 +18,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
+use std::net::IpAddr;
 use std::num::NonZeroU8;
 use std::pin::pin;
 use std::sync::Arc;
@@ -45,8 +46,11 @@ use crate::wire::{Frame, LENGTH_BYTES};
 
 pub(super) const PROTOCOL: StreamProtocol = StreamProtocol::new("/peercompute/link/1");
 const ACK: u8 = 0x06;
-const OPEN_ATTEMPTS_MAX: u32 = 8;
-const OPEN_RETRY_AFTER: Duration = Duration::from_millis(20);
+const OPEN_ATTEMPTS_MAX: u32 = 40;
+/// The longest pause before another attempt, times the attempts so far; the pause is drawn from it, so
+/// that dialers that collided once do not do so again.
+const OPEN_PAUSE_MS: u64 = 10;
+const OPEN_PAUSE_MS_MAX: u64 = 200;
 const ACK_TIMEOUT: Duration = Duration::from_secs(3);
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for the other side to close its half of a link that this side closed.
@@ -55,6 +59,7 @@ const LINGER: Duration = Duration::from_secs(2);
 const IDLE_CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
 const PENDING_CONNECTIONS_MAX: u32 = 128;
 const CONNECTIONS_PER_PEER_MAX: u32 = 4;
+const LINKS_PER_PEER_MAX: u32 = 4;
 /// Frames in a link's writer.
 const QUEUE_FRAMES: usize = 64;
 /// Frames that wait for a place in the writer; more than any core sends to one that reads.
@@ -143,7 +148,7 @@ impl Transport {
             frame_bytes_max: config.frame_bytes_max,
             alive,
         };
-        tokio::spawn(run_swarm(swarm, control, incoming, commands_out, shared));
+        tokio::spawn(run_swarm(swarm, control, incoming, commands_out, shared, config.links_max));
         let addresses = addresses.iter().map(|address| format!("{address}/p2p/{identity}")).collect();
         Ok(Transport { identity, addresses, commands, events, links: HashMap::new(), room, tasks })
     }
@@ -340,6 +345,7 @@ pub(super) async fn listen(swarm: &mut Swarm<Behaviour>, texts: &[String]) -> Re
     for text in texts {
         let bad = |error: &dyn std::fmt::Display| TransportError::BadAddress { address: text.clone(), error: error.to_string() };
         let address: Multiaddr = text.parse().map_err(|error: libp2p::multiaddr::Error| bad(&error))?;
+        probe(&address).map_err(|error| listen_error(text, &error))?;
         let listener = swarm.listen_on(address).map_err(|error| match error {
             libp2p::TransportError::Other(error) => listen_error(text, &error),
             unsupported => bad(&unsupported),
@@ -385,6 +391,26 @@ pub(super) async fn listen(swarm: &mut Swarm<Behaviour>, texts: &[String]) -> Re
     Ok(addresses)
 }
 
+/// Finds out whether the port is free. libp2p listens with SO_REUSEPORT, so a second listener would not
+/// fail: it would silently take every other connection.
+fn probe(address: &Multiaddr) -> io::Result<()> {
+    let mut ip = None;
+    for part in address {
+        match part {
+            Protocol::Ip4(v4) => ip = Some(IpAddr::V4(v4)),
+            Protocol::Ip6(v6) => ip = Some(IpAddr::V6(v6)),
+            Protocol::Tcp(port) if port > 0 => {
+                return ip.map_or(Ok(()), |ip| std::net::TcpListener::bind((ip, port)).map(drop));
+            }
+            Protocol::Udp(port) if port > 0 => {
+                return ip.map_or(Ok(()), |ip| std::net::UdpSocket::bind((ip, port)).map(drop));
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 fn listen_error(text: &str, error: &io::Error) -> TransportError {
     // libp2p wraps the operating system's error in its own, so the kind alone may not tell.
     let taken = error.kind() == io::ErrorKind::AddrInUse || error.to_string().contains("in use");
@@ -399,6 +425,7 @@ async fn run_swarm(
     mut incoming: libp2p_stream::IncomingStreams,
     mut commands: mpsc::Receiver<Command>,
     shared: Shared,
+    links_max: u32,
 ) {
     let mut dials: HashMap<ConnectionId, String> = HashMap::new();
     let mut links: HashMap<PeerId, u32> = HashMap::new();
@@ -434,7 +461,11 @@ async fn run_swarm(
                 _ => {}
             },
             stream = incoming.next() => {
-                if let (Some((peer, stream)), Some(shared)) = (stream, shared()) {
+                let Some((peer, stream)) = stream else { continue };
+                let all: u32 = links.values().sum();
+                let of_peer = links.get(&peer).copied().unwrap_or_default();
+                // One too many is dropped, which its dialer sees as a stream that was not acknowledged.
+                if let Some(shared) = shared().filter(|_| all < links_max && of_peer < LINKS_PER_PEER_MAX) {
                     *links.entry(peer).or_default() += 1;
                     tokio::spawn(accept_link(peer, stream, shared));
                 }
@@ -498,7 +529,8 @@ pub(super) async fn open_acknowledged(control: &mut Control, peer: PeerId) -> Re
     let mut error = String::new();
     for attempt in 0..OPEN_ATTEMPTS_MAX {
         if attempt > 0 {
-            tokio::time::sleep(OPEN_RETRY_AFTER * attempt).await;
+            let pause_ms = fastrand::u64(1..=(OPEN_PAUSE_MS * u64::from(attempt)).min(OPEN_PAUSE_MS_MAX));
+            tokio::time::sleep(Duration::from_millis(pause_ms)).await;
         }
         let mut stream = match timeout(ACK_TIMEOUT, control.open_stream(peer, PROTOCOL)).await {
             Ok(Ok(stream)) => stream,

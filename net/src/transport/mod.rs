@@ -8,6 +8,8 @@
 
 #[cfg(not(target_arch = "wasm32"))]
 mod libp2p;
+#[cfg(all(test, not(target_arch = "wasm32")))]
+mod tests;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod twin;
 

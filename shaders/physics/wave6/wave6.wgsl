@@ -42,7 +42,8 @@ fn drop_impulse(coord: vec3<u32>, when: u32) -> f32 {
     let dx = ring_distance(coord.x, ((hx >> 16u) * shape.x) >> 16u, shape.x);
     let dy = ring_distance(coord.y, ((hy >> 16u) * shape.y) >> 16u, shape.y);
     let inner = max(1.0 - (dx * dx + dy * dy) / (params.drop_radius * params.drop_radius), 0.0);
-    return inner * inner * -params.drop_speed;
+    // Down in the middle and up around it, in sum 0: the water as a whole must not sink.
+    return inner * inner * (3.0 - 4.0 * inner) * params.drop_speed;
 }
 
 @compute @workgroup_size(16, 16)

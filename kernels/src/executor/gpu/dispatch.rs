@@ -1,0 +1,166 @@
+//! How a pass over tiles becomes dispatches.
+//!
+//! A dispatch covers a box of workgroups of every tile in a range of rows of the tile table; rows and
+//! the box' z share the dispatch's z. More than 65,535 groups along an axis are split. On software
+//! adapters a pass that reads a halo runs its interior and its borders apart: a CPU pays for every
+//! branch in `at`, a GPU for every dispatch (plan/sketches/slots.md has the figures).
+//! Invariant: the dispatches of a pass cover every workgroup of every tile exactly once.
+
+use peercompute_buffers::Grid;
+
+use crate::link::groups_per_tile;
+
+/// How the elements whose neighbours lie in another tile are told from the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Borders {
+    /// By a branch in the kernel: one dispatch.
+    InPlace,
+    /// By a pipeline of their own: several dispatches, no branch in the interior.
+    Apart,
+}
+
+/// One dispatch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Dispatch {
+    /// Whether every neighbour within the halo lies in the same tile.
+    pub(crate) interior: bool,
+    /// The first row of the tile table.
+    pub(crate) first_row: u32,
+    /// Invocations along z for one tile.
+    pub(crate) span_z: u32,
+    /// Where in the tile it starts, in invocations.
+    pub(crate) offset: [u32; 3],
+    /// Workgroups.
+    pub(crate) groups: [u32; 3],
+}
+
+/// The uniform that the prelude reads.
+#[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
+#[repr(C)]
+pub(crate) struct DispatchUniform {
+    pub(crate) tick: u32,
+    pub(crate) first_row: u32,
+    pub(crate) page_row: u32,
+    pub(crate) span_z: u32,
+    pub(crate) offset: [u32; 3],
+    pub(crate) padding: u32,
+}
+
+/// A box of workgroups: first and one past the last, along each axis.
+type GroupBox = [[u32; 2]; 3];
+
+/// The dispatches of a pass over `rows` tiles.
+pub(crate) fn dispatches(grid: &Grid, workgroup: [u32; 3], halo: u32, rows: u32, borders: Borders, groups_max: u32) -> Vec<Dispatch> {
+    let groups = groups_per_tile(grid, workgroup);
+    let whole: GroupBox = groups.map(|count| [0, count]);
+    let mut list = Vec::new();
+    match (borders, interior(grid, workgroup, halo)) {
+        (Borders::Apart, Some(inner)) => {
+            push(&mut list, true, inner, workgroup, rows, groups_max);
+            for part in shell(whole, inner) {
+                push(&mut list, false, part, workgroup, rows, groups_max);
+            }
+        }
+        _ => push(&mut list, false, whole, workgroup, rows, groups_max),
+    }
+    list
+}
+
+/// The workgroups that lie in the tile with their whole halo, if they are most of it.
+fn interior(grid: &Grid, workgroup: [u32; 3], halo: u32) -> Option<GroupBox> {
+    if halo == 0 || !grid.is_divisible() {
+        return None;
+    }
+    let mut inner: GroupBox = [[0, 1]; 3];
+    let (mut inside, mut all) = (1u64, 1u64);
+    for axis in 0..3 {
+        let (size, tile) = (workgroup[axis], grid.tile[axis]);
+        if axis < usize::from(grid.dims) {
+            inner[axis] = [halo.div_ceil(size), tile.saturating_sub(halo) / size];
+        } else if size != 1 {
+            return None;
+        }
+        inside *= u64::from(inner[axis][1].saturating_sub(inner[axis][0]));
+        all *= u64::from(tile.div_ceil(size));
+    }
+    (inside * 2 > all).then_some(inner)
+}
+
+/// What is left of a box around an inner one, as boxes that do not overlap.
+fn shell(mut outer: GroupBox, inner: GroupBox) -> Vec<GroupBox> {
+    let mut parts = Vec::new();
+    for axis in (0..3).rev() {
+        let [first, end] = outer[axis];
+        for side in [[first, inner[axis][0]], [inner[axis][1], end]] {
+            if side[0] < side[1] {
+                let mut part = outer;
+                part[axis] = side;
+                parts.push(part);
+            }
+        }
+        outer[axis] = inner[axis];
+    }
+    parts
+}
+
+fn push(list: &mut Vec<Dispatch>, interior: bool, part: GroupBox, workgroup: [u32; 3], rows: u32, groups_max: u32) {
+    let cuts = |[first, end]: [u32; 2]| (first..end).step_by(groups_max as usize).map(move |at| [at, end.min(at + groups_max)]);
+    for z in cuts(part[2]) {
+        let groups_z = z[1] - z[0];
+        let rows_max = groups_max / groups_z;
+        for first_row in (0..rows).step_by(rows_max as usize) {
+            for y in cuts(part[1]) {
+                for x in cuts(part[0]) {
+                    list.push(Dispatch {
+                        interior,
+                        first_row,
+                        span_z: groups_z * workgroup[2],
+                        offset: [x[0] * workgroup[0], y[0] * workgroup[1], z[0] * workgroup[2]],
+                        groups: [x[1] - x[0], y[1] - y[0], groups_z * rows_max.min(rows - first_row)],
+                    });
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn every_workgroup_of_every_tile_is_dispatched_once(
+            tile in proptest::array::uniform3(1u32..20),
+            workgroup in proptest::array::uniform3(1u32..5),
+            dims in 1usize..4,
+            halo in 0u32..4,
+            rows in 1u32..9,
+            groups_max in 4u32..40,
+            apart in any::<bool>(),
+        ) {
+            let grid = Grid::new(&tile.map(|e| e * 2)[..dims], &tile[..dims]).unwrap();
+            let groups = groups_per_tile(&grid, workgroup);
+            prop_assume!(groups[2] <= groups_max);
+            let mut seen = std::collections::BTreeMap::new();
+            let borders = if apart { Borders::Apart } else { Borders::InPlace };
+            for d in dispatches(&grid, workgroup, halo, rows, borders, groups_max) {
+                prop_assert!(d.groups.iter().all(|&g| g > 0 && g <= groups_max), "{:?}", d);
+                let groups_z = d.span_z / workgroup[2];
+                for z in 0..d.groups[2] { for y in 0..d.groups[1] { for x in 0..d.groups[0] {
+                    let group = [x + d.offset[0] / workgroup[0], y + d.offset[1] / workgroup[1], z % groups_z + d.offset[2] / workgroup[2]];
+                    *seen.entry((d.first_row + z / groups_z, group)).or_insert(0) += 1;
+                    if d.interior {
+                        for axis in 0..dims {
+                            prop_assert!(group[axis] * workgroup[axis] >= halo);
+                            prop_assert!((group[axis] + 1) * workgroup[axis] + halo <= grid.tile[axis]);
+                        }
+                    }
+                }}}
+            }
+            prop_assert_eq!(seen.len() as u32, rows * groups.iter().product::<u32>());
+            prop_assert!(seen.values().all(|&n| n == 1));
+        }
+    }
+}

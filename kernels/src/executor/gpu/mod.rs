@@ -1,0 +1,230 @@
+//! The gpu executor: wgpu, native or in a browser. wgpu is named here and nowhere else in the crate.
+//!
+//! [`Gpu`] is one device; [`GpuRun`] is one program resident on it. Work is recorded into one encoder
+//! and submitted in batches; nothing is read back but what another peer or a person needs.
+//! Invariant: a shader module is made only from a [`VerifiedBundle`] or from the framework's own WGSL.
+
+mod dispatch;
+mod memory;
+mod run;
+mod tables;
+
+pub use dispatch::Borders;
+pub use run::GpuRun;
+
+use std::sync::{Arc, Mutex};
+
+use crate::bundle::VerifiedBundle;
+use crate::diagnose::ErrorKind;
+use crate::executor::{ExecutorError, ExecutorInfo, Layout, Placement};
+use crate::program::{Program, Role};
+
+/// Whether kernels run with bounds and loop checks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Checks {
+    /// Every access stays in its binding, every loop ends at last: for kernels of any origin.
+    #[default]
+    Checked,
+    /// Neither: only for kernels whose author answers for them.
+    Unchecked,
+}
+
+/// How a device is opened and used.
+#[derive(Clone, Debug, Default)]
+pub struct GpuOptions {
+    /// A part of the adapter's name; otherwise the fastest kind there is.
+    pub adapter: Option<String>,
+    /// Whether kernels are checked.
+    pub checks: Checks,
+    /// A page limit below the adapter's, in bytes: what a browser would give, or a test wants.
+    pub page_bytes_max: Option<u64>,
+    /// How borders are told from interiors; by default what suits the adapter.
+    pub borders: Option<Borders>,
+}
+
+/// A device that runs programs.
+pub struct Gpu {
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    info: ExecutorInfo,
+    limits: wgpu::Limits,
+    options: GpuOptions,
+    borders: Borders,
+    lost: Arc<Mutex<Option<String>>>,
+}
+
+impl Gpu {
+    /// Every adapter of this machine, fastest kind first.
+    pub async fn adapters() -> Vec<ExecutorInfo> {
+        adapters().await.iter().map(info).collect()
+    }
+
+    /// Opens an adapter.
+    ///
+    /// **Errors:** none is there, none of that name, or it gives no device.
+    pub async fn open(options: GpuOptions) -> Result<Gpu, ExecutorError> {
+        let all = adapters().await;
+        let adapter = match &options.adapter {
+            None => all.into_iter().next().ok_or(ExecutorError::NoAdapter)?,
+            Some(wanted) => {
+                let available = all.iter().map(|adapter| info(adapter).adapter).collect();
+                let matches = |adapter: &wgpu::Adapter| info(adapter).adapter.to_lowercase().contains(&wanted.to_lowercase());
+                all.into_iter().find(matches).ok_or(ExecutorError::NoSuchAdapter { wanted: wanted.clone(), available })?
+            }
+        };
+        let info = info(&adapter);
+        let limits = adapter.limits();
+        let descriptor = wgpu::DeviceDescriptor {
+            label: Some("peercompute"),
+            required_limits: limits.clone(),
+            memory_hints: wgpu::MemoryHints::Performance,
+            ..Default::default()
+        };
+        let (device, queue) = adapter
+            .request_device(&descriptor)
+            .await
+            .map_err(|error| ExecutorError::NoDevice { adapter: info.adapter.clone(), cause: error.to_string() })?;
+        let lost = Arc::new(Mutex::new(None));
+        let (on_lost, on_error) = (lost.clone(), lost.clone());
+        device.set_device_lost_callback(move |reason, message| {
+            if reason != wgpu::DeviceLostReason::Destroyed {
+                note(&on_lost, format!("{reason:?}: {message}"));
+            }
+        });
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| note(&on_error, error.to_string())));
+        let borders = options.borders.unwrap_or(if info.is_software { Borders::Apart } else { Borders::InPlace });
+        Ok(Gpu { device, queue, info, limits, options, borders, lost })
+    }
+
+    /// What this is.
+    pub fn info(&self) -> &ExecutorInfo {
+        &self.info
+    }
+
+    /// The device, for a twin that is measured beside the framework.
+    pub fn device(&self) -> (&wgpu::Device, &wgpu::Queue) {
+        (&self.device, &self.queue)
+    }
+
+    /// The largest page of an arena, in bytes.
+    pub fn page_bytes_max(&self) -> u64 {
+        let limit = self.limits.max_storage_buffer_binding_size.min(self.limits.max_buffer_size) / 4 * 4;
+        self.options.page_bytes_max.unwrap_or(limit).min(limit)
+    }
+
+    /// Makes a verified workload resident: memory for the tiles that `placement` gives this peer, and pipelines.
+    ///
+    /// **Errors:** a limit of the adapter (named), no memory, or a kernel that its compiler refuses.
+    pub async fn load(&self, bundle: &VerifiedBundle, placement: &Placement) -> Result<GpuRun<'_>, ExecutorError> {
+        let program = bundle.program();
+        self.check_limits(program).map_err(|kind| ExecutorError::Limit {
+            workload: program.manifest.name.clone(),
+            adapter: self.info.adapter.clone(),
+            cause: kind.into(),
+        })?;
+        let layout = self.layout(program, placement)?;
+        GpuRun::new(self, program.clone(), layout).await
+    }
+
+    /// Where a program's tiles would lie, without making them resident.
+    ///
+    /// **Errors:** they do not fit the adapter's pages.
+    pub fn layout(&self, program: &Program, placement: &Placement) -> Result<Layout, ExecutorError> {
+        Layout::new(program, placement, self.page_bytes_max()).map_err(|cause| ExecutorError::Layout {
+            workload: program.manifest.name.clone(),
+            adapter: self.info.adapter.clone(),
+            cause,
+        })
+    }
+
+    /// Holds a program against the adapter's limits.
+    ///
+    /// **Errors:** [`ErrorKind::Limit`] with what is needed and the limit's name.
+    pub fn check_limits(&self, program: &Program) -> Result<(), ErrorKind> {
+        let limits = &self.limits;
+        let check = |what: String, needed: u64, limit_name: &str, limit: u64| {
+            if needed <= limit { Ok(()) } else { Err(ErrorKind::Limit { what, needed, limit_name: limit_name.into(), limit }) }
+        };
+        for (pass, checked) in program.manifest.passes.iter().zip(&program.passes) {
+            let entry = &pass.entry;
+            let [x, y, z] = checked.workgroup;
+            let invocations = u64::from(x) * u64::from(y) * u64::from(z);
+            check(format!("invocations in a workgroup of `{entry}`"), invocations, "max_compute_invocations_per_workgroup", limits.max_compute_invocations_per_workgroup.into())?;
+            for (axis, (size, name, limit)) in [
+                (x, "max_compute_workgroup_size_x", limits.max_compute_workgroup_size_x),
+                (y, "max_compute_workgroup_size_y", limits.max_compute_workgroup_size_y),
+                (z, "max_compute_workgroup_size_z", limits.max_compute_workgroup_size_z),
+            ]
+            .into_iter()
+            .enumerate()
+            {
+                check(format!("the workgroup of `{entry}` along {}", ['x', 'y', 'z'][axis]), size.into(), name, limit.into())?;
+            }
+            check(format!("bytes of workgroup memory of `{entry}`"), checked.workgroup_bytes.into(), "max_compute_workgroup_storage_size", limits.max_compute_workgroup_storage_size.into())?;
+            let storage = checked.bindings.iter().filter(|b| !matches!(b.role, Role::Dispatch | Role::Params)).count() as u64;
+            check(format!("storage buffers of `{entry}`"), storage, "max_storage_buffers_per_shader_stage", limits.max_storage_buffers_per_shader_stage.into())?;
+            let number = checked.bindings.iter().map(|b| u64::from(b.number)).max().unwrap_or(0);
+            check(format!("the largest binding number of `{entry}`"), number + 1, "max_bindings_per_bind_group", limits.max_bindings_per_bind_group.into())?;
+        }
+        check("bytes of parameters".into(), program.manifest.params.len() as u64, "max_uniform_buffer_binding_size", limits.max_uniform_buffer_binding_size)
+    }
+
+    fn lost(&self) -> Result<(), ExecutorError> {
+        match self.lost.lock() {
+            Ok(lost) => lost.as_ref().map_or(Ok(()), |cause| Err(ExecutorError::Lost { cause: cause.clone() })),
+            Err(_) => Err(ExecutorError::Lost { cause: "a callback of the driver failed".into() }),
+        }
+    }
+
+    /// A shader module: the framework's own WGSL is always checked, a bundle's as the options say.
+    fn module(&self, label: &str, wgsl: &str, checks: Checks) -> wgpu::ShaderModule {
+        let descriptor = wgpu::ShaderModuleDescriptor { label: Some(label), source: wgpu::ShaderSource::Wgsl(wgsl.into()) };
+        match checks {
+            Checks::Checked => self.device.create_shader_module(descriptor),
+            #[allow(unsafe_code, reason = "the user answers for a bundle that they ask to run unchecked")]
+            // SAFETY: the caller of `Checks::Unchecked` vouches that the kernels stay in bounds and end.
+            Checks::Unchecked => unsafe { self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) },
+        }
+    }
+
+    /// Drives the device until a submission is done.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn wait(&self, submission: Option<wgpu::SubmissionIndex>) -> Result<(), ExecutorError> {
+        let waited = self.device.poll(wgpu::PollType::Wait { submission_index: submission, timeout: None });
+        waited.map_err(|error| ExecutorError::Lost { cause: error.to_string() })?;
+        self.lost()
+    }
+}
+
+fn note(place: &Mutex<Option<String>>, text: String) {
+    if let Ok(mut place) = place.lock() {
+        place.get_or_insert(text);
+    }
+}
+
+async fn adapters() -> Vec<wgpu::Adapter> {
+    let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
+    descriptor.backends = wgpu::Backends::PRIMARY;
+    let instance = wgpu::Instance::new(descriptor);
+    let mut adapters = instance.enumerate_adapters(wgpu::Backends::PRIMARY).await;
+    let rank = |adapter: &wgpu::Adapter| match adapter.get_info().device_type {
+        wgpu::DeviceType::DiscreteGpu => 0,
+        wgpu::DeviceType::IntegratedGpu => 1,
+        wgpu::DeviceType::VirtualGpu => 2,
+        wgpu::DeviceType::Other => 3,
+        wgpu::DeviceType::Cpu => 4,
+    };
+    adapters.retain(|adapter| adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS));
+    adapters.sort_by_key(rank);
+    adapters
+}
+
+fn info(adapter: &wgpu::Adapter) -> ExecutorInfo {
+    let info = adapter.get_info();
+    ExecutorInfo {
+        executor: "gpu",
+        adapter: info.name,
+        backend: format!("{:?} {} {}", info.backend, info.driver, info.driver_info).trim_end().to_string(),
+        is_software: info.device_type == wgpu::DeviceType::Cpu,
+    }
+}

@@ -1,0 +1,636 @@
+//! One program resident on one device: arenas, pipelines, and the recording of work.
+//!
+//! Commands are recorded into one encoder and submitted when a batch is full, when bytes are needed,
+//! or on `flush`; at most [`IN_FLIGHT_MAX`] batches are under way, so that a fast CPU does not queue
+//! minutes of work. Every buffer exists from the start; a tick allocates nothing here.
+//! Invariant: a pass sees everything recorded before it.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, mpsc};
+
+use peercompute_buffers::TileId;
+use peercompute_buffers::exchange::{self, CopySet};
+use peercompute_buffers::transfer::tile_bytes;
+
+use super::dispatch::{Dispatch, DispatchUniform, dispatches};
+use super::memory::Memory;
+use super::tables::{Step, Table, layout_entry};
+use super::{Checks, Gpu};
+use crate::declaration::{Access, Extent};
+use crate::executor::layout::field_ghost;
+use crate::executor::{ExecutorError, Layout, Run};
+use crate::program::{Fresh, Program, Role, Write};
+
+/// Dispatches recorded before a batch is submitted.
+const BATCH_MAX: usize = 256;
+/// Batches submitted and not yet done.
+const IN_FLIGHT_MAX: usize = 3;
+/// The framework's copy kernel.
+const COPY_WGSL: &str = include_str!("../../../../shaders/framework/copy.wgsl");
+
+/// The copies of a field's page.
+struct PageCopies {
+    /// One buffer, or two for a field that passes swap.
+    sides: Vec<wgpu::Buffer>,
+}
+
+struct PassPipelines {
+    layout: wgpu::BindGroupLayout,
+    table: wgpu::ComputePipeline,
+    interior: Option<wgpu::ComputePipeline>,
+    /// Per page, its dispatches.
+    dispatches: Vec<Vec<Dispatch>>,
+    /// Per page, the row of its first owned tile among all owned tiles.
+    page_rows: Vec<u32>,
+}
+
+struct CopyJob {
+    set: CopySet,
+    bindings: Vec<wgpu::BindGroup>,
+    groups: [u32; 2],
+}
+
+struct Mail {
+    pack: Vec<CopyJob>,
+    unpack_local: Vec<CopyJob>,
+    unpack: Vec<CopyJob>,
+    outbox: wgpu::Buffer,
+    inbox: wgpu::Buffer,
+    staging: Option<wgpu::Buffer>,
+    send_bytes: u64,
+    receive_bytes: Vec<std::ops::Range<usize>>,
+    tables: Vec<usize>,
+}
+
+/// A program resident on a [`Gpu`].
+pub struct GpuRun<'a> {
+    gpu: &'a Gpu,
+    memory: Memory<'a>,
+    program: Arc<Program>,
+    layout: Layout,
+    /// Per buffer, per page; a table has one page.
+    arenas: Vec<Vec<PageCopies>>,
+    /// Per buffer, which side is current.
+    side: Vec<usize>,
+    tables: Vec<Option<Table>>,
+    tile_tables: Vec<Vec<wgpu::Buffer>>,
+    params: wgpu::Buffer,
+    params_bytes: Vec<u8>,
+    params_changed: bool,
+    pipelines: Vec<PassPipelines>,
+    bind_groups: HashMap<(usize, usize, u64), wgpu::BindGroup>,
+    copy_pipeline: wgpu::ComputePipeline,
+    mail: Vec<Mail>,
+    ring: wgpu::Buffer,
+    ring_stride: u64,
+    ring_content: Vec<u8>,
+    ring_used: usize,
+    encoder: Option<wgpu::CommandEncoder>,
+    open_pass: Option<wgpu::ComputePass<'static>>,
+    in_flight: VecDeque<wgpu::SubmissionIndex>,
+}
+
+impl<'a> GpuRun<'a> {
+    pub(crate) async fn new(gpu: &'a Gpu, program: Program, layout: Layout) -> Result<GpuRun<'a>, ExecutorError> {
+        let memory = Memory::new(gpu);
+        let arenas = memory.guarded(|| make_arenas(&memory, &program, &layout)).await?;
+        let mut tables = Vec::new();
+        for (buffer, pages) in arenas.iter().enumerate() {
+            tables.push(match program.manifest.buffers[buffer].extent {
+                Extent::Table { .. } => Table::new(gpu, &memory, &program, &layout, buffer, &pages[0].sides[0]).await?,
+                Extent::Field { .. } => None,
+            });
+        }
+        let tile_tables: Vec<Vec<wgpu::Buffer>> = memory
+            .guarded(|| {
+                let table = |rows: &Vec<i32>| memory.constant("tile table", bytemuck::cast_slice(if rows.is_empty() { &[0; 16] } else { rows.as_slice() }));
+                layout.grids.iter().map(|residency| residency.pages.iter().map(|page| table(&page.table)).collect()).collect()
+            })
+            .await?;
+        let params_bytes = program.manifest.params.clone();
+        let params = memory.uniform("params", &params_bytes);
+        let ring_stride = u64::from(gpu.limits.min_uniform_buffer_offset_alignment).max(size_of::<DispatchUniform>() as u64);
+        let ring = memory.buffer("dispatches", ring_stride * BATCH_MAX as u64, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST);
+        let (copy_layout, copy_pipeline) = copy_pipeline(gpu);
+        let mut pipelines = Vec::new();
+        for index in 0..program.passes.len() {
+            pipelines.push(pass_pipelines(gpu, &program, &layout, index).await?);
+        }
+        let mail = memory
+            .guarded(|| (0..layout.exchanges.len()).map(|x| make_mail(gpu, &memory, &program, &layout, &arenas, &tables, &copy_layout, x)).collect())
+            .await?;
+        let side = vec![0; arenas.len()];
+        let mut run = GpuRun {
+            gpu,
+            program: Arc::new(program),
+            layout,
+            arenas,
+            side,
+            tables,
+            tile_tables,
+            params,
+            params_bytes,
+            params_changed: false,
+            pipelines,
+            bind_groups: HashMap::new(),
+            copy_pipeline,
+            mail,
+            ring,
+            ring_stride,
+            ring_content: vec![0; ring_stride as usize * BATCH_MAX],
+            ring_used: 0,
+            encoder: None,
+            open_pass: None,
+            in_flight: VecDeque::new(),
+            memory,
+        };
+        run.write_constants();
+        Ok(run)
+    }
+
+    /// Boundary constants and the content of tables: written once, on every side.
+    fn write_constants(&mut self) {
+        for (buffer, declared) in self.program.manifest.buffers.iter().enumerate() {
+            if !declared.values.is_empty() {
+                self.gpu.queue.write_buffer(&self.arenas[buffer][0].sides[0], 0, &declared.values);
+            }
+            let Some(residency) = self.layout.of_field(&self.program, buffer) else { continue };
+            if declared.constant.is_empty() {
+                continue;
+            }
+            let Extent::Field { grid } = declared.extent else { continue };
+            let stride = u64::from(self.program.elements[buffer].stride);
+            let ghost = self.program.exchanges.iter().flatten().find_map(|fresh| match fresh {
+                Fresh::Field { buffer: b, .. } if *b == buffer => field_ghost(&self.program, fresh, grid),
+                _ => None,
+            });
+            for (index, page) in residency.pages.iter().enumerate() {
+                for side in &self.arenas[buffer][index].sides {
+                    let mut fill = |elements: std::ops::Range<u32>| {
+                        let content = declared.constant.repeat(elements.len());
+                        self.gpu.queue.write_buffer(side, u64::from(elements.start) * stride, &content);
+                    };
+                    if let Some(constant) = page.constant {
+                        fill(constant..constant + 1);
+                    }
+                    if let Some(ghost) = &ghost {
+                        exchange::constant_pieces(residency, index, ghost).into_iter().for_each(&mut fill);
+                    }
+                }
+            }
+        }
+    }
+
+    fn encoder(&mut self) -> &mut wgpu::CommandEncoder {
+        self.open_pass = None;
+        self.encoder.get_or_insert_with(|| self.gpu.device.create_command_encoder(&Default::default()))
+    }
+
+    fn compute(&mut self) -> &mut wgpu::ComputePass<'static> {
+        let encoder = self.encoder.get_or_insert_with(|| self.gpu.device.create_command_encoder(&Default::default()));
+        self.open_pass.get_or_insert_with(|| encoder.begin_compute_pass(&Default::default()).forget_lifetime())
+    }
+
+    fn submit(&mut self) -> Result<(), ExecutorError> {
+        self.open_pass = None;
+        let Some(encoder) = self.encoder.take() else { return Ok(()) };
+        if self.ring_used > 0 {
+            let bytes = self.ring_used * self.ring_stride as usize;
+            self.gpu.queue.write_buffer(&self.ring, 0, &self.ring_content[..bytes]);
+            self.ring_used = 0;
+        }
+        self.in_flight.push_back(self.gpu.queue.submit([encoder.finish()]));
+        while self.in_flight.len() > IN_FLIGHT_MAX {
+            let oldest = self.in_flight.pop_front();
+            self.gpu.wait(oldest)?;
+        }
+        self.gpu.lost()
+    }
+
+    fn wait_all(&mut self) -> Result<(), ExecutorError> {
+        self.submit()?;
+        if let Some(last) = self.in_flight.pop_back() {
+            self.in_flight.clear();
+            self.gpu.wait(Some(last))?;
+        }
+        Ok(())
+    }
+
+    /// Makes room in the ring for `count` dispatches that belong together.
+    fn reserve(&mut self, count: usize) -> Result<(), ExecutorError> {
+        if self.ring_used + count > BATCH_MAX { self.submit() } else { Ok(()) }
+    }
+
+    fn bind_group(&mut self, pass: usize, page: usize) -> (usize, usize, u64) {
+        let checked = &self.program.passes[pass];
+        let mut sides = 0u64;
+        for binding in &checked.bindings {
+            if let Role::Current(buffer) | Role::Next(buffer) = binding.role {
+                sides |= (self.side[buffer] as u64) << buffer;
+            }
+        }
+        let key = (pass, page, sides);
+        if !self.bind_groups.contains_key(&key) {
+            let group = self.make_bind_group(pass, page);
+            self.bind_groups.insert(key, group);
+        }
+        key
+    }
+
+    fn make_bind_group(&self, pass: usize, page: usize) -> wgpu::BindGroup {
+        let declared = &self.program.manifest.passes[pass];
+        let checked = &self.program.passes[pass];
+        let swaps = |buffer: usize| {
+            let at = declared.writes.iter().position(|&b| b == buffer);
+            at.is_some_and(|at| matches!(checked.writes[at], Write::Swap { .. }))
+        };
+        let own_grid = |buffer: usize| self.program.manifest.buffers[buffer].extent == (Extent::Field { grid: declared.grid });
+        let entries: Vec<wgpu::BindGroupEntry<'_>> = checked
+            .bindings
+            .iter()
+            .map(|binding| {
+                let resource = match binding.role {
+                    Role::TileTable => self.tile_tables[declared.grid][page].as_entire_binding(),
+                    Role::Params => self.params.as_entire_binding(),
+                    Role::Dispatch => wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                        buffer: &self.ring,
+                        offset: 0,
+                        size: std::num::NonZeroU64::new(size_of::<DispatchUniform>() as u64),
+                    }),
+                    Role::Next(buffer) if self.tables[buffer].is_some() => {
+                        self.tables[buffer].as_ref().map_or(self.params.as_entire_binding(), |table| table.shares.as_entire_binding())
+                    }
+                    Role::Current(buffer) | Role::Next(buffer) => {
+                        let page = if own_grid(buffer) { page } else { 0 };
+                        let copies = &self.arenas[buffer][page].sides;
+                        let side = match binding.role {
+                            Role::Next(_) if swaps(buffer) => 1 - self.side[buffer],
+                            _ => self.side[buffer],
+                        };
+                        let whole = declared.reads.contains(&(buffer, Access::All));
+                        wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: &copies[side], offset: 0, size: self.whole_bytes(buffer).filter(|_| whole) })
+                    }
+                };
+                wgpu::BindGroupEntry { binding: binding.number, resource }
+            })
+            .collect();
+        self.gpu.device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some(&declared.entry), layout: &self.pipelines[pass].layout, entries: &entries })
+    }
+
+    /// The bytes of a field's slots in tile order, without what lies behind them: what `arrayLength` should see.
+    fn whole_bytes(&self, buffer: usize) -> Option<std::num::NonZeroU64> {
+        let grid = self.layout.of_field(&self.program, buffer)?.grid;
+        let last = TileId(grid.tile_count() - 1);
+        let elements = u64::from(last.0) * grid.tile_points() + grid.tile_block(last).points();
+        std::num::NonZeroU64::new(elements * u64::from(self.program.elements[buffer].stride))
+    }
+
+    fn step(&mut self, step: fn(&Table) -> &Step, buffer: usize) {
+        // The borrow of the table ends before the pass is opened: wgpu handles are cheap clones.
+        let Some((pipeline, bindings, groups)) = self.tables[buffer].as_ref().map(step).map(|s| (s.pipeline.clone(), s.bindings.clone(), s.groups)) else { return };
+        if groups.contains(&0) {
+            return;
+        }
+        let compute = self.compute();
+        compute.set_pipeline(&pipeline);
+        compute.set_bind_group(0, &bindings, &[]);
+        compute.dispatch_workgroups(groups[0], groups[1], 1);
+    }
+
+    fn copies(&mut self, exchange: usize, part: fn(&Mail) -> &Vec<CopyJob>) {
+        for index in 0..part(&self.mail[exchange]).len() {
+            let job = &part(&self.mail[exchange])[index];
+            let side = self.side[job.set.buffer].min(job.bindings.len() - 1);
+            let (bindings, groups) = (job.bindings[side].clone(), job.groups);
+            let pipeline = self.copy_pipeline.clone();
+            let compute = self.compute();
+            compute.set_pipeline(&pipeline);
+            compute.set_bind_group(0, &bindings, &[]);
+            compute.dispatch_workgroups(groups[0], groups[1], 1);
+        }
+    }
+
+    /// Waits for everything queued, then copies ranges of buffers to the CPU.
+    fn read(&mut self, buffer: &wgpu::Buffer, offset: u64, bytes: u64) -> Result<Vec<u8>, ExecutorError> {
+        let staging = self.gpu.device.create_buffer(&wgpu::BufferDescriptor {
+            label: Some("read"),
+            size: bytes,
+            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        self.encoder().copy_buffer_to_buffer(buffer, offset, &staging, 0, bytes);
+        self.submit()?;
+        let mut content = Vec::new();
+        self.map(&staging, bytes, &mut content)?;
+        Ok(content)
+    }
+
+    fn map(&mut self, staging: &wgpu::Buffer, bytes: u64, out: &mut Vec<u8>) -> Result<(), ExecutorError> {
+        let (send, receive) = mpsc::channel();
+        staging.map_async(wgpu::MapMode::Read, 0..bytes, move |result| {
+            // The receiver only goes away when the wait below has failed.
+            let _ = send.send(result);
+        });
+        let last = self.in_flight.back().cloned();
+        self.in_flight.clear();
+        self.gpu.wait(last)?;
+        match receive.try_recv() {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => return Err(ExecutorError::Lost { cause: error.to_string() }),
+            Err(_) => return Err(ExecutorError::Lost { cause: "a read never completed".into() }),
+        }
+        out.extend_from_slice(&staging.get_mapped_range(0..bytes));
+        staging.unmap();
+        Ok(())
+    }
+}
+
+impl Run for GpuRun<'_> {
+    fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    fn pass(&mut self, pass: usize, tick: u64) -> Result<(), ExecutorError> {
+        if std::mem::take(&mut self.params_changed) {
+            self.submit()?;
+            self.gpu.queue.write_buffer(&self.params, 0, &self.params_bytes);
+        }
+        let program = self.program.clone();
+        let (declared, checked) = (&program.manifest.passes[pass], &program.passes[pass]);
+        let has_uniform = checked.bindings.iter().any(|binding| binding.role == Role::Dispatch);
+        for (&buffer, write) in declared.writes.iter().zip(&checked.writes) {
+            match write {
+                Write::Swap { copies: true } => {
+                    let (from, to) = (self.side[buffer], 1 - self.side[buffer]);
+                    for page in 0..self.arenas[buffer].len() {
+                        let sides = &self.arenas[buffer][page].sides;
+                        let (from, to) = (sides[from].clone(), sides[to].clone());
+                        self.encoder().copy_buffer_to_buffer(&from, 0, &to, 0, from.size());
+                    }
+                }
+                Write::Partials | Write::Atomics => self.step(|table| &table.clear, buffer),
+                _ => {}
+            }
+        }
+        for page in 0..self.layout.grids[declared.grid].pages.len() {
+            let count = self.pipelines[pass].dispatches[page].len();
+            let key = self.bind_group(pass, page);
+            for index in 0..count {
+                self.reserve(1)?;
+                let pipelines = &self.pipelines[pass];
+                let dispatch = pipelines.dispatches[page][index];
+                let uniform = DispatchUniform {
+                    tick: tick as u32,
+                    first_row: dispatch.first_row,
+                    page_row: pipelines.page_rows[page],
+                    span_z: dispatch.span_z,
+                    offset: dispatch.offset,
+                    padding: 0,
+                };
+                let at = self.ring_used as u64 * self.ring_stride;
+                self.ring_used += 1;
+                self.ring_content[at as usize..at as usize + size_of::<DispatchUniform>()].copy_from_slice(bytemuck::bytes_of(&uniform));
+                let pipeline = match (&pipelines.interior, dispatch.interior) {
+                    (Some(interior), true) => interior.clone(),
+                    _ => pipelines.table.clone(),
+                };
+                let offsets = [at as u32];
+                let group = self.bind_groups[&key].clone();
+                let compute = self.compute();
+                compute.set_pipeline(&pipeline);
+                compute.set_bind_group(0, &group, if has_uniform { &offsets } else { &[] });
+                compute.dispatch_workgroups(dispatch.groups[0], dispatch.groups[1], dispatch.groups[2]);
+            }
+        }
+        for (&buffer, write) in declared.writes.iter().zip(&checked.writes) {
+            match write {
+                Write::Swap { .. } => self.side[buffer] = 1 - self.side[buffer],
+                Write::Partials | Write::Atomics => self.step(|table| &table.fold, buffer),
+                Write::InPlace => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn pack(&mut self, exchange: usize) -> Result<(), ExecutorError> {
+        self.copies(exchange, |mail| &mail.pack);
+        Ok(())
+    }
+
+    async fn outbox(&mut self, exchange: usize, out: &mut Vec<u8>) -> Result<(), ExecutorError> {
+        let mail = &self.mail[exchange];
+        let (bytes, outbox) = (mail.send_bytes, mail.outbox.clone());
+        let Some(staging) = mail.staging.clone() else { return self.submit() };
+        self.encoder().copy_buffer_to_buffer(&outbox, 0, &staging, 0, bytes);
+        self.submit()?;
+        self.map(&staging, bytes, out)
+    }
+
+    fn inbox(&mut self, exchange: usize, peer: usize, bytes: &[u8]) {
+        let range = &self.mail[exchange].receive_bytes[peer];
+        assert_eq!(bytes.len(), range.len(), "the network layer checks what it delivers");
+        if !bytes.is_empty() {
+            self.gpu.queue.write_buffer(&self.mail[exchange].inbox, range.start as u64, bytes);
+        }
+    }
+
+    fn unpack(&mut self, exchange: usize) -> Result<(), ExecutorError> {
+        self.copies(exchange, |mail| &mail.unpack_local);
+        self.copies(exchange, |mail| &mail.unpack);
+        for index in 0..self.mail[exchange].tables.len() {
+            let buffer = self.mail[exchange].tables[index];
+            self.step(|table| &table.combine, buffer);
+        }
+        Ok(())
+    }
+
+    fn set_params(&mut self, bytes: &[u8]) {
+        self.params_bytes = bytes.to_vec();
+        self.params_changed = true;
+    }
+
+    fn write_tile(&mut self, buffer: usize, tile: TileId, bytes: &[u8]) {
+        let Some((page, first)) = self.layout.of_field(&self.program, buffer).and_then(|residency| residency.slot(tile)) else { return };
+        let offset = u64::from(first) * u64::from(self.program.elements[buffer].stride);
+        // What is recorded must not see the new content.
+        if self.submit().is_ok() {
+            self.gpu.queue.write_buffer(&self.arenas[buffer][page].sides[self.side[buffer]], offset, bytes);
+        }
+    }
+
+    fn write_table(&mut self, buffer: usize, bytes: &[u8]) {
+        if self.submit().is_ok() {
+            self.gpu.queue.write_buffer(&self.arenas[buffer][0].sides[0], 0, bytes);
+        }
+    }
+
+    async fn read_tile(&mut self, buffer: usize, tile: TileId) -> Result<Vec<u8>, ExecutorError> {
+        let stride = self.program.elements[buffer].stride;
+        let Some(residency) = self.layout.of_field(&self.program, buffer) else { return Ok(Vec::new()) };
+        let Some((page, first)) = residency.slot(tile) else { return Ok(Vec::new()) };
+        let bytes = tile_bytes(&residency.grid, tile, stride as usize) as u64;
+        let source = self.arenas[buffer][page].sides[self.side[buffer]].clone();
+        self.read(&source, u64::from(first) * u64::from(stride), bytes)
+    }
+
+    async fn read_table(&mut self, buffer: usize) -> Result<Vec<u8>, ExecutorError> {
+        let source = self.arenas[buffer][0].sides[0].clone();
+        let bytes = match self.program.manifest.buffers[buffer].extent {
+            Extent::Table { length, .. } => u64::from(length) * u64::from(self.program.elements[buffer].stride),
+            Extent::Field { .. } => 0,
+        };
+        self.read(&source, 0, bytes)
+    }
+
+    fn flush(&mut self) -> Result<(), ExecutorError> {
+        self.submit()
+    }
+
+    async fn finish(&mut self) -> Result<(), ExecutorError> {
+        self.wait_all()
+    }
+
+    fn memory_bytes(&self) -> u64 {
+        self.memory.bytes()
+    }
+}
+
+fn make_arenas(memory: &Memory<'_>, program: &Program, layout: &Layout) -> Vec<Vec<PageCopies>> {
+    let mut arenas = Vec::new();
+    for (buffer, declared) in program.manifest.buffers.iter().enumerate() {
+        let stride = u64::from(program.elements[buffer].stride);
+        let sides = if program.is_double(buffer) { 2 } else { 1 };
+        let elements: Vec<u64> = match declared.extent {
+            Extent::Table { length, .. } => vec![length.into()],
+            Extent::Field { grid } => layout.grids[grid].pages.iter().map(|page| page.elements.into()).collect(),
+        };
+        let page = |count: &u64| PageCopies { sides: (0..sides).map(|_| memory.storage(&declared.name, count * stride)).collect() };
+        let mut pages: Vec<PageCopies> = elements.iter().map(page).collect();
+        if pages.is_empty() {
+            // A peer that owns nothing still binds something where another grid's pass reads the field.
+            pages.push(page(&1));
+        }
+        arenas.push(pages);
+    }
+    arenas
+}
+
+async fn pass_pipelines(gpu: &Gpu, program: &Program, layout: &Layout, index: usize) -> Result<PassPipelines, ExecutorError> {
+    let (declared, checked) = (&program.manifest.passes[index], &program.passes[index]);
+    let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
+    let module = gpu.module(&declared.entry, &declared.wgsl, gpu.options.checks);
+    let entries: Vec<_> = checked
+        .bindings
+        .iter()
+        .map(|binding| match binding.role {
+            Role::Params => layout_entry(binding.number, wgpu::BufferBindingType::Uniform),
+            Role::Dispatch => {
+                let mut entry = layout_entry(binding.number, wgpu::BufferBindingType::Uniform);
+                entry.ty = wgpu::BindingType::Buffer { ty: wgpu::BufferBindingType::Uniform, has_dynamic_offset: true, min_binding_size: None };
+                entry
+            }
+            _ => layout_entry(binding.number, wgpu::BufferBindingType::Storage { read_only: !binding.writable }),
+        })
+        .collect();
+    let bind_group_layout = gpu.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(&declared.entry), entries: &entries });
+    let pipeline_layout = gpu.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+        label: Some(&declared.entry),
+        bind_group_layouts: &[Some(&bind_group_layout)],
+        immediate_size: 0,
+    });
+    let residency = &layout.grids[declared.grid];
+    let groups_max = gpu.limits.max_compute_workgroups_per_dimension;
+    let mut page_rows = Vec::new();
+    let mut lists = Vec::new();
+    let mut row = 0;
+    for page in &residency.pages {
+        page_rows.push(row);
+        row += page.owned.len() as u32;
+        lists.push(dispatches(&residency.grid, checked.workgroup, checked.halo, page.owned.len() as u32, gpu.borders, groups_max));
+    }
+    let uses_table = checked.bindings.iter().any(|binding| binding.role == Role::TileTable);
+    let has_interior = uses_table && lists.iter().flatten().any(|dispatch| dispatch.interior);
+    let pipeline = |constants: &[(&str, f64)]| {
+        gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            label: Some(&declared.entry),
+            layout: Some(&pipeline_layout),
+            module: &module,
+            entry_point: Some(&declared.entry),
+            compilation_options: wgpu::PipelineCompilationOptions {
+                constants,
+                zero_initialize_workgroup_memory: gpu.options.checks == Checks::Checked,
+            },
+            cache: None,
+        })
+    };
+    let table = pipeline(&[]);
+    let interior = has_interior.then(|| pipeline(&[("pc_interior", 1.0)]));
+    if let Some(error) = scope.pop().await {
+        return Err(ExecutorError::Kernel { adapter: gpu.info.adapter.clone(), entry: declared.entry.clone(), cause: error.to_string() });
+    }
+    Ok(PassPipelines { layout: bind_group_layout, table, interior, dispatches: lists, page_rows })
+}
+
+fn copy_pipeline(gpu: &Gpu) -> (wgpu::BindGroupLayout, wgpu::ComputePipeline) {
+    let storage = |binding: u32, read_only: bool| layout_entry(binding, wgpu::BufferBindingType::Storage { read_only });
+    let layout = gpu.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor {
+        label: Some("copy"),
+        entries: &[storage(0, true), storage(1, false), storage(2, true)],
+    });
+    let pipeline_layout = gpu.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor { label: Some("copy"), bind_group_layouts: &[Some(&layout)], immediate_size: 0 });
+    let module = gpu.module("copy", COPY_WGSL, Checks::Checked);
+    let pipeline = gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        label: Some("copy"),
+        layout: Some(&pipeline_layout),
+        module: &module,
+        entry_point: Some("copy"),
+        compilation_options: Default::default(),
+        cache: None,
+    });
+    (layout, pipeline)
+}
+
+#[allow(clippy::too_many_arguments, reason = "the parts of a run that are made before it exists")]
+fn make_mail(gpu: &Gpu, memory: &Memory<'_>, program: &Program, layout: &Layout, arenas: &[Vec<PageCopies>], tables: &[Option<Table>], copy_layout: &wgpu::BindGroupLayout, exchange: usize) -> Mail {
+    let plan = &layout.exchanges[exchange];
+    let outbox = memory.storage("outbox", plan.outbox_words * 4);
+    let inbox = memory.storage("inbox", plan.inbox_words * 4);
+    let send_words = plan.send.last().map_or(0, |run| run.end) as u64;
+    let staging = (send_words > 0).then(|| memory.staging("outbox", send_words * 4));
+    let job = |set: &CopySet, mailbox: &wgpu::Buffer, packs: bool| {
+        let arena: Vec<&wgpu::Buffer> = match &tables[set.buffer] {
+            Some(table) => vec![&table.rows],
+            None => arenas[set.buffer][set.page].sides.iter().collect(),
+        };
+        let jobs = memory.constant("copies", bytemuck::cast_slice(&set.copies));
+        let bindings = arena
+            .into_iter()
+            .map(|arena| {
+                let (from, to) = if packs { (arena, mailbox) } else { (mailbox, arena) };
+                let entries: Vec<_> =
+                    [from, to, &jobs].iter().enumerate().map(|(i, buffer)| wgpu::BindGroupEntry { binding: i as u32, resource: buffer.as_entire_binding() }).collect();
+                gpu.device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some("copy"), layout: copy_layout, entries: &entries })
+            })
+            .collect();
+        let words = set.copies.iter().map(|copy| copy.words()).max().unwrap_or(0);
+        CopyJob { set: set.clone(), bindings, groups: [words.div_ceil(256), set.copies.len() as u32] }
+    };
+    let jobs = |sets: &[CopySet], mailbox: &wgpu::Buffer, packs: bool| {
+        // A dispatch takes so many copies and no more.
+        let cut = |set: &CopySet| -> Vec<CopySet> {
+            set.copies.chunks(60_000).map(|copies| CopySet { buffer: set.buffer, page: set.page, copies: copies.to_vec() }).collect()
+        };
+        sets.iter().flat_map(cut).map(|set| job(&set, mailbox, packs)).collect::<Vec<_>>()
+    };
+    Mail {
+        pack: jobs(&plan.pack, &outbox, true),
+        unpack_local: jobs(&plan.unpack_local, &outbox, false),
+        unpack: jobs(&plan.unpack, &inbox, false),
+        send_bytes: send_words * 4,
+        receive_bytes: plan.receive.iter().map(|run| run.start * 4..run.end * 4).collect(),
+        outbox,
+        inbox,
+        staging,
+        tables: program.exchanges[exchange].iter().filter_map(|fresh| if let Fresh::Table { buffer } = fresh { Some(*buffer) } else { None }).collect(),
+    }
+}

@@ -1,0 +1,137 @@
+//! Where a program's buffers lie on one peer, and what its exchanges move: the part of running that
+//! every executor shares.
+//!
+//! Invariant: everything here follows from the program, the placement and one limit; two executors
+//! given the same three agree to the last word.
+
+use peercompute_buffers::exchange::{self, ExchangePlan, Ghost};
+use peercompute_buffers::halo::Boundary;
+use peercompute_buffers::residency::{HaloRules, Residency, ResidencyError};
+use peercompute_buffers::{Grid, TileId};
+
+use crate::declaration::Extent;
+use crate::program::{Fresh, Program};
+
+/// Who owns what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// This peer.
+    pub me: usize,
+    /// Peers in all.
+    pub peers: usize,
+    /// Per grid, per tile, the owner.
+    pub owners: Vec<Vec<usize>>,
+}
+
+impl Placement {
+    /// One peer that owns everything.
+    pub fn alone(program: &Program) -> Placement {
+        let owners = program.manifest.grids.iter().map(|grid| vec![0; grid.grid.tile_count() as usize]).collect();
+        Placement { me: 0, peers: 1, owners }
+    }
+
+    /// The tiles of a grid that a peer owns, in order.
+    pub fn owned_by(&self, grid: usize, peer: usize) -> Vec<TileId> {
+        self.owners[grid].iter().enumerate().filter(|(_, owner)| **owner == peer).map(|(tile, _)| TileId(tile as u32)).collect()
+    }
+}
+
+/// The shares of a reduced table: one row of words per tile of the contributing grid.
+#[derive(Clone, Debug)]
+pub struct Shares {
+    /// The grid whose tiles contribute.
+    pub grid: usize,
+    /// Words of a row: the table's length times its element's words.
+    pub words: u32,
+    /// The rows, laid out as a 1-D field with one element per tile that is read as a whole.
+    pub rows: Residency,
+}
+
+/// The layout of a program on one peer.
+#[derive(Clone, Debug)]
+pub struct Layout {
+    /// Who owns what.
+    pub placement: Placement,
+    /// Per grid, where its tiles lie.
+    pub grids: Vec<Residency>,
+    /// Per buffer, the shares of a reduced table that a pass writes.
+    pub shares: Vec<Option<Shares>>,
+    /// The exchanges, numbered as the program's.
+    pub exchanges: Vec<ExchangePlan>,
+}
+
+impl Layout {
+    /// Lays out a program. `page_bytes_max` is the largest binding of the executor.
+    ///
+    /// **Errors:** [`ResidencyError`]: a tile or a whole field does not fit a page.
+    pub fn new(program: &Program, placement: &Placement, page_bytes_max: u64) -> Result<Layout, ResidencyError> {
+        let manifest = &program.manifest;
+        let mut grids = Vec::new();
+        for (index, named) in manifest.grids.iter().enumerate() {
+            let strides = manifest.buffers.iter().zip(&program.elements).filter(|(buffer, _)| matches!(buffer.extent, Extent::Field { grid } if grid == index));
+            let stride = strides.map(|(_, element)| element.stride).max().unwrap_or(4);
+            let owned = placement.owned_by(index, placement.me);
+            grids.push(Residency::new(named.grid, program.rules[index].clone(), &owned, stride, page_bytes_max)?);
+        }
+        let mut shares = Vec::new();
+        for (index, buffer) in manifest.buffers.iter().enumerate() {
+            let (Extent::Table { length, reduce: Some(_) }, Some(grid)) = (buffer.extent, program.contributors(index)) else {
+                shares.push(None);
+                continue;
+            };
+            let words = length * program.elements[index].words();
+            let tiles = manifest.grids[grid].grid.tile_count();
+            let rows = Grid { shape: [tiles, 1, 1], tile: [1, 1, 1], dims: 1 };
+            let rules = HaloRules { depth: 0, boundaries: Vec::new(), whole: true };
+            let owned = placement.owned_by(grid, placement.me);
+            shares.push(Some(Shares { grid, words, rows: Residency::new(rows, rules, &owned, words * 4, page_bytes_max)? }));
+        }
+        let exchanges = program
+            .exchanges
+            .iter()
+            .map(|fresh| {
+                let mut plans = Vec::new();
+                for (grid, residency) in grids.iter().enumerate() {
+                    let ghosts: Vec<Ghost> = fresh.iter().filter_map(|fresh| field_ghost(program, fresh, grid)).collect();
+                    if !ghosts.is_empty() {
+                        let owner_of = |tile: TileId| placement.owners[grid][tile.0 as usize];
+                        plans.push(exchange::plan(residency, &owner_of, placement.me, placement.peers, &ghosts));
+                    }
+                }
+                for fresh in fresh {
+                    if let Fresh::Table { buffer } = *fresh
+                        && let Some(shares) = &shares[buffer]
+                    {
+                        let ghost = Ghost { buffer, words: shares.words, boundary: Boundary::Clamp, depth: 0, whole: true };
+                        let owner_of = |tile: TileId| placement.owners[shares.grid][tile.0 as usize];
+                        plans.push(exchange::plan(&shares.rows, &owner_of, placement.me, placement.peers, &[ghost]));
+                    }
+                }
+                ExchangePlan::merge(&plans, placement.peers)
+            })
+            .collect();
+        Ok(Layout { placement: placement.clone(), grids, shares, exchanges })
+    }
+
+    /// The layout of a field's grid.
+    pub fn of_field(&self, program: &Program, buffer: usize) -> Option<&Residency> {
+        match program.manifest.buffers[buffer].extent {
+            Extent::Field { grid } => Some(&self.grids[grid]),
+            Extent::Table { .. } => None,
+        }
+    }
+}
+
+/// What an exchange refreshes of a field, for the grid's plan.
+pub fn field_ghost(program: &Program, fresh: &Fresh, grid: usize) -> Option<Ghost> {
+    match *fresh {
+        Fresh::Field { buffer, depth, whole } if program.manifest.buffers[buffer].extent == (Extent::Field { grid }) => Some(Ghost {
+            buffer,
+            words: program.elements[buffer].words(),
+            boundary: program.manifest.buffers[buffer].boundary,
+            depth,
+            whole,
+        }),
+        _ => None,
+    }
+}

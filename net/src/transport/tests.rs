@@ -1,0 +1,315 @@
+//! Real sockets on loopback: links, limits and back-pressure; and peers that are not of ours.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::io::{AsyncReadExt, AsyncWriteExt};
+use futures::StreamExt;
+use ::libp2p::identity::Keypair;
+use ::libp2p::swarm::{Stream, SwarmEvent};
+
+use super::libp2p::{build_swarm, open_acknowledged};
+use super::*;
+use crate::core::{Output, RunError, Traffic};
+use crate::driver::{Session, SessionConfig};
+use crate::ownership::Ownership;
+use crate::wire::{Frame, RefuseReason};
+
+const TCP: &str = "/ip4/127.0.0.1/tcp/0";
+const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
+/// Far beyond what any step takes; only a hang meets it.
+const HANG: Duration = Duration::from_secs(30);
+
+fn on_runtime<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async { tokio::time::timeout(HANG, work).await.expect("no hang") })
+}
+
+async fn start(listen: &str) -> Transport {
+    let config = TransportConfig { listen: vec![listen.to_owned()], ..TransportConfig::default() };
+    Transport::start(config).await.expect("starts")
+}
+
+/// A bare swarm with one acknowledged stream to an address; it says only what a test writes.
+async fn bare_stream(address: &str) -> Stream {
+    let mut swarm = build_swarm(Keypair::generate_ed25519(), 8).expect("a swarm");
+    let address: ::libp2p::Multiaddr = address.parse().expect("an address");
+    swarm.dial(address).expect("dials");
+    let mut control = swarm.behaviour().streams.new_control();
+    let peer = loop {
+        if let SwarmEvent::ConnectionEstablished { peer_id, .. } = swarm.select_next_some().await {
+            break peer_id;
+        }
+    };
+    tokio::spawn(async move {
+        loop {
+            swarm.select_next_some().await;
+        }
+    });
+    open_acknowledged(&mut control, peer).await.expect("is acknowledged")
+}
+
+async fn opened(transport: &mut Transport) -> LinkId {
+    match transport.next().await {
+        TransportEvent::Opened { link, .. } => link,
+        other => panic!("expected a link, got {other:?}"),
+    }
+}
+
+/// Two transports with one link; the dialer first.
+async fn pair(listen: &str) -> ((Transport, LinkId), (Transport, LinkId)) {
+    let (mut dialer, mut acceptor) = (start(listen).await, start(listen).await);
+    dialer.dial(&acceptor.addresses()[0].clone()).expect("dials");
+    let links = (opened(&mut dialer).await, opened(&mut acceptor).await);
+    ((dialer, links.0), (acceptor, links.1))
+}
+
+fn frame(bytes: usize) -> Frame {
+    let head = Bytes::copy_from_slice(&(bytes as u32).to_le_bytes());
+    Frame { head, body: (0..bytes).map(|at| at as u8).collect() }
+}
+
+#[test]
+fn a_taken_port_is_named() {
+    on_runtime(async {
+        for listen in [TCP, QUIC] {
+            let first = start(listen).await;
+            let taken = first.addresses()[0].split("/p2p/").next().expect("a prefix").to_owned();
+            let config = TransportConfig { listen: vec![taken.clone()], ..TransportConfig::default() };
+            let error = Transport::start(config).await.err();
+            assert_eq!(error, Some(TransportError::AddressTaken { address: taken }));
+        }
+    });
+}
+
+#[test]
+fn an_address_that_is_none_is_named() {
+    on_runtime(async {
+        for text in ["localhost:80", "/ip4/127.0.0.1/tcp/0/ws", "/dns4/nowhere"] {
+            let config = TransportConfig { listen: vec![text.to_owned()], ..TransportConfig::default() };
+            let error = Transport::start(config).await.err();
+            assert!(matches!(&error, Some(TransportError::BadAddress { address, .. }) if address == text), "{error:?}");
+        }
+        let mut transport = start(TCP).await;
+        for text in ["nonsense", "/ip4/127.0.0.1/tcp/1"] {
+            transport.dial(text).expect("is queued");
+            let event = transport.next().await;
+            assert!(matches!(&event, TransportEvent::DialFailed { address, .. } if address == text), "{event:?}");
+        }
+    });
+}
+
+#[test]
+fn a_seed_gives_the_same_identity_again() {
+    on_runtime(async {
+        let config = TransportConfig { identity_seed: Some([5; 32]), ..TransportConfig::default() };
+        let (first, second) = (Transport::start(config.clone()).await, Transport::start(config).await);
+        let (first, second) = (first.expect("starts"), second.expect("starts"));
+        assert_eq!(first.identity(), second.identity());
+        assert_ne!(first.identity(), start(TCP).await.identity());
+    });
+}
+
+#[test]
+fn frames_arrive_in_order_and_whole_and_a_close_loses_none() {
+    on_runtime(async {
+        for listen in [TCP, QUIC] {
+            let ((mut dialer, out), (mut acceptor, incoming)) = pair(listen).await;
+            acceptor.limit(incoming, 1 << 20);
+            let sizes: Vec<usize> = (0..120).map(|n| [0, 1, 100, 16_383, 16_384, 16_385, 300_000][n % 7]).collect();
+            for bytes in &sizes {
+                dialer.send(out, frame(*bytes)).expect("is queued");
+            }
+            dialer.close(out);
+            let room = dialer.room();
+            let receive = async {
+                for bytes in &sizes {
+                    match acceptor.next().await {
+                        TransportEvent::Received { frame: content, .. } => assert_eq!(content, frame(*bytes).body),
+                        other => panic!("{other:?}"),
+                    }
+                }
+                match acceptor.next().await {
+                    TransportEvent::Closed { reason, .. } => assert_eq!(reason, CloseReason::Ended),
+                    other => panic!("{other:?}"),
+                }
+            };
+            let pump = async {
+                loop {
+                    room.notified().await;
+                    dialer.pump();
+                }
+            };
+            tokio::select! { () = receive => {}, () = pump => {} }
+        }
+    });
+}
+
+#[test]
+fn a_link_that_nobody_reads_is_congested_until_somebody_does() {
+    on_runtime(async {
+        let mut transport = start(TCP).await;
+        let mut stream = bare_stream(&transport.addresses()[0].clone()).await;
+        let link = opened(&mut transport).await;
+        for _ in 0..200 {
+            transport.send(link, frame(65_536)).expect("is queued");
+        }
+        assert!(transport.is_congested());
+        let room = transport.room();
+        let read = async {
+            let mut content = vec![0; 65_540];
+            for _ in 0..200 {
+                stream.read_exact(&mut content).await.expect("reads");
+            }
+        };
+        let pump = async {
+            while transport.is_congested() {
+                room.notified().await;
+                transport.pump();
+            }
+        };
+        tokio::join!(read, pump);
+        assert!(!transport.is_congested());
+    });
+}
+
+#[test]
+fn a_frame_above_the_limit_closes_the_link_and_the_limit_can_be_raised() {
+    on_runtime(async {
+        let mut transport = start(TCP).await;
+        let address = transport.addresses()[0].clone();
+        let mut stream = bare_stream(&address).await;
+        let link = opened(&mut transport).await;
+        stream.write_all(&u32::MAX.to_le_bytes()).await.expect("writes");
+        stream.flush().await.expect("writes");
+        match transport.next().await {
+            TransportEvent::Closed { link: closed, reason } => {
+                let limit = crate::wire::STRANGER_FRAME_BYTES_MAX;
+                assert_eq!((closed, reason), (link, CloseReason::FrameTooLong { given: u32::MAX, limit }));
+            }
+            other => panic!("{other:?}"),
+        }
+        let mut stream = bare_stream(&address).await;
+        let link = opened(&mut transport).await;
+        transport.limit(link, 5000);
+        let large = frame(5000);
+        stream.write_all(&large.head).await.expect("writes");
+        stream.write_all(&large.body).await.expect("writes");
+        stream.flush().await.expect("writes");
+        assert!(matches!(transport.next().await, TransportEvent::Received { frame, .. } if frame.len() == 5000));
+    });
+}
+
+#[test]
+fn a_burst_of_dials_opens_every_link() {
+    on_runtime(async {
+        let mut acceptor = start(TCP).await;
+        let address = acceptor.addresses()[0].clone();
+        let mut dialers = Vec::new();
+        for _ in 0..24 {
+            let mut dialer = start(TCP).await;
+            dialer.dial(&address).expect("dials");
+            dialers.push(dialer);
+        }
+        let dialled = futures::future::join_all(dialers.iter_mut().map(opened));
+        let accepted = async {
+            for _ in 0..24 {
+                opened(&mut acceptor).await;
+            }
+        };
+        tokio::join!(dialled, accepted);
+    });
+}
+
+#[test]
+fn one_identity_holds_few_links() {
+    on_runtime(async {
+        let mut acceptor = start(TCP).await;
+        let mut dialer = start(TCP).await;
+        let address = acceptor.addresses()[0].clone();
+        for _ in 0..4 {
+            dialer.dial(&address).expect("dials");
+            opened(&mut dialer).await;
+            opened(&mut acceptor).await;
+        }
+        dialer.dial(&address).expect("dials");
+        let event = dialer.next().await;
+        assert!(matches!(event, TransportEvent::DialFailed { .. }), "{event:?}");
+    });
+}
+
+fn nothing() -> (Traffic, Ownership) {
+    (Traffic::default(), Ownership { epoch: 0, grids: Vec::new() })
+}
+
+/// A session through a whole run without exchanges, with what it saw of strangers.
+fn whole_run(session: &Session) -> Result<Vec<RefuseReason>, RunError> {
+    let mut refused = Vec::new();
+    loop {
+        match session.next_within(HANG).expect("goes on") {
+            Output::Assemble { .. } => session.plan_made(Bytes::new(), nothing().0, nothing().1).expect("goes on"),
+            Output::PlanReceived { .. } => session.plan_accepted(nothing().0, nothing().1).expect("goes on"),
+            Output::Start => session.finish().expect("goes on"),
+            Output::Refused { reason, .. } => refused.push(reason),
+            Output::Failed(error) => return Err(error),
+            Output::Finished => return Ok(refused),
+            _ => {}
+        }
+    }
+}
+
+/// A host meets a stranger first and then a guest; the run with the guest must not notice.
+fn check_stranger(config: SessionConfig, stranger: impl AsyncFnOnce(&str, &mut dyn FnMut() -> Output), reason: Option<RefuseReason>) {
+    let host = Session::host(config.clone(), 2).expect("hosts");
+    let address = host.addresses()[0].clone();
+    let mut seen = Vec::new();
+    let mut next = || {
+        let output = host.next_within(HANG).expect("goes on");
+        if let Output::Refused { reason, .. } = &output {
+            seen.push(*reason);
+        }
+        output
+    };
+    on_runtime(stranger(&address, &mut next));
+    let guest = std::thread::spawn(move || whole_run(&Session::join(config, &address).expect("joins")));
+    let at_host = whole_run(&host);
+    seen.extend(at_host.expect("finishes"));
+    assert_eq!(guest.join().expect("no panic"), Ok(Vec::new()));
+    assert_eq!(seen, reason.into_iter().collect::<Vec<_>>());
+}
+
+#[test]
+fn garbage_from_a_bare_stream_does_not_disturb_a_run() {
+    let garbage = async |address: &str, _: &mut dyn FnMut() -> Output| {
+        let mut stream = bare_stream(address).await;
+        stream.write_all(b"\x05\x00\x00\x00\xff\xff\xff\xff\xff").await.expect("writes");
+        stream.flush().await.expect("writes");
+        // It is told why before the link closes: the first content byte is Refuse's kind.
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        assert_eq!(answer.get(4), Some(&8), "{answer:?}");
+    };
+    check_stranger(SessionConfig::default(), garbage, Some(RefuseReason::Protocol));
+    let oversized = async |address: &str, _: &mut dyn FnMut() -> Output| {
+        let mut stream = bare_stream(address).await;
+        stream.write_all(&[0xff; 64]).await.expect("writes");
+        stream.flush().await.expect("writes");
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    };
+    // Nothing but a length came, so there is nobody to report.
+    check_stranger(SessionConfig::default(), oversized, None);
+}
+
+#[test]
+fn a_dialer_that_never_says_hello_is_sent_away() {
+    let config = SessionConfig { silence_limit: Duration::from_millis(400), ..SessionConfig::default() };
+    let silent = async |address: &str, next: &mut dyn FnMut() -> Output| {
+        let mut stream = bare_stream(address).await;
+        let output = next();
+        assert!(matches!(output, Output::Refused { reason: RefuseReason::Silent, .. }), "{output:?}");
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        assert_eq!(answer.get(4..6), Some(&[8, 7][..]), "{answer:?}");
+    };
+    check_stranger(config, silent, Some(RefuseReason::Silent));
+}
