@@ -10,6 +10,7 @@ pub mod exchange;
 pub mod grid;
 pub mod halo;
 pub mod layout;
+pub mod npy;
 pub mod residency;
 pub mod transfer;
 

@@ -1,14 +1,19 @@
 //! Hand-written twins: what a good engineer writes with plain wgpu, to measure the framework against in the same run.
 //!
-//! They share nothing with the framework but the device: contiguous arrays, ping-pong bind groups, all ticks in one
-//! compute pass of one submission. Arithmetic and seeds are those of the workload of the same name, so that what comes
-//! out can be compared and not only how fast.
+//! They share nothing with the framework but the device: contiguous arrays, ping-pong bind groups, one compute pass for
+//! hundreds of ticks, a wait only at the end. Arithmetic and seeds are those of the workload of the same name, so that
+//! what comes out can be compared and not only how fast.
 
+mod copy;
 mod heat;
 mod nbody;
 
+pub use copy::CopyTwin;
 pub use heat::{HeatTuning, HeatTwin};
 pub use nbody::NbodyTwin;
+
+/// Ticks of one submission: many, so that a submission costs nothing; few enough that the device starts early.
+const BATCH_TICKS: u32 = 256;
 
 /// Compiles a twin's WGSL, with naga's bounds and loop checks or without.
 fn shader_module(
@@ -123,6 +128,26 @@ fn encode_and_wait(
     let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
     encode(&mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()));
     submit_and_wait(device, queue, encoder);
+}
+
+/// Encodes ticks in batches, so that the device computes one while the next is recorded, and waits for the last.
+fn encode_ticks_and_wait(
+    device: &wgpu::Device,
+    queue: &wgpu::Queue,
+    ticks: u32,
+    mut encode: impl FnMut(&mut wgpu::ComputePass<'_>, u32),
+) {
+    let mut left = ticks;
+    while left > BATCH_TICKS {
+        let mut encoder = device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        encode(
+            &mut encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default()),
+            BATCH_TICKS,
+        );
+        queue.submit([encoder.finish()]);
+        left -= BATCH_TICKS;
+    }
+    encode_and_wait(device, queue, |pass| encode(pass, left));
 }
 
 /// Submits, and returns when the device is done. Panics if the device is lost: a bench has nothing to measure then.

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use super::{
-    bind_group, bind_group_layout, encode_and_wait, pipeline, read_back, shader_module,
+    bind_group, bind_group_layout, encode_and_wait, encode_ticks_and_wait, pipeline, read_back, shader_module,
     storage_buffer,
 };
 
@@ -62,9 +62,9 @@ impl NbodyTwin {
         twin
     }
 
-    /// Computes `ticks` ticks in one submission and waits for them.
+    /// Computes `ticks` ticks and waits for them.
     pub fn run(&self, ticks: u32) {
-        encode_and_wait(&self.device, &self.queue, |pass| {
+        encode_ticks_and_wait(&self.device, &self.queue, ticks, |pass, ticks| {
             pass.set_pipeline(&self.advance);
             for _ in 0..ticks {
                 let now = self.now.get();

@@ -25,7 +25,7 @@ pub async fn advance<R: Run>(program: &Program, peers: &mut [R], ops: &[Op], tic
                     peer.pack(exchange)?;
                     let mut bytes = Vec::new();
                     if peer.layout().exchanges[exchange].send.iter().any(|run| !run.is_empty()) {
-                        peer.outbox(exchange, &mut bytes).await?;
+                        peer.outbox(exchange, &mut |packed| bytes.extend_from_slice(packed)).await?;
                     }
                     sent.push(bytes);
                 }

@@ -118,10 +118,11 @@ pub trait Run {
     /// **Errors:** the device was lost.
     fn pack(&mut self, exchange: usize) -> Result<(), ExecutorError>;
 
-    /// Waits for what was packed and appends it to `out`: the runs of `ExchangePlan::send` in order, 4 bytes a word.
+    /// Waits for what was packed and shows it to `take`: the runs of `ExchangePlan::send`, 4 bytes a word.
+    /// Where nothing goes to another peer, `take` sees no bytes.
     ///
     /// **Errors:** the device was lost.
-    async fn outbox(&mut self, exchange: usize, out: &mut Vec<u8>) -> Result<(), ExecutorError>;
+    async fn outbox(&mut self, exchange: usize, take: &mut dyn FnMut(&[u8])) -> Result<(), ExecutorError>;
 
     /// Puts what a peer sent into the inbox.
     ///

@@ -48,8 +48,15 @@ impl Core {
             return;
         }
         let ping_after = self.ping_after();
-        let quiet = |link: &Link| !matches!(link.state, LinkState::Stranger) && link.said_at + ping_after <= self.now;
-        let quiet: Vec<LinkId> = self.links.iter().filter(|(_, link)| quiet(link)).map(|(id, _)| *id).collect();
+        let quiet = |link: &Link| {
+            !matches!(link.state, LinkState::Stranger) && link.said_at + ping_after <= self.now
+        };
+        let quiet: Vec<LinkId> = self
+            .links
+            .iter()
+            .filter(|(_, link)| quiet(link))
+            .map(|(id, _)| *id)
+            .collect();
         let waiting = self.is_waiting();
         for id in quiet {
             self.send(id, &Message::Ping { waiting });
@@ -58,9 +65,15 @@ impl Core {
 
     fn tick_strangers(&mut self) {
         let late = |link: &Link| {
-            matches!(link.state, LinkState::Stranger) && link.opened_at + self.config.silence_limit <= self.now
+            matches!(link.state, LinkState::Stranger)
+                && link.opened_at + self.config.silence_limit <= self.now
         };
-        let late: Vec<LinkId> = self.links.iter().filter(|(_, link)| late(link)).map(|(id, _)| *id).collect();
+        let late: Vec<LinkId> = self
+            .links
+            .iter()
+            .filter(|(_, link)| late(link))
+            .map(|(id, _)| *id)
+            .collect();
         for id in late {
             self.refuse(id, RefuseReason::Silent, "no hello in time");
         }
@@ -68,15 +81,27 @@ impl Core {
 
     fn tick_owed(&mut self) {
         for (peer, owed, since) in self.owed() {
-            let Some(link) = self.link_of(peer) else { continue };
+            let Some(link) = self.link_of(peer) else {
+                continue;
+            };
             let name = self.name(peer);
             if self.silent_at(link) <= self.now {
                 let silent_ms = millis(self.now.saturating_sub(link.heard_at));
-                return self.fail(RunError::Silent { peer, name, owed, silent_ms });
+                return self.fail(RunError::Silent {
+                    peer,
+                    name,
+                    owed,
+                    silent_ms,
+                });
             }
             if self.stalled_at(link, owed, since) <= self.now {
                 let waited_ms = millis(self.now.saturating_sub(since));
-                return self.fail(RunError::Stalled { peer, name, owed, waited_ms });
+                return self.fail(RunError::Stalled {
+                    peer,
+                    name,
+                    owed,
+                    waited_ms,
+                });
             }
         }
     }
@@ -85,7 +110,9 @@ impl Core {
     pub(super) fn pinged(&mut self, id: LinkId, waiting: bool) {
         self.heard_waiting(id, waiting);
         let (now, pause) = (self.now, self.config.silence_limit / 16);
-        let Some(link) = self.links.get_mut(&id) else { return };
+        let Some(link) = self.links.get_mut(&id) else {
+            return;
+        };
         if link.ponged_at.is_some_and(|at| now < at + pause) {
             return;
         }
@@ -122,7 +149,9 @@ impl Core {
         let joiner = !self.is_coordinator();
         match self.phase {
             Phase::Assembling if joiner => vec![(PeerIndex::COORDINATOR, Owed::Plan, self.since)],
-            Phase::Linking if joiner && self.linked_sent => vec![(PeerIndex::COORDINATOR, Owed::Start, self.since)],
+            Phase::Linking if joiner && self.linked_sent => {
+                vec![(PeerIndex::COORDINATOR, Owed::Start, self.since)]
+            }
             Phase::Linking if joiner => {
                 let dialled = self.links.values().filter_map(|link| match link.state {
                     LinkState::Dialled(peer) => Some((peer, Owed::Hello, link.opened_at)),
@@ -131,22 +160,33 @@ impl Core {
                 dialled.collect()
             }
             Phase::Linking => {
-                let late = self.others().filter(|peer| self.peer(*peer).is_some_and(|peer| !peer.linked));
+                let late = self
+                    .others()
+                    .filter(|peer| self.peer(*peer).is_some_and(|peer| !peer.linked));
                 late.map(|peer| (peer, Owed::Links, self.since)).collect()
             }
             Phase::Running => match self.done_at {
                 Some(since) => {
-                    let late = self.others().filter(|peer| self.peer(*peer).is_some_and(|peer| !peer.done));
+                    let late = self
+                        .others()
+                        .filter(|peer| self.peer(*peer).is_some_and(|peer| !peer.done));
                     late.map(|peer| (peer, Owed::Done, since)).collect()
                 }
-                None => self.exchanges.as_ref().map(Exchanges::owed).unwrap_or_default(),
+                None => self
+                    .exchanges
+                    .as_ref()
+                    .map(Exchanges::owed)
+                    .unwrap_or_default(),
             },
             _ => Vec::new(),
         }
     }
 
     fn link_of(&self, peer: PeerIndex) -> Option<&Link> {
-        let known = self.peer(peer).and_then(|peer| peer.link).and_then(|id| self.links.get(&id));
+        let known = self
+            .peer(peer)
+            .and_then(|peer| peer.link)
+            .and_then(|id| self.links.get(&id));
         // Before the plan, and before the hello, the link itself says whose it is.
         known.or_else(|| {
             self.links.values().find(|link| matches!(link.state, LinkState::Peer(p) | LinkState::Dialled(p) if p == peer))

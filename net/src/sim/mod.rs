@@ -44,7 +44,9 @@ pub struct SimPeer<'a> {
 pub fn peer_config(place: u16, peers: u16) -> CoreConfig {
     let role = match place {
         0 => Role::Coordinator { peers },
-        _ => Role::Joiner { coordinator: sim_address(0) },
+        _ => Role::Joiner {
+            coordinator: sim_address(0),
+        },
     };
     let mut config = CoreConfig::new(role, &format!("sim-{place}"), &format!("peer-{place}"));
     config.addresses = vec![sim_address(place)];
@@ -141,11 +143,22 @@ pub enum SimFailure {
 
 enum Happening {
     /// Something for a core.
-    Event { place: u16, event: Event, from_node: bool },
+    Event {
+        place: u16,
+        event: Event,
+        from_node: bool,
+    },
     /// One end of a link sees it close.
-    Closes { place: u16, link: LinkId, reason: String },
+    Closes {
+        place: u16,
+        link: LinkId,
+        reason: String,
+    },
     /// A dial arrives.
-    Dial { place: u16, address: String },
+    Dial {
+        place: u16,
+        address: String,
+    },
     Loss(u16, u16),
     Freeze(u16),
     Stall(u16),
@@ -240,7 +253,10 @@ impl<'a> Simulation<'a> {
 
     /// Lets a function replace every frame's content under way (from place, to place, content) by none,
     /// one or several: a hostile peer, as the others see it.
-    pub fn tamper(mut self, tamper: impl FnMut(u16, u16, Bytes) -> Vec<Bytes> + 'a) -> Simulation<'a> {
+    pub fn tamper(
+        mut self,
+        tamper: impl FnMut(u16, u16, Bytes) -> Vec<Bytes> + 'a,
+    ) -> Simulation<'a> {
         self.tamper = Some(Box::new(tamper));
         self
     }
@@ -255,9 +271,14 @@ impl<'a> Simulation<'a> {
         }
         let mut steps = 0;
         while let Some(Reverse((at, id))) = self.queue.pop() {
-            let Some(happening) = self.happenings.remove(&id) else { continue };
+            let Some(happening) = self.happenings.remove(&id) else {
+                continue;
+            };
             steps += 1;
-            if at > time_max || steps > STEPS_MAX || self.places.iter().all(|place| place.outcome.is_some()) {
+            if at > time_max
+                || steps > STEPS_MAX
+                || self.places.iter().all(|place| place.outcome.is_some())
+            {
                 break;
             }
             self.now = at;
@@ -267,19 +288,36 @@ impl<'a> Simulation<'a> {
     }
 
     fn conclude(mut self) -> Result<SimReport, SimFailure> {
-        let unfinished: Vec<u16> =
-            (0u16..).zip(&self.places).filter(|(_, place)| place.outcome.is_none()).map(|(at, _)| at).collect();
+        let unfinished: Vec<u16> = (0u16..)
+            .zip(&self.places)
+            .filter(|(_, place)| place.outcome.is_none())
+            .map(|(at, _)| at)
+            .collect();
         if !unfinished.is_empty() {
             let elapsed_ms = u64::try_from(self.now.as_millis()).unwrap_or(u64::MAX);
-            return Err(SimFailure::Unfinished { seed: self.seed, unfinished, elapsed_ms });
+            return Err(SimFailure::Unfinished {
+                seed: self.seed,
+                unfinished,
+                elapsed_ms,
+            });
         }
         self.report.elapsed = self.now;
-        self.report.outcomes = self.places.into_iter().filter_map(|place| place.outcome).collect();
+        self.report.outcomes = self
+            .places
+            .into_iter()
+            .filter_map(|place| place.outcome)
+            .collect();
         Ok(self.report)
     }
 
     fn schedule_faults(&mut self) {
-        let Faults { loss, freeze, stall, crash, .. } = self.faults.clone();
+        let Faults {
+            loss,
+            freeze,
+            stall,
+            crash,
+            ..
+        } = self.faults.clone();
         for (at, a, b) in loss {
             self.push(at, Happening::Loss(a, b));
         }
@@ -311,8 +349,16 @@ impl<'a> Simulation<'a> {
 
     fn happen(&mut self, happening: Happening) -> Result<(), SimFailure> {
         match happening {
-            Happening::Event { place, event, from_node } => self.event(place, event, from_node),
-            Happening::Closes { place, link, reason } => {
+            Happening::Event {
+                place,
+                event,
+                from_node,
+            } => self.event(place, event, from_node),
+            Happening::Closes {
+                place,
+                link,
+                reason,
+            } => {
                 let end = self.place(place).and_then(|p| p.ends.get_mut(&link));
                 match end {
                     Some(end) if end.open => {
@@ -325,7 +371,12 @@ impl<'a> Simulation<'a> {
             Happening::Dial { place, address } => self.dial(place, address),
             Happening::Loss(a, b) => {
                 let links: Vec<LinkId> = match self.place(a) {
-                    Some(place) => place.ends.iter().filter(|(_, end)| end.other.0 == b).map(|(id, _)| *id).collect(),
+                    Some(place) => place
+                        .ends
+                        .iter()
+                        .filter(|(_, end)| end.other.0 == b)
+                        .map(|(id, _)| *id)
+                        .collect(),
                     None => Vec::new(),
                 };
                 for link in links {
@@ -347,7 +398,9 @@ impl<'a> Simulation<'a> {
                 Ok(())
             }
             Happening::Crash(at) => {
-                let Some(place) = self.place(at) else { return Ok(()) };
+                let Some(place) = self.place(at) else {
+                    return Ok(());
+                };
                 place.frozen = true;
                 place.outcome.get_or_insert(Outcome::Gone);
                 let links: Vec<LinkId> = place.ends.keys().copied().collect();
@@ -362,34 +415,85 @@ impl<'a> Simulation<'a> {
     /// Both ends see the link close: the other after what is under way, this one at once if it still can.
     fn break_link(&mut self, place: u16, link: LinkId, reason: &str, tell_here: bool) {
         let now = self.now;
-        let Some(end) = self.place(place).and_then(|p| p.ends.get_mut(&link)).filter(|end| end.open) else { return };
+        let Some(end) = self
+            .place(place)
+            .and_then(|p| p.ends.get_mut(&link))
+            .filter(|end| end.open)
+        else {
+            return;
+        };
         let (other, arrives) = (end.other, end.arrives.max(now));
         if tell_here {
-            self.push(now, Happening::Closes { place, link, reason: reason.to_owned() });
+            self.push(
+                now,
+                Happening::Closes {
+                    place,
+                    link,
+                    reason: reason.to_owned(),
+                },
+            );
         } else {
             end.open = false;
         }
-        self.push(arrives, Happening::Closes { place: other.0, link: other.1, reason: reason.to_owned() });
+        self.push(
+            arrives,
+            Happening::Closes {
+                place: other.0,
+                link: other.1,
+                reason: reason.to_owned(),
+            },
+        );
     }
 
     fn dial(&mut self, from: u16, address: String) -> Result<(), SimFailure> {
-        let to = self.places.iter().position(|place| place.address == address && !place.frozen);
+        let to = self
+            .places
+            .iter()
+            .position(|place| place.address == address && !place.frozen);
         let Some(to) = to.and_then(|to| u16::try_from(to).ok()) else {
             let error = "nobody listens there".to_owned();
             return self.event(from, Event::DialFailed { address, error }, false);
         };
         let (id_from, id_to) = (self.new_link(from), self.new_link(to));
-        let end = |other| End { other, arrives: Duration::ZERO, frame_bytes_max: STRANGER_FRAME_BYTES_MAX, open: true };
-        let identity = |sim: &Simulation, place: u16| sim.places[usize::from(place)].identity.clone();
+        let end = |other| End {
+            other,
+            arrives: Duration::ZERO,
+            frame_bytes_max: STRANGER_FRAME_BYTES_MAX,
+            open: true,
+        };
+        let identity =
+            |sim: &Simulation, place: u16| sim.places[usize::from(place)].identity.clone();
         let (identity_from, identity_to) = (identity(self, from), identity(self, to));
-        self.places[usize::from(from)].ends.insert(id_from, end((to, id_to)));
-        self.places[usize::from(to)].ends.insert(id_to, end((from, id_from)));
-        self.event(to, Event::Opened { link: id_to, identity: identity_from, outgoing: false }, false)?;
-        self.event(from, Event::Opened { link: id_from, identity: identity_to, outgoing: true }, false)
+        self.places[usize::from(from)]
+            .ends
+            .insert(id_from, end((to, id_to)));
+        self.places[usize::from(to)]
+            .ends
+            .insert(id_to, end((from, id_from)));
+        self.event(
+            to,
+            Event::Opened {
+                link: id_to,
+                identity: identity_from,
+                outgoing: false,
+            },
+            false,
+        )?;
+        self.event(
+            from,
+            Event::Opened {
+                link: id_from,
+                identity: identity_to,
+                outgoing: true,
+            },
+            false,
+        )
     }
 
     fn new_link(&mut self, place: u16) -> LinkId {
-        let Some(place) = self.place(place) else { return LinkId(0) };
+        let Some(place) = self.place(place) else {
+            return LinkId(0);
+        };
         place.next_link += 1;
         LinkId(place.next_link)
     }
@@ -397,10 +501,14 @@ impl<'a> Simulation<'a> {
     /// Gives a core an event and does what it wants done.
     fn event(&mut self, at: u16, event: Event, from_node: bool) -> Result<(), SimFailure> {
         let now = self.now;
-        let Some(place) = self.place(at).filter(|place| !place.frozen) else { return Ok(()) };
+        let Some(place) = self.place(at).filter(|place| !place.frozen) else {
+            return Ok(());
+        };
         match &event {
             Event::Received { link, frame } => {
-                let Some(end) = place.ends.get(link).filter(|end| end.open) else { return Ok(()) };
+                let Some(end) = place.ends.get(link).filter(|end| end.open) else {
+                    return Ok(());
+                };
                 let limit = end.frame_bytes_max;
                 if frame.len() > limit as usize {
                     let reason = format!("a frame of {} bytes, the limit is {limit}", frame.len());
@@ -412,7 +520,11 @@ impl<'a> Simulation<'a> {
             }
             Event::Tick => place.tick_at = None,
             _ if from_node && place.stalled => return Ok(()),
-            Event::Post { sequence, exchange, payloads } => {
+            Event::Post {
+                sequence,
+                exchange,
+                payloads,
+            } => {
                 let index = place.core.index();
                 let seed = self.seed;
                 let posted = self.checker.posted(index, *sequence, *exchange, payloads);
@@ -434,13 +546,16 @@ impl<'a> Simulation<'a> {
                     self.push(arrives, Happening::Dial { place: at, address });
                 }
                 Output::Send { link, frame } => self.carry(at, link, frame.content()),
-                Output::Limit { link, frame_bytes_max } => {
+                Output::Limit {
+                    link,
+                    frame_bytes_max,
+                } => {
                     if let Some(end) = self.place(at).and_then(|place| place.ends.get_mut(&link)) {
                         end.frame_bytes_max = frame_bytes_max;
                     }
                 }
                 Output::Close { link, reason } => self.break_link(at, link, &reason, false),
-                for_the_node => self.to_node(at, for_the_node)?,
+                for_the_node => self.tell_node(at, for_the_node)?,
             }
         }
         self.schedule_tick(at);
@@ -450,18 +565,33 @@ impl<'a> Simulation<'a> {
     fn schedule_tick(&mut self, at: u16) {
         let now = self.now;
         let Some(place) = self.place(at) else { return };
-        let Some(deadline) = place.core.deadline() else { return };
+        let Some(deadline) = place.core.deadline() else {
+            return;
+        };
         let deadline = deadline.max(now);
         if place.tick_at.is_none_or(|tick| deadline < tick) {
             place.tick_at = Some(deadline);
-            self.push(deadline, Happening::Event { place: at, event: Event::Tick, from_node: false });
+            self.push(
+                deadline,
+                Happening::Event {
+                    place: at,
+                    event: Event::Tick,
+                    from_node: false,
+                },
+            );
         }
     }
 
     /// Puts a frame under way; it arrives after all earlier ones of its link.
     fn carry(&mut self, at: u16, link: LinkId, content: Bytes) {
         let arrives = self.now + self.between(self.faults.delay);
-        let Some(end) = self.place(at).and_then(|place| place.ends.get_mut(&link)).filter(|end| end.open) else { return };
+        let Some(end) = self
+            .place(at)
+            .and_then(|place| place.ends.get_mut(&link))
+            .filter(|end| end.open)
+        else {
+            return;
+        };
         end.arrives = end.arrives.max(arrives);
         let (other, arrives) = (end.other, end.arrives);
         let contents = match &mut self.tamper {
@@ -469,31 +599,53 @@ impl<'a> Simulation<'a> {
             None => vec![content],
         };
         for frame in contents {
-            let event = Event::Received { link: other.1, frame };
-            self.push(arrives, Happening::Event { place: other.0, event, from_node: false });
+            let event = Event::Received {
+                link: other.1,
+                frame,
+            };
+            self.push(
+                arrives,
+                Happening::Event {
+                    place: other.0,
+                    event,
+                    from_node: false,
+                },
+            );
         }
     }
 
-    fn to_node(&mut self, at: u16, output: Output) -> Result<(), SimFailure> {
+    fn tell_node(&mut self, at: u16, output: Output) -> Result<(), SimFailure> {
         let now = self.now;
         let seed = self.seed;
         if let Output::Deliver { payloads, .. } = &output {
             self.report.deliveries += payloads.len() as u64;
         }
         let index = self.places[usize::from(at)].core.index();
-        self.checker.observed(at, index, &output).map_err(|error| SimFailure::Check { seed, error })?;
+        self.checker
+            .observed(at, index, &output)
+            .map_err(|error| SimFailure::Check { seed, error })?;
         let delay = self.between(self.faults.compute);
-        let Some(place) = self.place(at) else { return Ok(()) };
-        match &output {
-            Output::Failed(error) => drop(place.outcome.get_or_insert(Outcome::Failed(error.clone()))),
-            Output::Finished => drop(place.outcome.get_or_insert(Outcome::Finished)),
-            _ => {}
-        }
+        let Some(place) = self.place(at) else {
+            return Ok(());
+        };
+        let outcome = match &output {
+            Output::Failed(error) => Some(Outcome::Failed(error.clone())),
+            Output::Finished => Some(Outcome::Finished),
+            _ => None,
+        };
+        place.outcome = place.outcome.take().or(outcome);
         let answers = place.node.on_output(output, now);
         place.node_busy_until = place.node_busy_until.max(now + delay);
         let answered = place.node_busy_until;
         for event in answers {
-            self.push(answered, Happening::Event { place: at, event, from_node: true });
+            self.push(
+                answered,
+                Happening::Event {
+                    place: at,
+                    event,
+                    from_node: true,
+                },
+            );
         }
         Ok(())
     }

@@ -321,12 +321,12 @@ impl<'a> GpuRun<'a> {
         self.encoder().copy_buffer_to_buffer(buffer, offset, &staging, 0, bytes);
         self.submit()?;
         let mut content = Vec::new();
-        self.map(&staging, bytes, &mut content)?;
+        self.map(&staging, bytes, &mut |mapped| content.extend_from_slice(mapped))?;
         Ok(content)
     }
 
-    fn map(&mut self, staging: &wgpu::Buffer, bytes: u64, out: &mut Vec<u8>) -> Result<(), ExecutorError> {
-        let (send, receive) = mpsc::channel();
+    fn map(&mut self, staging: &wgpu::Buffer, bytes: u64, take: &mut dyn FnMut(&[u8])) -> Result<(), ExecutorError> {
+        let (send, receive) = mpsc::sync_channel(1);
         staging.map_async(wgpu::MapMode::Read, 0..bytes, move |result| {
             // The receiver only goes away when the wait below has failed.
             let _ = send.send(result);
@@ -339,7 +339,7 @@ impl<'a> GpuRun<'a> {
             Ok(Err(error)) => return Err(ExecutorError::Lost { cause: error.to_string() }),
             Err(_) => return Err(ExecutorError::Lost { cause: "a read never completed".into() }),
         }
-        out.extend_from_slice(&staging.get_mapped_range(0..bytes));
+        take(&staging.get_mapped_range(0..bytes));
         staging.unmap();
         Ok(())
     }
@@ -417,13 +417,16 @@ impl Run for GpuRun<'_> {
         Ok(())
     }
 
-    async fn outbox(&mut self, exchange: usize, out: &mut Vec<u8>) -> Result<(), ExecutorError> {
+    async fn outbox(&mut self, exchange: usize, take: &mut dyn FnMut(&[u8])) -> Result<(), ExecutorError> {
         let mail = &self.mail[exchange];
         let (bytes, outbox) = (mail.send_bytes, mail.outbox.clone());
-        let Some(staging) = mail.staging.clone() else { return self.submit() };
+        let Some(staging) = mail.staging.clone() else {
+            take(&[]);
+            return self.submit();
+        };
         self.encoder().copy_buffer_to_buffer(&outbox, 0, &staging, 0, bytes);
         self.submit()?;
-        self.map(&staging, bytes, out)
+        self.map(&staging, bytes, take)
     }
 
     fn inbox(&mut self, exchange: usize, peer: usize, bytes: &[u8]) {

@@ -1,0 +1,152 @@
+//! Benches of the gpu executor.
+
+mod copy;
+mod heat;
+mod memory;
+mod nbody;
+mod strips;
+mod workload;
+
+use std::ops::Range;
+
+use peercompute_buffers::TileId;
+use peercompute_buffers::transfer::field_from_tile;
+use peercompute_kernels::VerifiedBundle;
+use peercompute_kernels::executor::gpu::{Gpu, GpuRun};
+use peercompute_kernels::executor::{Placement, Run, mesh};
+use pollster::block_on;
+
+use crate::report::{Figure, Report};
+use crate::rounds::{self, Rounds};
+use crate::{Bench, BenchError, BenchOptions};
+
+pub use memory::{MemoryParts, predict};
+pub use workload::load;
+
+/// The adapter, opened once for checked kernels and, where that is measured, once for unchecked ones.
+pub(crate) struct Gpus<'a> {
+    pub(crate) checked: &'a Gpu,
+    pub(crate) unchecked: Option<&'a Gpu>,
+}
+
+impl<'a> Gpus<'a> {
+    fn each(&self) -> impl Iterator<Item = (&'a Gpu, bool)> + use<'a> {
+        [Some((self.checked, true)), self.unchecked.map(|gpu| (gpu, false))].into_iter().flatten()
+    }
+}
+
+/// How a case names its checks.
+fn checks_name(checked: bool) -> &'static str {
+    if checked { "checked" } else { "unchecked" }
+}
+
+/// Runs one bench; `report` holds what was measured before.
+pub(crate) fn run(
+    bench: Bench,
+    gpus: &Gpus<'_>,
+    options: &BenchOptions,
+    report: &Report,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Vec<Figure>, BenchError> {
+    match bench {
+        Bench::Copy => copy::run(gpus.checked, options.effort, progress),
+        Bench::Heat => heat::run(gpus, options.effort, report.copy_bytes_per_second(), progress),
+        Bench::Nbody => nbody::run(gpus, options, progress),
+        Bench::Memory => memory::run(gpus.checked, options.effort, progress),
+        Bench::Strips => strips::run(gpus.checked, options.effort, progress),
+        Bench::Exchange => Ok(Vec::new()),
+    }
+}
+
+/// A workload on one peer, driven as a user's run drives it.
+struct Alone<'a> {
+    bundle: VerifiedBundle,
+    runs: [GpuRun<'a>; 1],
+    tick: u64,
+}
+
+impl<'a> Alone<'a> {
+    fn new(gpu: &'a Gpu, bundle: VerifiedBundle) -> Result<Alone<'a>, BenchError> {
+        let placement = Placement::alone(bundle.program());
+        let run = block_on(gpu.load(&bundle, &placement))?;
+        Ok(Alone { bundle, runs: [run], tick: 0 })
+    }
+
+    /// Runs the next ticks (before tick 0, the init passes) and waits for them.
+    fn run(&mut self, ticks: u32) -> Result<(), BenchError> {
+        let range: Range<u64> = self.tick..self.tick + u64::from(ticks);
+        self.tick = range.end;
+        block_on(async {
+            mesh::run(self.bundle.program(), &mut self.runs, range).await?;
+            self.runs[0].finish().await
+        })?;
+        Ok(())
+    }
+
+    /// A field in row-major order, as floats.
+    fn field(&mut self, name: &str) -> Result<Vec<f32>, BenchError> {
+        let program = self.bundle.program();
+        let (Some(buffer), Some(grid)) = (program.buffer(name), program.buffer(name).and_then(|buffer| program.grid_of(buffer))) else {
+            return Ok(Vec::new());
+        };
+        let stride = program.elements[buffer].stride as usize;
+        let mut floats = vec![0f32; grid.points() as usize * stride / 4];
+        for tile in 0..grid.tile_count() {
+            let bytes = block_on(self.runs[0].read_tile(buffer, TileId(tile)))?;
+            field_from_tile(&grid, TileId(tile), stride, &bytes, bytemuck::cast_slice_mut(&mut floats));
+        }
+        Ok(floats)
+    }
+}
+
+/// What a pair of framework and twin is compared by.
+struct Comparison<'c> {
+    case: &'c str,
+    /// The field of the workload.
+    field: &'c str,
+    /// The largest difference allowed, relative to values above 1.
+    tolerance: f32,
+    /// Whether there is memory to read both back.
+    reads: bool,
+}
+
+/// Times a workload and its twin in turn, after a few ticks that both must agree on.
+fn against(
+    framework: &mut Alone<'_>,
+    twin_run: &dyn Fn(u32),
+    twin_read: &dyn Fn() -> Vec<f32>,
+    comparison: &Comparison<'_>,
+    effort: crate::Effort,
+) -> Result<Rounds, BenchError> {
+    const COMPARED_TICKS: u32 = 3;
+    framework.run(COMPARED_TICKS)?;
+    twin_run(COMPARED_TICKS);
+    if comparison.reads {
+        let (ours, theirs) = (framework.field(comparison.field)?, twin_read());
+        assert_eq!(ours.len(), theirs.len(), "the twin of {} has another size", comparison.case);
+        for (index, (&framework, &twin)) in ours.iter().zip(&theirs).enumerate() {
+            // Written so that a NaN disagrees.
+            let agrees = (framework - twin).abs() <= comparison.tolerance * twin.abs().max(1.0);
+            if !agrees {
+                return Err(BenchError::Disagree { case: comparison.case.into(), index, framework, twin });
+            }
+        }
+    }
+    // The second probe counts: the first may still clear memory or compile.
+    let mut each = 0.0;
+    for _ in 0..2 {
+        each = rounds::seconds(|| framework.run(4))? / 4.0;
+        twin_run(4);
+    }
+    rounds::interleave(
+        effort.rounds(),
+        rounds::repeats(effort, each),
+        &mut |ticks| rounds::seconds(|| framework.run(ticks)),
+        &mut |ticks| {
+            rounds::seconds(|| {
+                twin_run(ticks);
+                Ok(())
+            })
+        },
+    )
+}

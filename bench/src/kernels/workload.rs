@@ -1,0 +1,44 @@
+//! The project's own workloads, embedded, so that the benches run where the repository is not.
+
+use std::collections::BTreeMap;
+
+use peercompute_kernels::declaration::Declaration;
+use peercompute_kernels::{Manifest, Overrides, SecretKey, Trust, VerifiedBundle, bundle};
+
+use crate::BenchError;
+
+macro_rules! embedded {
+    ($($name:literal in $folder:literal),* $(,)?) => {
+        &[$((
+            $name,
+            include_str!(concat!("../../../shaders/", $folder, "/", $name, "/workload.toml")),
+            include_str!(concat!("../../../shaders/", $folder, "/", $name, "/", $name, ".wgsl")),
+        )),*]
+    };
+}
+
+/// Name, declaration, and the one WGSL file, which has the workload's name.
+const WORKLOADS: &[(&str, &str, &str)] = embedded!(
+    "energy" in "physics",
+    "heat" in "physics",
+    "life" in "physics",
+    "nbody" in "physics",
+    "wave3d" in "physics",
+);
+
+/// Links, signs and verifies an embedded workload with another shape and tile.
+///
+/// **Errors:** the declaration, a kernel, or a shape that the workload cannot have.
+///
+/// # Panics
+/// When no workload of that name is embedded.
+pub fn load(name: &str, shape: &[u32], tile: &[u32]) -> Result<VerifiedBundle, BenchError> {
+    let found = WORKLOADS.iter().find(|(known, ..)| *known == name);
+    let Some((_, declaration, wgsl)) = found else { panic!("no workload `{name}` is embedded") };
+    let overrides = Overrides { shapes: vec![(None, shape.to_vec())], tiles: vec![(None, tile.to_vec())], ..Overrides::default() };
+    let declaration = Declaration::parse(declaration, &overrides)?;
+    let sources = BTreeMap::from([(format!("{name}.wgsl"), (*wgsl).to_string())]);
+    let manifest = Manifest::new(&declaration, &sources)?;
+    let key = SecretKey::generate().map_err(|error| BenchError::Key { cause: error.to_string() })?;
+    Ok(VerifiedBundle::verify(&bundle::sign(&manifest, &key), &Trust::key(key.public()))?)
+}

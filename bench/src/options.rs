@@ -1,0 +1,104 @@
+//! What a run of the benches is asked for.
+
+/// One bench.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bench {
+    /// Device copy bandwidth: the floor of streaming kernels.
+    Copy,
+    /// The heat workload against its twin.
+    Heat,
+    /// The n-body workload against its twin.
+    Nbody,
+    /// Bytes of device memory against what the declaration predicts.
+    Memory,
+    /// Bytes that two peers ship in a tick against what geometry predicts.
+    Strips,
+    /// The network path against a bare stream.
+    Exchange,
+}
+
+impl Bench {
+    /// Every bench, in the order in which they run.
+    pub const ALL: [Bench; 6] = [Bench::Copy, Bench::Heat, Bench::Nbody, Bench::Memory, Bench::Strips, Bench::Exchange];
+
+    /// Its name on command lines and in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Bench::Copy => "copy",
+            Bench::Heat => "heat",
+            Bench::Nbody => "nbody",
+            Bench::Memory => "memory",
+            Bench::Strips => "strips",
+            Bench::Exchange => "exchange",
+        }
+    }
+
+    /// The bench of a name.
+    pub fn from_name(name: &str) -> Option<Bench> {
+        Bench::ALL.into_iter().find(|bench| bench.name() == name)
+    }
+
+    pub(crate) fn needs_gpu(self) -> bool {
+        self != Bench::Exchange
+    }
+}
+
+/// How much time figures may take.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Effort {
+    /// Sizes at which only the code is tested: figures mean nothing.
+    Tiny,
+    /// Real sizes, few and short rounds, only the cases that have a target on every adapter.
+    Quick,
+    /// Everything.
+    #[default]
+    Full,
+}
+
+impl Effort {
+    /// Its name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Effort::Tiny => "tiny",
+            Effort::Quick => "quick",
+            Effort::Full => "full",
+        }
+    }
+
+    /// Times that a figure and its twin are timed in turn.
+    pub(crate) fn rounds(self) -> u32 {
+        match self {
+            Effort::Tiny => 1,
+            Effort::Quick => 5,
+            Effort::Full => 15,
+        }
+    }
+
+    /// Seconds that one side of one round should take.
+    pub(crate) fn round_seconds(self) -> f64 {
+        match self {
+            Effort::Tiny => 0.0,
+            Effort::Quick => 0.3,
+            Effort::Full => 0.6,
+        }
+    }
+}
+
+/// What to measure, where and how long.
+#[derive(Clone, Debug, Default)]
+pub struct BenchOptions {
+    /// A part of the adapter's name; otherwise the fastest kind there is.
+    pub adapter: Option<String>,
+    /// The benches to run; empty for all.
+    pub only: Vec<Bench>,
+    /// How much time it may take.
+    pub effort: Effort,
+    /// Bodies of the n-body figure that every adapter gives; 8,192 if `None`. Real GPUs add 262,144.
+    pub bodies: Option<u32>,
+}
+
+impl BenchOptions {
+    pub(crate) fn benches(&self) -> impl Iterator<Item = Bench> + '_ {
+        Bench::ALL.into_iter().filter(|bench| self.only.is_empty() || self.only.contains(bench))
+    }
+}

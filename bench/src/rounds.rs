@@ -1,0 +1,103 @@
+//! Timing in turn: A B, B A, A B, …, so that what the machine does besides hits both alike.
+
+use std::time::Instant;
+
+use crate::Effort;
+use crate::report::{Figure, Kind};
+use crate::{Bench, BenchError};
+
+/// Seconds that something takes.
+pub(crate) fn seconds(work: impl FnOnce() -> Result<(), BenchError>) -> Result<f64, BenchError> {
+    let begun = Instant::now();
+    work()?;
+    Ok(begun.elapsed().as_secs_f64().max(1e-9))
+}
+
+/// How often a piece of work is repeated in a round, from how long one takes.
+pub(crate) fn repeats(effort: Effort, seconds_each: f64) -> u32 {
+    (effort.round_seconds() / seconds_each).ceil().clamp(2.0, 20_000.0) as u32
+}
+
+/// The times of both sides, round by round.
+pub(crate) struct Rounds {
+    /// Repeats of each round.
+    pub(crate) repeats: u32,
+    /// Seconds of each round: framework, twin.
+    pub(crate) seconds: Vec<[f64; 2]>,
+}
+
+/// Times `framework` and `twin` in turn; each is given the repeats and returns its seconds.
+pub(crate) fn interleave(
+    rounds: u32,
+    repeats: u32,
+    framework: &mut dyn FnMut(u32) -> Result<f64, BenchError>,
+    twin: &mut dyn FnMut(u32) -> Result<f64, BenchError>,
+) -> Result<Rounds, BenchError> {
+    let mut seconds = Vec::new();
+    for round in 0..rounds {
+        seconds.push(if round % 2 == 0 {
+            let first = framework(repeats)?;
+            [first, twin(repeats)?]
+        } else {
+            let first = twin(repeats)?;
+            [framework(repeats)?, first]
+        });
+    }
+    Ok(Rounds { repeats, seconds })
+}
+
+impl Rounds {
+    /// The figure of work that counts `per_repeat` units a repeat.
+    pub(crate) fn figure(&self, bench: Bench, case: String, kind: Kind, unit: &str, per_repeat: f64, twin: &str) -> Figure {
+        let work = per_repeat * f64::from(self.repeats);
+        let best = |side: usize| self.seconds.iter().map(|round| round[side]).fold(f64::INFINITY, f64::min);
+        let mut ratios: Vec<f64> = self.seconds.iter().map(|round| round[1] / round[0]).collect();
+        ratios.sort_by(f64::total_cmp);
+        Figure {
+            bench: bench.name().into(),
+            case,
+            kind,
+            unit: unit.into(),
+            value: work / best(0),
+            twin: twin.into(),
+            twin_value: work / best(1),
+            ratio: best(1) / best(0),
+            ratio_median: ratios.get(ratios.len() / 2).copied(),
+            floor: None,
+            target: None,
+            met: None,
+            rounds: self.seconds.len() as u32,
+            repeats: self.repeats,
+            notes: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sides_take_turns_and_the_best_round_counts() {
+        let order = std::cell::RefCell::new(String::new());
+        let mut ours = [3.0, 2.0, 4.0].into_iter();
+        let mut theirs = [1.0, 5.0, 3.0].into_iter();
+        let rounds = interleave(
+            3,
+            10,
+            &mut |_| {
+                order.borrow_mut().push('A');
+                Ok(ours.next().unwrap_or(9.0))
+            },
+            &mut |_| {
+                order.borrow_mut().push('B');
+                Ok(theirs.next().unwrap_or(9.0))
+            },
+        );
+        let rounds = rounds.unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(*order.borrow(), "ABBAAB");
+        let figure = rounds.figure(Bench::Heat, String::new(), Kind::Speed, "1/s", 1.0, "");
+        assert_eq!((figure.value, figure.twin_value, figure.ratio), (5.0, 10.0, 0.5));
+        assert_eq!(figure.ratio_median, Some(0.75));
+    }
+}

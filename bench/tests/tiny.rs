@@ -1,0 +1,68 @@
+//! Every bench at a tiny size, so that it cannot rot. Speeds are not judged here: a software adapter, or an
+//! unoptimised build, says nothing about them.
+
+use peercompute_bench::{Bench, BenchOptions, Effort, Kind, REPORT_VERSION, Report, run};
+
+fn tiny(bench: Bench) -> Report {
+    let options = BenchOptions { only: vec![bench], effort: Effort::Tiny, ..BenchOptions::default() };
+    let mut steps = 0;
+    let report = run(&options, &mut |_| steps += 1);
+    assert!(report.failures.is_empty(), "{report}");
+    assert_eq!(report.version, REPORT_VERSION);
+    assert!(!report.figures.is_empty() && steps > 0, "{report}");
+    for figure in &report.figures {
+        assert_eq!(figure.bench, bench.name());
+        assert!(figure.value > 0.0 && figure.twin_value > 0.0 && figure.ratio > 0.0, "{figure:?}");
+        if figure.kind == Kind::Exact {
+            assert_eq!(figure.met, Some(true), "{report}");
+        }
+    }
+    assert!(report.is_sound());
+    report
+}
+
+#[test]
+fn copy() {
+    tiny(Bench::Copy);
+}
+
+#[test]
+fn heat() {
+    assert_eq!(tiny(Bench::Heat).figures[0].target, Some(0.90));
+}
+
+#[test]
+fn nbody() {
+    assert_eq!(tiny(Bench::Nbody).figures[0].target, Some(0.97));
+}
+
+#[test]
+fn memory_is_what_the_declaration_says() {
+    assert_eq!(tiny(Bench::Memory).figures.len(), 10);
+}
+
+#[test]
+fn peers_ship_strips_and_nothing_more() {
+    assert_eq!(tiny(Bench::Strips).figures.len(), 3);
+}
+
+#[test]
+fn exchange() {
+    assert_eq!(tiny(Bench::Exchange).figures[0].target, Some(0.7));
+}
+
+#[test]
+fn without_an_adapter_every_gpu_bench_fails_and_says_why() {
+    let options = BenchOptions { adapter: Some("no such adapter".into()), only: vec![Bench::Heat, Bench::Strips], effort: Effort::Tiny, bodies: None };
+    let report = run(&options, &mut |_| {});
+    let failed: Vec<&str> = report.failures.iter().map(|failure| failure.bench.as_str()).collect();
+    assert_eq!(failed, ["heat", "strips"]);
+    assert!(!report.is_sound() && report.to_string().contains("no adapter's name contains `no such adapter`"), "{report}");
+}
+
+#[test]
+fn a_report_survives_json() {
+    let report = tiny(Bench::Strips);
+    let json = serde_json::to_string(&report).expect("a report is plain data");
+    assert_eq!(serde_json::from_str::<Report>(&json).expect("our own JSON parses"), report);
+}

@@ -1,0 +1,182 @@
+//! The command line: what it takes, and what it says.
+//!
+//! People get sentences on standard output and progress on standard error; with `--json` standard
+//! output holds JSON alone, in the same words.
+
+mod check;
+mod demo;
+mod run;
+mod sign;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use peercompute::keys::KeyFileError;
+use peercompute::launch::LaunchError;
+use peercompute_kernels::{Overrides, PublicKey};
+
+/// WGSL kernels over flat buffers, on one GPU or partitioned across peers.
+///
+/// Without a command it runs the demo: rivers over a landscape, on four peers, into out/terrain.png.
+#[derive(Parser)]
+#[command(version)]
+pub(crate) struct Cli {
+    /// Print JSON instead of sentences.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Use the adapter whose name contains this, instead of the fastest kind there is.
+    #[arg(long, global = true, value_name = "NAME")]
+    adapter: Option<String>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Validate a workload; print its buffers, layouts, bindings, access and cost per tick.
+    Check(check::CheckArgs),
+    /// Run a workload, here or on several peers.
+    Run(Box<run::RunArgs>),
+    /// Make a key pair: FILE for you alone, FILE with `.pub` for everybody.
+    Keygen(sign::KeygenArgs),
+    /// Sign a workload into a bundle.
+    Sign(sign::SignArgs),
+    /// Verify a bundle against the keys you trust.
+    Verify(sign::VerifyArgs),
+    /// Measure the framework against its hand-written twins, in one run.
+    Bench(BenchArgs),
+    /// One process of a run; started by `run`.
+    #[command(hide = true)]
+    Peer(PeerArgs),
+}
+
+#[derive(Args)]
+struct BenchArgs {
+    /// Small sizes: whether it works, not how fast.
+    #[arg(long)]
+    quick: bool,
+    /// Only the measurements whose name contains this.
+    #[arg(long, value_name = "NAME")]
+    only: Option<String>,
+}
+
+#[derive(Args)]
+struct PeerArgs {
+    #[arg(long)]
+    job: PathBuf,
+    #[arg(long)]
+    index: u16,
+    #[arg(long)]
+    link: Option<String>,
+}
+
+/// How a workload is named on the command line.
+#[derive(Args, Clone)]
+struct WorkloadArgs {
+    /// A workload's folder, or a signed bundle.
+    workload: PathBuf,
+    /// Another tile, x first: `128,128`, or `cells=128,128` where there are several grids.
+    #[arg(long, value_name = "[GRID=]X,Y,Z", value_parser = extents)]
+    tile: Vec<GridExtents>,
+    /// Another shape of the grid, x first.
+    #[arg(long, value_name = "[GRID=]X,Y,Z", value_parser = extents)]
+    shape: Vec<GridExtents>,
+    /// A key to trust for a bundle: a file, or the key itself.
+    #[arg(long, value_name = "KEY")]
+    trust: Vec<String>,
+}
+
+type GridExtents = (Option<String>, Vec<u32>);
+
+/// `128,128` or `cells=128,128`.
+fn extents(text: &str) -> Result<GridExtents, String> {
+    let (grid, list) = match text.split_once('=') {
+        Some((grid, list)) => (Some(grid.to_string()), list),
+        None => (None, text),
+    };
+    let numbers = list.split([',', 'x']).map(|number| number.trim().parse::<u32>());
+    let extents = numbers.collect::<Result<Vec<u32>, _>>().map_err(|_| format!("`{list}` is not a list of whole numbers"))?;
+    if extents.is_empty() || extents.len() > 3 { Err("1 to 3 extents are needed".into()) } else { Ok((grid, extents)) }
+}
+
+impl WorkloadArgs {
+    fn overrides(&self) -> Overrides {
+        Overrides { tiles: self.tile.clone(), shapes: self.shape.clone(), params: Vec::new() }
+    }
+
+    fn trusted(&self) -> Result<Vec<PublicKey>, KeyFileError> {
+        self.trust.iter().map(|key| peercompute::keys::read_public(key)).collect()
+    }
+
+    fn open(&self) -> Result<peercompute_kernels::VerifiedBundle, KeyFileError> {
+        peercompute::keys::open(&self.workload, &self.overrides(), &self.trusted()?)
+    }
+}
+
+/// A buffer's name and a file: `temperature=in.npy`.
+fn buffer_file(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, file)) if !name.is_empty() && !file.is_empty() => Ok((name.into(), file.into())),
+        _ => Err(format!("`{text}` is not BUFFER=FILE")),
+    }
+}
+
+/// Runs a command and says how it went.
+pub(crate) fn run(cli: Cli) -> ExitCode {
+    let (json, adapter) = (cli.json, cli.adapter.as_deref());
+    let done: Result<(), LaunchError> = match cli.command {
+        None => demo::run(adapter, json),
+        Some(Command::Check(args)) => check::run(&args, adapter, json),
+        Some(Command::Run(args)) => run::run(&args, adapter, json),
+        Some(Command::Keygen(args)) => sign::keygen(&args, json),
+        Some(Command::Sign(args)) => sign::sign(&args, json),
+        Some(Command::Verify(args)) => sign::verify(&args, json),
+        Some(Command::Bench(args)) => bench(&args, adapter, json),
+        Some(Command::Peer(args)) => {
+            let mut tell = |message: &peercompute::launch::Message| say_json(message);
+            return exit(peercompute::launch::run_peer(&args.job, args.index, args.link.as_deref(), &mut tell));
+        }
+    };
+    if let Err(error) = &done {
+        let text = error.to_string();
+        if json {
+            say_json(&serde_json::json!({ "error": text }));
+        }
+        let already_named = text.starts_with("error");
+        eprintln!("{}{text}", if already_named { "" } else { "error: " });
+    }
+    exit(done.is_ok())
+}
+
+fn exit(is_fine: bool) -> ExitCode {
+    if is_fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// A line for people.
+#[allow(clippy::print_stdout, reason = "this is what the command is for")]
+fn say(text: impl std::fmt::Display) {
+    println!("{text}");
+}
+
+/// A line for programs.
+fn say_json(value: &impl serde::Serialize) {
+    match serde_json::to_string(value) {
+        Ok(text) => say(text),
+        Err(error) => eprintln!("error: cannot print JSON: {error}"),
+    }
+}
+
+fn bench(args: &BenchArgs, adapter: Option<&str>, json: bool) -> Result<(), LaunchError> {
+    let _ = (args, adapter, json);
+    Ok(())
+}
+
+/// 1234567 as `1.23 M`.
+fn si(value: f64) -> String {
+    let steps = [(1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")];
+    match steps.iter().find(|(size, _)| value.abs() >= *size) {
+        Some((size, unit)) => format!("{:.2} {unit}", value / size),
+        None => format!("{value:.0} "),
+    }
+}

@@ -1,0 +1,258 @@
+//! `peercompute run`: a workload on this machine, alone or on several peers.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use peercompute::keys;
+use peercompute::launch::{self, BufferFile, Job, LaunchError, Summary};
+use peercompute::node::peer::Split;
+use peercompute::node::plan::ParamChange;
+use peercompute::node::{self, NodeError, Progress, Task};
+use peercompute_kernels::VerifiedBundle;
+use serde::Serialize;
+
+use super::{WorkloadArgs, buffer_file, say, say_json, si};
+
+#[derive(Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    workload: WorkloadArgs,
+    /// How many peers, each a process of its own.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    peers: u16,
+    /// How many ticks.
+    #[arg(long, default_value_t = 100)]
+    ticks: u64,
+    /// Replace what init made of a buffer: `.npy`, or `.png` for a 2-D field of f32.
+    #[arg(long, value_name = "BUFFER=FILE", value_parser = buffer_file)]
+    import: Vec<BufferFile>,
+    /// Write a buffer as `.npy` at the end.
+    #[arg(long, value_name = "BUFFER=FILE", value_parser = buffer_file)]
+    export: Vec<BufferFile>,
+    /// Write a scalar field as `.png` at the end.
+    #[arg(long, value_name = "BUFFER=FILE", value_parser = buffer_file)]
+    image: Vec<BufferFile>,
+    /// Change a parameter, from the start or before a tick: `rate=0.2`, `rate=0.2@100`.
+    #[arg(long, value_name = "NAME=VALUE[@TICK]", value_parser = change)]
+    set: Vec<ParamChange>,
+    /// How tiles are shared out.
+    #[arg(long, value_enum, default_value_t = SplitArg::Even)]
+    split: SplitArg,
+    /// How many ticks a halo may lag behind; above 0 the result depends on timing.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=64))]
+    staleness: u32,
+    /// What the peers talk over.
+    #[arg(long, value_enum, default_value_t = TransportArg::Tcp)]
+    transport: TransportArg,
+    /// Where the first peer listens; a free port of loopback if not given.
+    #[arg(long, value_name = "IP:PORT")]
+    listen: Option<std::net::SocketAddr>,
+    /// After how many seconds a silent peer has failed.
+    #[arg(long, default_value_t = 10.0, value_parser = seconds)]
+    silence: f64,
+    /// Run kernels without bounds and loop checks: you answer for them.
+    #[arg(long)]
+    unchecked: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum SplitArg {
+    /// Every peer the same.
+    Even,
+    /// By measured speed.
+    Measured,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum TransportArg {
+    Tcp,
+    Quic,
+}
+
+fn change(text: &str) -> Result<ParamChange, String> {
+    let (name, rest) = text.split_once('=').ok_or(format!("`{text}` is not NAME=VALUE"))?;
+    let (value, tick) = match rest.rsplit_once('@') {
+        Some((value, tick)) => (value, tick.parse().map_err(|_| format!("`{tick}` is not a tick"))?),
+        None => (rest, 0),
+    };
+    Ok(ParamChange { tick, name: name.into(), value: value.into() })
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    text.parse::<f64>().ok().filter(|s| (0.1..=3600.0).contains(s)).ok_or("0.1 to 3600 seconds".into())
+}
+
+/// The last line of `run --json`.
+#[derive(Serialize)]
+struct RunReport<'a> {
+    workload: &'a str,
+    version: String,
+    bundle: String,
+    peers: u16,
+    ticks: u64,
+    executor: &'a str,
+    adapter: String,
+    adapters: &'a [String],
+    state_hash: &'a str,
+    elements_per_s: f64,
+    shipped_bytes: u64,
+    payload_bytes: u64,
+    memory_bytes: u64,
+    seconds: f64,
+}
+
+pub(crate) fn run(args: &RunArgs, adapter: Option<&str>, json: bool) -> Result<(), LaunchError> {
+    let bundle = args.workload.open()?;
+    let program = bundle.program();
+    // A wrong name or value is told before anything starts.
+    let mut params = program.manifest.params.clone();
+    for change in &args.set {
+        program.set_param(&mut params, &change.name, &change.value).map_err(NodeError::from)?;
+    }
+    if !json {
+        for warning in &program.warnings {
+            say(format!("warning: {warning}"));
+        }
+    }
+    let summary = if args.peers == 1 { alone(args, &bundle, adapter, json)? } else { together(args, &bundle, adapter, json)? };
+    let elements = program.elements_per_tick() as f64 * args.ticks as f64;
+    let rate = if summary.seconds > 0.0 { elements / summary.seconds } else { 0.0 };
+    let report = RunReport {
+        workload: &program.manifest.name,
+        version: program.manifest.version.to_string(),
+        bundle: peercompute_buffers::digest::hex(&program.hash),
+        peers: args.peers,
+        ticks: args.ticks,
+        executor: "gpu",
+        adapter: summary.adapters.first().cloned().unwrap_or_default(),
+        adapters: &summary.adapters,
+        state_hash: &summary.state_hash,
+        elements_per_s: rate,
+        shipped_bytes: summary.shipped_bytes,
+        payload_bytes: summary.payload_bytes,
+        memory_bytes: summary.memory_bytes,
+        seconds: summary.seconds,
+    };
+    if json {
+        say_json(&report);
+        return Ok(());
+    }
+    say(format!(
+        "{} {}: {} ticks on {} peer{} in {:.2} s ({}), {}elements/s, {}B shipped",
+        report.workload,
+        report.version,
+        report.ticks,
+        report.peers,
+        if report.peers == 1 { "" } else { "s" },
+        report.seconds,
+        report.adapter,
+        si(rate),
+        si(report.shipped_bytes as f64),
+    ));
+    for (name, path) in args.export.iter().chain(&args.image) {
+        say(format!("{name} → {}", path.display()));
+    }
+    say(format!("state hash {}", report.state_hash));
+    Ok(())
+}
+
+fn alone(args: &RunArgs, bundle: &VerifiedBundle, adapter: Option<&str>, json: bool) -> Result<Summary, LaunchError> {
+    let task = Task {
+        ticks: args.ticks,
+        changes: args.set.clone(),
+        imports: launch::read_imports(bundle, &args.import)?,
+        gather: launch::wanted(bundle, &args.export, &args.image)?,
+    };
+    let gpu = launch::open_gpu(adapter, args.unchecked)?;
+    let bar = Bar::new(bundle, args.ticks, json);
+    let outcome = pollster::block_on(node::run_alone(&gpu, bundle, &task, &mut |progress| bar.show(progress)))?;
+    bar.end();
+    launch::write_results(bundle, &outcome, &args.export, &args.image)?;
+    Ok(Summary::from(&outcome))
+}
+
+fn together(args: &RunArgs, bundle: &VerifiedBundle, adapter: Option<&str>, json: bool) -> Result<Summary, LaunchError> {
+    // Wrong names and files are told here, by one process and not by all.
+    launch::read_imports(bundle, &args.import)?;
+    launch::wanted(bundle, &args.export, &args.image)?;
+    let absolute = |files: &[BufferFile]| -> Vec<BufferFile> {
+        files.iter().map(|(name, path)| (name.clone(), std::path::absolute(path).unwrap_or_else(|_| path.clone()))).collect()
+    };
+    let folder = tempfile::tempdir().map_err(|cause| LaunchError::System { action: "make a folder for the bundle", cause })?;
+    let job = Job {
+        bundle: write_bundle(folder.path().join("workload.pcb"), bundle)?,
+        trust: bundle.signer().to_string(),
+        peers: args.peers,
+        ticks: args.ticks,
+        changes: args.set.clone(),
+        imports: absolute(&args.import),
+        exports: absolute(&args.export),
+        images: absolute(&args.image),
+        split: match args.split {
+            SplitArg::Even => Split::Even,
+            SplitArg::Measured => Split::Measured,
+        },
+        staleness: args.staleness,
+        adapter: adapter.map(Into::into),
+        unchecked: args.unchecked,
+        listen: multiaddress(args.listen, args.transport),
+        token: new_token()?,
+        silence_s: args.silence,
+    };
+    let bar = Bar::new(bundle, args.ticks, json);
+    let summary = launch::launch(&job, &mut |progress| bar.show(progress))?;
+    bar.end();
+    Ok(summary)
+}
+
+fn multiaddress(listen: Option<std::net::SocketAddr>, transport: TransportArg) -> String {
+    let address = listen.unwrap_or(std::net::SocketAddr::from(([127, 0, 0, 1], 0)));
+    let ip = if address.is_ipv4() { "ip4" } else { "ip6" };
+    match transport {
+        TransportArg::Tcp => format!("/{ip}/{}/tcp/{}", address.ip(), address.port()),
+        TransportArg::Quic => format!("/{ip}/{}/udp/{}/quic-v1", address.ip(), address.port()),
+    }
+}
+
+/// Writes a verified bundle's bytes for the processes of a run.
+pub(crate) fn write_bundle(path: PathBuf, bundle: &VerifiedBundle) -> Result<PathBuf, LaunchError> {
+    std::fs::write(&path, bundle.bytes()).map_err(|cause| LaunchError::System { action: "write the bundle", cause })?;
+    Ok(path)
+}
+
+/// The invitation to one run, as hexadecimal.
+pub(crate) fn new_token() -> Result<String, LaunchError> {
+    let mut token = [0u8; 16];
+    getrandom::fill(&mut token).map_err(|cause| LaunchError::Key(keys::KeyFileError::Randomness { cause: cause.to_string() }))?;
+    Ok(peercompute_buffers::digest::hex(&token))
+}
+
+/// The progress bar of a run, on standard error.
+pub(crate) struct Bar {
+    bar: ProgressBar,
+    elements_per_tick: f64,
+}
+
+impl Bar {
+    pub(crate) fn new(bundle: &VerifiedBundle, ticks: u64, is_hidden: bool) -> Bar {
+        let bar = ProgressBar::with_draw_target(Some(ticks), if is_hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() });
+        if let Ok(style) = ProgressStyle::with_template("{prefix} {wide_bar:.cyan/blue} {pos}/{len} ticks  {msg}") {
+            bar.set_style(style);
+        }
+        bar.set_prefix(bundle.program().manifest.name.clone());
+        Bar { bar, elements_per_tick: bundle.program().elements_per_tick() as f64 }
+    }
+
+    pub(crate) fn show(&self, progress: Progress) {
+        self.bar.set_position(progress.tick);
+        let per_s = |amount: f64| if progress.seconds > 0.0 { amount / progress.seconds } else { 0.0 };
+        let cells = per_s(self.elements_per_tick * progress.tick as f64) / 1e9;
+        let shipped = per_s(progress.shipped_bytes as f64) / 1e6;
+        self.bar.set_message(format!("{cells:.3} Gcell/s  {shipped:.1} MB/s shipped"));
+    }
+
+    pub(crate) fn end(&self) {
+        self.bar.finish();
+    }
+}

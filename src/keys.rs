@@ -1,0 +1,231 @@
+//! Key files, the local development key, and the versions that have been seen.
+//!
+//! A workload run from a folder is signed with a development key that is made on first use, so the
+//! same path from signature to executor holds for everybody. Invariant: a secret key file is readable
+//! by its owner alone, and a bundle older than the newest seen of the same key and name is refused.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use peercompute_kernels::{BundleError, Manifest, Overrides, PublicKey, SecretKey, Trust, VerifiedBundle, WorkloadError, bundle};
+
+/// What can go wrong with keys and bundles on disk.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyFileError {
+    /// A file cannot be read or written.
+    #[error("cannot {action} `{}`: {cause}", path.display())]
+    File {
+        /// `read` or `write`.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's word.
+        cause: std::io::Error,
+    },
+    /// A key file would be overwritten.
+    #[error("`{}` exists: a key is never overwritten", path.display())]
+    Exists {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file holds no key.
+    #[error("`{}`: {cause}", path.display())]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: bundle::KeyError,
+    },
+    /// A bundle was given without a key to check it against.
+    #[error("`{}` is a bundle: name the key that you trust with `--trust FILE`", path.display())]
+    NoTrust {
+        /// The bundle.
+        path: PathBuf,
+    },
+    /// A bundle was given with changes to what it declares.
+    #[error("`{}` is signed and cannot be changed: `--tile` and `--shape` are for folders", path.display())]
+    Signed {
+        /// The bundle.
+        path: PathBuf,
+    },
+    /// There is no place for the development key.
+    #[error("no home directory for the development key: set `XDG_CONFIG_HOME` or `HOME`")]
+    NoHome,
+    /// The file of seen versions is damaged.
+    #[error("`{}` is damaged: {cause}; if you know why, delete it", path.display())]
+    Seen {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        cause: serde_json::Error,
+    },
+    /// The system gave no randomness.
+    #[error("no randomness for a new key: {cause}")]
+    Randomness {
+        /// The system's word.
+        cause: String,
+    },
+    /// The workload is wrong.
+    #[error(transparent)]
+    Workload(#[from] WorkloadError),
+    /// The bundle is refused.
+    #[error("`{}`: {cause}", path.display())]
+    Bundle {
+        /// The bundle.
+        path: PathBuf,
+        /// Why.
+        cause: BundleError,
+    },
+}
+
+fn file_error(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> KeyFileError + use<> {
+    let path = path.to_path_buf();
+    move |cause| KeyFileError::File { action, path, cause }
+}
+
+/// Makes a key pair: `NAME.key` for the owner alone, `NAME.pub` beside it for everybody.
+///
+/// **Errors:** a file exists or cannot be written.
+pub fn generate(path: &Path) -> Result<(PublicKey, PathBuf), KeyFileError> {
+    let public_path = path.with_extension("pub");
+    if public_path == path {
+        return Err(KeyFileError::Exists { path: public_path });
+    }
+    let key = SecretKey::generate().map_err(|cause| KeyFileError::Randomness { cause: cause.to_string() })?;
+    write_new(path, &key.to_text(), true)?;
+    write_new(&public_path, &key.public().to_string(), false)?;
+    Ok((key.public(), public_path))
+}
+
+fn write_new(path: &Path, text: &str, secret: bool) -> Result<(), KeyFileError> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    if secret {
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    }
+    let written = options.open(path).and_then(|mut file| writeln!(file, "{text}"));
+    match written {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(KeyFileError::Exists { path: path.into() }),
+        other => other.map_err(file_error("write", path)),
+    }
+}
+
+/// Reads a secret key file.
+///
+/// **Errors:** it cannot be read or holds none.
+pub fn read_secret(path: &Path) -> Result<SecretKey, KeyFileError> {
+    let text = std::fs::read_to_string(path).map_err(file_error("read", path))?;
+    text.parse().map_err(|cause| KeyFileError::Key { path: path.into(), cause })
+}
+
+/// Reads a public key: a file, or the key's own text.
+///
+/// **Errors:** neither.
+pub fn read_public(path: &str) -> Result<PublicKey, KeyFileError> {
+    if let Ok(key) = path.parse() {
+        return Ok(key);
+    }
+    let text = std::fs::read_to_string(path).map_err(file_error("read", Path::new(path)))?;
+    text.parse().map_err(|cause| KeyFileError::Key { path: path.into(), cause })
+}
+
+fn home(variable: &str, below: &str) -> Result<PathBuf, KeyFileError> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let base = set(variable).or_else(|| set("HOME").map(|home| home.join(below))).ok_or(KeyFileError::NoHome)?;
+    Ok(base.join("peercompute"))
+}
+
+/// The development key of this user, made on first use.
+///
+/// **Errors:** there is no home, or the file cannot be made or read.
+pub fn development() -> Result<SecretKey, KeyFileError> {
+    let folder = home("XDG_CONFIG_HOME", ".config")?;
+    let path = folder.join("development.key");
+    if !path.exists() {
+        std::fs::create_dir_all(&folder).map_err(file_error("write", &folder))?;
+        match generate(&path) {
+            // Another process was first: its key is as good.
+            Ok(_) | Err(KeyFileError::Exists { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    read_secret(&path)
+}
+
+/// The keys to trust, with the newest version seen of each of their workloads.
+///
+/// **Errors:** the file of seen versions is damaged.
+pub fn trust(keys: &[PublicKey]) -> Result<Trust, KeyFileError> {
+    let mut trust = Trust::default();
+    keys.iter().for_each(|&key| trust.pin(key));
+    let path = seen_path()?;
+    match std::fs::read_to_string(&path) {
+        Ok(text) => trust.set_newest(serde_json::from_str(&text).map_err(|cause| KeyFileError::Seen { path, cause })?),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(file_error("read", &path)(error)),
+    }
+    Ok(trust)
+}
+
+fn seen_path() -> Result<PathBuf, KeyFileError> {
+    Ok(home("XDG_STATE_HOME", ".local/state")?.join("versions.json"))
+}
+
+/// Remembers a bundle's version on disk.
+///
+/// **Errors:** the file cannot be written.
+pub fn remember(trust: &mut Trust, bundle: &VerifiedBundle) -> Result<(), KeyFileError> {
+    let before = trust.newest().clone();
+    trust.remember(bundle);
+    if *trust.newest() == before {
+        return Ok(());
+    }
+    let path = seen_path()?;
+    let folder = path.parent().unwrap_or(Path::new(".")).to_path_buf();
+    std::fs::create_dir_all(&folder).map_err(file_error("write", &folder))?;
+    let text = serde_json::to_string_pretty(trust.newest()).map_err(|cause| KeyFileError::Seen { path: path.clone(), cause })?;
+    // Whole or not at all: a torn file would lock the user out.
+    let next = path.with_extension(format!("{}.next", std::process::id()));
+    std::fs::write(&next, text).and_then(|()| std::fs::rename(&next, &path)).map_err(file_error("write", &path))
+}
+
+/// A workload as a user names it: a folder, signed here with the development key, or a bundle and the keys to trust.
+///
+/// **Errors:** [`KeyFileError`].
+pub fn open(path: &Path, overrides: &Overrides, trusted: &[PublicKey]) -> Result<VerifiedBundle, KeyFileError> {
+    if path.is_file() && path.extension().is_none_or(|extension| extension != "toml") {
+        if *overrides != Overrides::default() {
+            return Err(KeyFileError::Signed { path: path.into() });
+        }
+        if trusted.is_empty() {
+            return Err(KeyFileError::NoTrust { path: path.into() });
+        }
+        let mut trust = trust(trusted)?;
+        let bundle = read_bundle(path, &trust)?;
+        remember(&mut trust, &bundle)?;
+        return Ok(bundle);
+    }
+    let manifest = Manifest::from_folder(path, overrides)?;
+    signed_here(&manifest)
+}
+
+/// A bundle file, verified.
+///
+/// **Errors:** it cannot be read, or is refused.
+pub fn read_bundle(path: &Path, trust: &Trust) -> Result<VerifiedBundle, KeyFileError> {
+    let bytes = std::fs::read(path).map_err(file_error("read", path))?;
+    VerifiedBundle::verify(&bytes, trust).map_err(|cause| KeyFileError::Bundle { path: path.into(), cause })
+}
+
+/// A manifest, signed with the development key and verified as any other.
+///
+/// **Errors:** the key cannot be had, or the workload fails its checks.
+pub fn signed_here(manifest: &Manifest) -> Result<VerifiedBundle, KeyFileError> {
+    let key = development()?;
+    VerifiedBundle::verify(&bundle::sign(manifest, &key), &Trust::key(key.public())).map_err(|error| match error {
+        BundleError::Workload(error) => KeyFileError::Workload(error),
+        cause => KeyFileError::Bundle { path: PathBuf::from(&manifest.name), cause },
+    })
+}

@@ -1,0 +1,448 @@
+//! A run of several peers on this machine: one process each, joined over loopback.
+//!
+//! The launcher is no peer. It writes a job file, starts the processes, reads their messages (JSON
+//! lines on standard output) and tells one story. A peer ends when its standard input does, so none
+//! outlives the launcher. Invariant: whatever happens to a peer, the launcher ends with a report that
+//! names it, and with no process left behind.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use peercompute_kernels::executor::gpu::{Checks, Gpu, GpuOptions};
+use peercompute_kernels::{Trust, VerifiedBundle};
+use peercompute_net::driver::{Session, SessionConfig};
+use peercompute_net::transport::TransportConfig;
+use serde::{Deserialize, Serialize};
+
+use crate::files::{self, FileError};
+use crate::keys::{self, KeyFileError};
+use crate::node::peer::{self, Split};
+use crate::node::plan::ParamChange;
+use crate::node::{NodeError, Outcome, Progress, Task};
+use crate::picture::{self, PictureError};
+
+/// A buffer's name and a file.
+pub type BufferFile = (String, PathBuf);
+
+/// What a process of a run is told.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Job {
+    /// The bundle's file.
+    pub bundle: PathBuf,
+    /// The key to trust for it.
+    pub trust: String,
+    /// Peers in all.
+    pub peers: u16,
+    /// Ticks.
+    pub ticks: u64,
+    /// Parameters that change on the way.
+    pub changes: Vec<ParamChange>,
+    /// Files that replace what init made.
+    pub imports: Vec<BufferFile>,
+    /// NumPy files to write at the end.
+    pub exports: Vec<BufferFile>,
+    /// Pictures to write at the end.
+    pub images: Vec<BufferFile>,
+    /// How tiles are shared out.
+    pub split: Split,
+    /// How many ticks a halo may lag.
+    pub staleness: u32,
+    /// The adapter, by a part of its name.
+    pub adapter: Option<String>,
+    /// Whether kernels run without bounds checks.
+    pub unchecked: bool,
+    /// Where to listen: a multiaddress.
+    pub listen: String,
+    /// The invitation, as hexadecimal.
+    pub token: String,
+    /// After how many seconds a silent peer has failed.
+    pub silence_s: f64,
+}
+
+/// What a process tells the launcher.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub enum Message {
+    /// It can be joined.
+    Listening {
+        /// Where.
+        addresses: Vec<String>,
+    },
+    /// How far it is.
+    Progress {
+        /// Ticks.
+        tick: u64,
+        /// Since tick 0.
+        seconds: f64,
+        /// By all peers.
+        shipped_bytes: u64,
+    },
+    /// It is done.
+    Done(Summary),
+    /// It failed.
+    Failed {
+        /// Why.
+        text: String,
+        /// Whether another peer tells it better.
+        second_hand: bool,
+    },
+}
+
+/// An [`Outcome`] without its fields.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// The hash of the whole state.
+    pub state_hash: String,
+    /// From tick 0 to the end of the last, on the slowest peer.
+    pub seconds: f64,
+    /// By all peers, frames counted in.
+    pub shipped_bytes: u64,
+    /// By all peers, without frames.
+    pub payload_bytes: u64,
+    /// Of all executors.
+    pub memory_bytes: u64,
+    /// By peer.
+    pub adapters: Vec<String>,
+}
+
+impl From<&Outcome> for Summary {
+    fn from(outcome: &Outcome) -> Summary {
+        Summary {
+            state_hash: outcome.state_hash.clone(),
+            seconds: outcome.seconds,
+            shipped_bytes: outcome.shipped_bytes,
+            payload_bytes: outcome.payload_bytes,
+            memory_bytes: outcome.memory_bytes,
+            adapters: outcome.adapters.clone(),
+        }
+    }
+}
+
+/// Why a run on this machine failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LaunchError {
+    /// A key or the bundle.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// A file to import or export.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A picture.
+    #[error(transparent)]
+    Picture(#[from] PictureError),
+    /// The run itself.
+    #[error(transparent)]
+    Node(#[from] NodeError),
+    /// The system gave no process or file.
+    #[error("cannot {action}: {cause}")]
+    System {
+        /// What was tried.
+        action: &'static str,
+        /// The system's word.
+        cause: std::io::Error,
+    },
+    /// The job file does not decode.
+    #[error("the job does not decode: {0}")]
+    Job(#[from] serde_json::Error),
+    /// The partition changed the result, which it never should.
+    #[error("the partition changed the result: {together} on several peers, {alone} on one; please report this with your adapter's name")]
+    Differs {
+        /// The state hash of the partitioned run.
+        together: String,
+        /// The state hash on one peer.
+        alone: String,
+    },
+    /// A process failed or vanished.
+    #[error("{text}")]
+    Peer {
+        /// What the peers report, the cause first.
+        text: String,
+    },
+}
+
+fn system(action: &'static str) -> impl FnOnce(std::io::Error) -> LaunchError {
+    move |cause| LaunchError::System { action, cause }
+}
+
+/// Opens the adapter that a job names.
+///
+/// **Errors:** there is none, or none of that name.
+pub fn open_gpu(adapter: Option<&str>, unchecked: bool) -> Result<Gpu, NodeError> {
+    let checks = if unchecked { Checks::Unchecked } else { Checks::Checked };
+    let options = GpuOptions { adapter: adapter.map(Into::into), checks, ..GpuOptions::default() };
+    Ok(pollster::block_on(Gpu::open(options))?)
+}
+
+/// The imports of a task, read and checked against the program.
+///
+/// **Errors:** [`FileError`].
+pub fn read_imports(bundle: &VerifiedBundle, imports: &[BufferFile]) -> Result<Vec<(usize, Vec<u8>)>, FileError> {
+    let program = bundle.program();
+    imports
+        .iter()
+        .map(|(name, path)| {
+            let buffer = files::buffer_named(program, name)?;
+            Ok((buffer, files::import(program, buffer, path)?))
+        })
+        .collect()
+}
+
+/// The numbers of the buffers that exports and images want, without repetition.
+///
+/// **Errors:** [`FileError::NoBuffer`].
+pub fn wanted(bundle: &VerifiedBundle, exports: &[BufferFile], images: &[BufferFile]) -> Result<Vec<usize>, FileError> {
+    let mut wanted = Vec::new();
+    for (name, _) in exports.iter().chain(images) {
+        let buffer = files::buffer_named(bundle.program(), name)?;
+        if !wanted.contains(&buffer) {
+            wanted.push(buffer);
+        }
+    }
+    Ok(wanted)
+}
+
+/// Writes what a run gathered.
+///
+/// **Errors:** a file cannot be written, or a field has no picture.
+pub fn write_results(bundle: &VerifiedBundle, outcome: &Outcome, exports: &[BufferFile], images: &[BufferFile]) -> Result<(), LaunchError> {
+    let program = bundle.program();
+    let content = |name: &str| {
+        let buffer = files::buffer_named(program, name)?;
+        let bytes = outcome.gathered.iter().find(|(b, _)| *b == buffer).map(|(_, bytes)| bytes.as_slice()).unwrap_or_default();
+        Ok::<_, FileError>((buffer, bytes))
+    };
+    for (name, path) in exports {
+        let (buffer, bytes) = content(name)?;
+        make_folder(path)?;
+        files::export(program, buffer, bytes, path)?;
+    }
+    for (name, path) in images {
+        let (buffer, bytes) = content(name)?;
+        make_folder(path)?;
+        picture::write_field(path, name, &files::extents(program, buffer), &program.elements[buffer], bytes)?;
+    }
+    Ok(())
+}
+
+/// Makes the folder that a file goes into.
+///
+/// **Errors:** it cannot be made.
+pub fn make_folder(file: &Path) -> Result<(), LaunchError> {
+    match file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        Some(folder) => std::fs::create_dir_all(folder).map_err(system("make the folder of a result")),
+        None => Ok(()),
+    }
+}
+
+/// One process of a run, from its job file to its last message.
+///
+/// **Errors:** none: what goes wrong is told to the launcher; `false` says that something did.
+pub fn run_peer(job: &Path, index: u16, link: Option<&str>, tell: &mut dyn FnMut(&Message)) -> bool {
+    watch_input();
+    match try_peer(job, index, link, tell) {
+        Ok(()) => true,
+        Err(error) => {
+            let second_hand = matches!(&error, LaunchError::Node(error) if peer::is_second_hand(error));
+            tell(&Message::Failed { text: error.to_string(), second_hand });
+            false
+        }
+    }
+}
+
+/// Ends this process when the launcher has gone.
+fn watch_input() {
+    std::thread::spawn(|| {
+        let mut nothing = [0; 64];
+        while std::io::stdin().read(&mut nothing).is_ok_and(|bytes| bytes > 0) {}
+        std::process::exit(3);
+    });
+}
+
+fn try_peer(job: &Path, index: u16, link: Option<&str>, tell: &mut dyn FnMut(&Message)) -> Result<(), LaunchError> {
+    let text = std::fs::read_to_string(job).map_err(system("read the job"))?;
+    let job: Job = serde_json::from_str(&text)?;
+    let key = keys::read_public(&job.trust)?;
+    let bundle = keys::read_bundle(&job.bundle, &Trust::key(key))?;
+    let imports = read_imports(&bundle, &job.imports)?;
+    let gpu = open_gpu(job.adapter.as_deref(), job.unchecked)?;
+    let speed = match job.split {
+        Split::Even => 0.0,
+        Split::Measured => pollster::block_on(peer::measure(&gpu, &bundle, usize::from(job.peers)))?,
+    };
+    let config = session_config(&job, &bundle, index, speed);
+    match link {
+        None => {
+            let session = Session::host(config, job.peers).map_err(NodeError::from)?;
+            tell(&Message::Listening { addresses: session.addresses().to_vec() });
+            let gather = wanted(&bundle, &job.exports, &job.images)?;
+            let task = Task { ticks: job.ticks, changes: job.changes.clone(), imports, gather };
+            let mut progress = |p: Progress| tell(&Message::Progress { tick: p.tick, seconds: p.seconds, shipped_bytes: p.shipped_bytes });
+            let outcome = pollster::block_on(peer::host(&gpu, &bundle, &session, job.split, speed, &task, &mut progress))?;
+            write_results(&bundle, &outcome, &job.exports, &job.images)?;
+            tell(&Message::Done(Summary::from(&outcome)));
+        }
+        Some(link) => {
+            let session = Session::join(config, link).map_err(NodeError::from)?;
+            pollster::block_on(peer::join(&gpu, &bundle, &session, imports))?;
+        }
+    }
+    Ok(())
+}
+
+fn session_config(job: &Job, bundle: &VerifiedBundle, index: u16, speed: f64) -> SessionConfig {
+    let program = bundle.program();
+    let mut token = [0; 16];
+    for (byte, pair) in token.iter_mut().zip(job.token.as_bytes().chunks_exact(2)) {
+        *byte = std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok()).unwrap_or(0);
+    }
+    let points = |buffer: usize| program.grid_of(buffer).map_or(0, |grid| grid.tile_points());
+    // A tile of every buffer, and the heads of its commits.
+    let commit: u64 = (0..program.elements.len()).map(|b| points(b) * u64::from(program.elements[b].stride) + 256).sum();
+    let commit = commit.min(u64::from(u32::MAX / 2)) as u32;
+    SessionConfig {
+        transport: TransportConfig { listen: vec![job.listen.clone()], ..TransportConfig::default() },
+        name: format!("peer {index} of {}", job.peers),
+        speed,
+        token,
+        bundle: program.hash,
+        staleness: job.staleness,
+        silence_limit: Duration::from_secs_f64(job.silence_s),
+        commit_bytes_max: commit,
+        frame_bytes_max: u32::MAX / 2,
+        ..SessionConfig::default()
+    }
+}
+
+/// Starts a job's processes and sees them through.
+///
+/// **Errors:** [`LaunchError::Peer`] with the cause, whichever process it struck.
+pub fn launch(job: &Job, progress: &mut dyn FnMut(Progress)) -> Result<Summary, LaunchError> {
+    let folder = tempfile::Builder::new().prefix("peercompute-").tempdir().map_err(system("make a folder for the job"))?;
+    let file = folder.path().join("job.json");
+    std::fs::write(&file, serde_json::to_vec(job)?).map_err(system("write the job"))?;
+    let (told, hear) = flume::bounded(1024);
+    let mut crew = Crew { children: Vec::new() };
+    crew.start(&file, 0, None, told.clone())?;
+    let mut failures: Vec<Failure> = Vec::new();
+    let link = loop {
+        match crew.hear(&hear, &mut failures)? {
+            Some((_, Message::Listening { addresses })) => {
+                break addresses.into_iter().next().ok_or_else(|| LaunchError::Peer { text: "the first peer listens nowhere".into() })?;
+            }
+            Some((_, Message::Failed { text, .. })) => return Err(LaunchError::Peer { text }),
+            _ if crew.all_gone() && hear.is_empty() => return Err(LaunchError::Peer { text: report(&failures) }),
+            _ => {}
+        }
+    };
+    for index in 1..job.peers {
+        crew.start(&file, index, Some(&link), told.clone())?;
+    }
+    drop(told);
+    let mut summary = None;
+    let mut give_up_at: Option<Instant> = None;
+    loop {
+        let message = crew.hear(&hear, &mut failures)?;
+        match message {
+            Some((_, Message::Progress { tick, seconds, shipped_bytes })) => progress(Progress { tick, seconds, shipped_bytes }),
+            Some((_, Message::Done(done))) => summary = Some(done),
+            Some((peer, Message::Failed { text, second_hand })) => failures.push(Failure { peer, text, rank: u8::from(second_hand) * 2 }),
+            Some((_, Message::Listening { .. })) | None => {}
+        }
+        if !failures.is_empty() {
+            // The others get a moment to tell what they saw.
+            let give_up_at = *give_up_at.get_or_insert_with(|| Instant::now() + Duration::from_secs(2));
+            if crew.all_gone() && hear.is_empty() || Instant::now() > give_up_at {
+                failures.sort_by_key(|failure| (failure.rank, failure.peer));
+                return Err(LaunchError::Peer { text: report(&failures) });
+            }
+        } else if crew.all_gone() && hear.is_empty() {
+            return summary.ok_or_else(|| LaunchError::Peer { text: "the peers ended without a result".into() });
+        }
+    }
+}
+
+struct Failure {
+    peer: u16,
+    text: String,
+    /// A cause before its echoes: told at first hand, vanished, told at second hand.
+    rank: u8,
+}
+
+fn report(failures: &[Failure]) -> String {
+    let vanished: Vec<&Failure> = failures.iter().filter(|failure| failure.rank == 1).collect();
+    let mut lines: Vec<String> = Vec::new();
+    for failure in vanished.into_iter().chain(failures.iter().filter(|failure| failure.rank == 0)) {
+        lines.push(format!("peer {}: {}", failure.peer, failure.text));
+    }
+    if lines.is_empty() {
+        lines.extend(failures.iter().map(|failure| format!("peer {}: {}", failure.peer, failure.text)));
+    }
+    lines.dedup();
+    format!("the run stopped\n  {}", lines.join("\n  "))
+}
+
+struct Crew {
+    children: Vec<(u16, Child, Option<bool>)>,
+}
+
+impl Crew {
+    fn start(&mut self, job: &Path, index: u16, link: Option<&str>, told: flume::Sender<(u16, Message)>) -> Result<(), LaunchError> {
+        let program = std::env::current_exe().map_err(system("find the own program"))?;
+        let mut command = Command::new(program);
+        command.arg("peer").arg("--job").arg(job).arg("--index").arg(index.to_string());
+        if let Some(link) = link {
+            command.arg("--link").arg(link);
+        }
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().map_err(system("start a process"))?;
+        if let Some(output) = child.stdout.take() {
+            std::thread::spawn(move || {
+                for line in BufReader::new(output).lines().map_while(Result::ok) {
+                    if let Ok(message) = serde_json::from_str(&line)
+                        && told.send((index, message)).is_err()
+                    {
+                        break;
+                    }
+                }
+            });
+        }
+        self.children.push((index, child, None));
+        Ok(())
+    }
+
+    /// The next message, or none for a while; notes processes that have gone without a word.
+    fn hear(&mut self, hear: &flume::Receiver<(u16, Message)>, failures: &mut Vec<Failure>) -> Result<Option<(u16, Message)>, LaunchError> {
+        if let Ok(message) = hear.recv_timeout(Duration::from_millis(20)) {
+            return Ok(Some(message));
+        }
+        for (index, child, gone) in &mut self.children {
+            if gone.is_some() {
+                continue;
+            }
+            if let Some(status) = child.try_wait().map_err(system("ask for a process"))? {
+                *gone = Some(status.success());
+                if !status.success() && status.code() != Some(1) {
+                    failures.push(Failure { peer: *index, text: format!("its process ended: {status}"), rank: 1 });
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    fn all_gone(&self) -> bool {
+        self.children.iter().all(|(_, _, gone)| gone.is_some())
+    }
+}
+
+impl Drop for Crew {
+    fn drop(&mut self) {
+        for (_, child, _) in &mut self.children {
+            // Gone already is as good.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}

@@ -1,0 +1,391 @@
+//! The node: walks a program's ops on an executor, alone or in lockstep with other peers.
+//!
+//! ```text
+//! init, then for every tick:   params due ─ op ─ op ─ …
+//! Op::Pass       executor.pass
+//! Op::Exchange   executor.pack ─ outbox ─ session.post ─ Deliver ─ executor.inbox ─ unpack
+//! at the end     digests of own tiles ─► coordinator; tiles that it gathers as commits ─► its warm store
+//! ```
+//!
+//! Invariant: what a run computes depends on the bundle, the imports and the plan, never on how many
+//! peers there are or how fast they are.
+
+mod gather;
+pub mod peer;
+pub mod plan;
+
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use peercompute_buffers::digest::{StateDigest, StateHasher, hex};
+use peercompute_buffers::transfer::{field_from_tile, tile_bytes, tile_from_field};
+use peercompute_kernels::executor::gpu::{Gpu, GpuRun};
+use peercompute_kernels::executor::{ExecutorError, Placement, Run};
+use peercompute_kernels::program::Op;
+use peercompute_kernels::{Program, VerifiedBundle};
+use peercompute_net::core::{Output, RunError};
+use peercompute_net::driver::{Session, SessionError};
+use peercompute_net::ownership::PeerIndex;
+
+use plan::{ParamChange, PlanError};
+
+/// Why a run ended before its end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum NodeError {
+    /// The executor failed or cannot take the workload.
+    #[error(transparent)]
+    Executor(#[from] ExecutorError),
+    /// The network could not start.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// The run failed: a peer was lost, silent, wrong or turned this one away.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The plan cannot be followed.
+    #[error(transparent)]
+    Plan(#[from] PlanError),
+    /// A parameter cannot be changed so.
+    #[error(transparent)]
+    Param(#[from] peercompute_kernels::WorkloadError),
+    /// Peers hold different tables after a reduction.
+    #[error("peer {peer} holds another `{buffer}` than this one: the run is not deterministic on these adapters")]
+    PeersDisagree {
+        /// The other peer.
+        peer: PeerIndex,
+        /// The table.
+        buffer: String,
+    },
+    /// A peer's last words do not decode.
+    #[error("peer {peer} reported nonsense: {cause}")]
+    Report {
+        /// The peer.
+        peer: PeerIndex,
+        /// What is wrong.
+        cause: String,
+    },
+    /// A tile that was gathered is refused.
+    #[error("peer {peer} sent tile {tile}: {cause}")]
+    Commit {
+        /// The peer.
+        peer: PeerIndex,
+        /// The tile.
+        tile: u32,
+        /// Why.
+        cause: String,
+    },
+}
+
+/// What to run.
+#[derive(Clone, Debug, Default)]
+pub struct Task {
+    /// How many ticks.
+    pub ticks: u64,
+    /// Parameters that change on the way.
+    pub changes: Vec<ParamChange>,
+    /// Whole buffers that replace what init made, in row-major order, by buffer number.
+    pub imports: Vec<(usize, Vec<u8>)>,
+    /// Buffers whose final content is wanted, by number.
+    pub gather: Vec<usize>,
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Progress {
+    /// Ticks handed to the executor.
+    pub tick: u64,
+    /// Time since tick 0.
+    pub seconds: f64,
+    /// Bytes that all peers have shipped, frames counted in.
+    pub shipped_bytes: u64,
+}
+
+/// What a run came to.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// The hash of the whole state.
+    pub state_hash: String,
+    /// Time from tick 0 to the last tick's end, on the slowest peer.
+    pub seconds: f64,
+    /// Bytes that all peers shipped, frames counted in.
+    pub shipped_bytes: u64,
+    /// Bytes of strips, replicas and shares alone.
+    pub payload_bytes: u64,
+    /// Bytes of executor memory, all peers.
+    pub memory_bytes: u64,
+    /// The buffers that were asked for, in row-major order, by number.
+    pub gathered: Vec<(usize, Vec<u8>)>,
+    /// The executors' adapters, by peer.
+    pub adapters: Vec<String>,
+}
+
+/// Runs a workload here, on one peer.
+///
+/// **Errors:** [`NodeError`].
+pub async fn run_alone(gpu: &Gpu, bundle: &VerifiedBundle, task: &Task, progress: &mut dyn FnMut(Progress)) -> Result<Outcome, NodeError> {
+    let program = bundle.program();
+    let mut node = Node::new(gpu, bundle, &Placement::alone(program), None, 0).await?;
+    node.compute(task, progress).await?;
+    let digests = node.digests().await?;
+    let mut gathered = Vec::new();
+    for &buffer in &task.gather {
+        gathered.push((buffer, node.whole(buffer).await?));
+    }
+    Ok(Outcome {
+        state_hash: state_hash(program, &digests),
+        seconds: node.seconds,
+        shipped_bytes: 0,
+        payload_bytes: 0,
+        memory_bytes: node.run.memory_bytes(),
+        gathered,
+        adapters: vec![gpu.info().adapter.clone()],
+    })
+}
+
+/// The hash of a state from its buffers' digests.
+pub fn state_hash(program: &Program, digests: &[StateDigest]) -> String {
+    let mut hasher = StateHasher::default();
+    for (index, buffer) in program.manifest.buffers.iter().enumerate() {
+        let mut shape = [1; 3];
+        for (axis, extent) in crate::files::extents(program, index).into_iter().enumerate() {
+            shape[axis] = extent;
+        }
+        hasher.buffer(&buffer.name, shape, &program.elements[index], digests[index]);
+    }
+    hex(&hasher.finish())
+}
+
+/// One peer's part of a run.
+pub(crate) struct Node<'a> {
+    pub(crate) program: &'a Program,
+    pub(crate) run: GpuRun<'a>,
+    session: Option<&'a Session>,
+    sequence: u64,
+    pool: Pool,
+    pub(crate) seconds: f64,
+    pub(crate) payload_bytes: u64,
+    pub(crate) shipped_bytes: u64,
+    /// What all peers ship in an exchange, per exchange: payload and frames.
+    everyone: Vec<u64>,
+    everyone_shipped: u64,
+}
+
+/// How often progress is told, and how long work may wait unsubmitted.
+const PROGRESS_EVERY: Duration = Duration::from_millis(50);
+
+impl<'a> Node<'a> {
+    pub(crate) async fn new(
+        gpu: &'a Gpu,
+        bundle: &'a VerifiedBundle,
+        placement: &Placement,
+        session: Option<&'a Session>,
+        frame_bytes: u64,
+    ) -> Result<Node<'a>, NodeError> {
+        let program = bundle.program();
+        let run = gpu.load(bundle, placement).await?;
+        let everyone = everyone_ships(gpu, program, placement, session.is_some(), frame_bytes)?;
+        Ok(Node {
+            program,
+            run,
+            session,
+            sequence: 0,
+            pool: Pool::default(),
+            seconds: 0.0,
+            payload_bytes: 0,
+            shipped_bytes: 0,
+            everyone,
+            everyone_shipped: 0,
+        })
+    }
+
+    /// Init, imports, and every tick.
+    pub(crate) async fn compute(&mut self, task: &Task, progress: &mut dyn FnMut(Progress)) -> Result<(), NodeError> {
+        let program = self.program;
+        let mut params = program.manifest.params.clone();
+        let mut changes = task.changes.clone();
+        changes.sort_by_key(|change| change.tick);
+        let mut due = changes.iter().peekable();
+        // What holds from the start holds for init too.
+        while let Some(change) = due.next_if(|change| change.tick == 0) {
+            program.set_param(&mut params, &change.name, &change.value)?;
+            self.run.set_params(&params);
+        }
+        self.advance(&program.init, 0).await?;
+        for (buffer, bytes) in &task.imports {
+            self.import(*buffer, bytes);
+        }
+        self.run.finish().await?;
+        let begun = Instant::now();
+        let mut told = begun;
+        for tick in 0..task.ticks {
+            while let Some(change) = due.next_if(|change| change.tick <= tick) {
+                program.set_param(&mut params, &change.name, &change.value)?;
+                self.run.set_params(&params);
+            }
+            self.advance(program.tick(tick), tick).await?;
+            if told.elapsed() >= PROGRESS_EVERY {
+                told = Instant::now();
+                self.run.flush()?;
+                progress(Progress { tick: tick + 1, seconds: begun.elapsed().as_secs_f64(), shipped_bytes: self.everyone_shipped });
+            }
+        }
+        self.run.finish().await?;
+        self.seconds = begun.elapsed().as_secs_f64();
+        progress(Progress { tick: task.ticks, seconds: self.seconds, shipped_bytes: self.everyone_shipped });
+        Ok(())
+    }
+
+    async fn advance(&mut self, ops: &[Op], tick: u64) -> Result<(), NodeError> {
+        for &op in ops {
+            match op {
+                Op::Pass(pass) => self.run.pass(pass, tick)?,
+                Op::Exchange(exchange) => {
+                    self.run.pack(exchange)?;
+                    if self.session.is_some() {
+                        self.exchange(exchange).await?;
+                    }
+                    self.run.unpack(exchange)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Ships what is packed and waits for what is due.
+    async fn exchange(&mut self, exchange: usize) -> Result<(), NodeError> {
+        let Some(session) = self.session else { return Ok(()) };
+        let sends = self.run.layout().exchanges[exchange].send.clone();
+        let pool = &mut self.pool;
+        let mut packed = Bytes::new();
+        self.run.outbox(exchange, &mut |bytes| packed = pool.keep(bytes)).await?;
+        let mut payloads = Vec::new();
+        for (peer, run) in sends.iter().enumerate().filter(|(_, run)| !run.is_empty()) {
+            let payload = packed.slice(run.start * 4..run.end * 4);
+            self.payload_bytes += payload.len() as u64;
+            self.shipped_bytes += payload.len() as u64 + FRAME_BYTES;
+            payloads.push((PeerIndex(peer as u16), payload));
+        }
+        session.post(self.sequence, exchange as u16, payloads).map_err(|error| ended(session, error))?;
+        match next(session)? {
+            Output::Deliver { sequence, payloads } if sequence == self.sequence => {
+                for (peer, payload) in payloads {
+                    self.run.inbox(exchange, peer.at(), &payload);
+                }
+            }
+            other => return Err(unexpected(&other)),
+        }
+        self.sequence += 1;
+        self.everyone_shipped += self.everyone[exchange];
+        Ok(())
+    }
+
+    fn import(&mut self, buffer: usize, bytes: &[u8]) {
+        let Some(grid) = self.program.grid_of(buffer) else {
+            self.run.write_table(buffer, bytes);
+            return;
+        };
+        let stride = self.program.elements[buffer].stride as usize;
+        let owned: Vec<_> = self.run.layout().of_field(self.program, buffer).map(|residency| residency.owned().collect()).unwrap_or_default();
+        for tile in owned {
+            let mut content = vec![0; tile_bytes(&grid, tile, stride)];
+            tile_from_field(&grid, tile, stride, bytes, &mut content);
+            self.run.write_tile(buffer, tile, &content);
+        }
+    }
+
+    /// Per buffer, the digest of the own tiles; of a table, the whole.
+    pub(crate) async fn digests(&mut self) -> Result<Vec<StateDigest>, NodeError> {
+        let mut digests = Vec::new();
+        for buffer in 0..self.program.manifest.buffers.len() {
+            let element = &self.program.elements[buffer];
+            let mut digest = StateDigest::default();
+            match self.program.grid_of(buffer) {
+                Some(grid) => {
+                    let owned: Vec<_> = self.run.layout().of_field(self.program, buffer).map(|r| r.owned().collect()).unwrap_or_default();
+                    for tile in owned {
+                        let bytes = self.run.read_tile(buffer, tile).await?;
+                        digest.add(StateDigest::of_tile(&grid, tile, element, &bytes));
+                    }
+                }
+                None => digest.add(StateDigest::of_table(element, &self.run.read_table(buffer).await?)),
+            }
+            digests.push(digest);
+        }
+        Ok(digests)
+    }
+
+    /// A whole buffer in row-major order, from the tiles that are owned here.
+    async fn whole(&mut self, buffer: usize) -> Result<Vec<u8>, NodeError> {
+        let Some(grid) = self.program.grid_of(buffer) else { return Ok(self.run.read_table(buffer).await?) };
+        let stride = self.program.elements[buffer].stride as usize;
+        let mut field = vec![0; grid.points() as usize * stride];
+        let owned: Vec<_> = self.run.layout().of_field(self.program, buffer).map(|r| r.owned().collect()).unwrap_or_default();
+        for tile in owned {
+            let bytes = self.run.read_tile(buffer, tile).await?;
+            field_from_tile(&grid, tile, stride, &bytes, &mut field);
+        }
+        Ok(field)
+    }
+}
+
+/// What a data frame adds to its payload.
+pub(crate) const FRAME_BYTES: u64 = (peercompute_net::wire::BULK_HEAD_BYTES + peercompute_net::wire::LENGTH_BYTES) as u64;
+
+/// The next output, or the failure that ended the run.
+pub(crate) fn next(session: &Session) -> Result<Output, NodeError> {
+    match session.next()? {
+        Output::Failed(error) => Err(error.into()),
+        output => Ok(output),
+    }
+}
+
+/// The reason why the session took nothing more: the failure that is waiting, if there is one.
+pub(crate) fn ended(session: &Session, error: SessionError) -> NodeError {
+    while let Ok(output) = session.next() {
+        if let Output::Failed(error) = output {
+            return error.into();
+        }
+    }
+    error.into()
+}
+
+pub(crate) fn unexpected(output: &Output) -> NodeError {
+    NodeError::Run(RunError::Misuse { what: format!("the node did not expect {output:?}") })
+}
+
+/// Per exchange, what all peers together ship; needs every peer's layout, which follows from ownership.
+fn everyone_ships(gpu: &Gpu, program: &Program, placement: &Placement, shared: bool, frame_bytes: u64) -> Result<Vec<u64>, NodeError> {
+    let mut bytes = vec![0u64; program.exchanges.len()];
+    for me in (0..placement.peers).filter(|_| shared) {
+        let layout = gpu.layout(program, &Placement { me, ..placement.clone() })?;
+        for (sum, plan) in bytes.iter_mut().zip(&layout.exchanges) {
+            *sum += plan.send.iter().filter(|run| !run.is_empty()).map(|run| run.len() as u64 * 4 + frame_bytes).sum::<u64>();
+        }
+    }
+    Ok(bytes)
+}
+
+/// Memory for outgoing payloads, used again once the network has let go of it.
+#[derive(Default)]
+struct Pool {
+    kept: Vec<Bytes>,
+}
+
+/// Payloads that may be under way at a time before more memory is made.
+const POOL_MAX: usize = 8;
+
+impl Pool {
+    fn keep(&mut self, content: &[u8]) -> Bytes {
+        let free = self.kept.iter().position(|bytes| bytes.is_unique());
+        let mut memory = free
+            .and_then(|index| self.kept.swap_remove(index).try_into_mut().ok())
+            .unwrap_or_else(|| BytesMut::with_capacity(content.len()));
+        memory.clear();
+        memory.extend_from_slice(content);
+        let bytes = memory.freeze();
+        if self.kept.len() < POOL_MAX {
+            self.kept.push(bytes.clone());
+        }
+        bytes
+    }
+}

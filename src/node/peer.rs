@@ -1,0 +1,249 @@
+//! A run shared with other peers: assemble, agree on the plan, compute, gather.
+//!
+//! Invariant: the coordinator decides nothing about code; every peer holds the plan against the
+//! bundle that it verified itself before it takes part.
+
+use std::time::Instant;
+
+use bytes::Bytes;
+use peercompute_buffers::TileId;
+use peercompute_buffers::digest::StateDigest;
+use peercompute_kernels::VerifiedBundle;
+use peercompute_kernels::executor::gpu::Gpu;
+use peercompute_kernels::executor::{Layout, Placement, Run};
+use peercompute_net::core::{Output, RunError};
+use peercompute_net::driver::Session;
+use peercompute_net::ownership::{Ownership, PeerIndex};
+use serde::{Deserialize, Serialize};
+
+use super::gather::{self, Gathered};
+use super::plan::{RunPlan, traffic};
+use super::{FRAME_BYTES, Node, NodeError, Outcome, Progress, Task, ended, next, state_hash, unexpected};
+
+/// How tiles are shared out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Split {
+    /// Every peer the same.
+    #[default]
+    Even,
+    /// By the speed that each peer measured.
+    Measured,
+}
+
+/// A peer's last words to the coordinator.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LastWords {
+    digests: Vec<[u64; 2]>,
+    seconds: f64,
+    shipped_bytes: u64,
+    payload_bytes: u64,
+    memory_bytes: u64,
+    adapter: String,
+}
+
+/// Coordinates a run of `peers` peers, this one included, and takes part in it.
+///
+/// **Errors:** [`NodeError`]; on every peer the same report.
+pub async fn host(
+    gpu: &Gpu,
+    bundle: &VerifiedBundle,
+    session: &Session,
+    split: Split,
+    own_speed: f64,
+    task: &Task,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Outcome, NodeError> {
+    let program = bundle.program();
+    let joiners = loop {
+        match next(session)? {
+            Output::Assemble { joiners } => break joiners,
+            // A stranger was turned away; the run is not concerned.
+            Output::Refused { .. } => {}
+            other => return Err(unexpected(&other)),
+        }
+    };
+    let peers = joiners.len() + 1;
+    let weights: Vec<f64> = match split {
+        Split::Even => vec![1.0; peers],
+        Split::Measured => std::iter::once(own_speed).chain(joiners.iter().map(|joiner| joiner.speed)).collect(),
+    };
+    let grids: Vec<_> = program.manifest.grids.iter().map(|grid| grid.grid).collect();
+    let plan = RunPlan { ownership: Ownership::split(&grids, &weights), ticks: task.ticks, changes: task.changes.clone(), gather: task.gather.clone() };
+    plan.check(program, peers)?;
+    let placement = plan.placement(0, peers);
+    let layout = gpu.layout(program, &placement)?;
+    session
+        .plan_made(plan.to_bytes()?.into(), traffic(&layout)?, plan.ownership.clone())
+        .map_err(|error| ended(session, error))?;
+    let mut node = take_part(gpu, bundle, session, &placement, task, progress).await?;
+    let mut digests = node.digests().await?;
+    let mut gathered = Gathered::new(program, bundle, &plan, task.ticks);
+    gathered.take_own(&mut node.run).await?;
+    session.finish().map_err(|error| ended(session, error))?;
+    let mut outcome = Outcome {
+        seconds: node.seconds,
+        shipped_bytes: node.shipped_bytes,
+        payload_bytes: node.payload_bytes,
+        memory_bytes: node.run.memory_bytes(),
+        adapters: vec![gpu.info().adapter.clone()],
+        ..Outcome::default()
+    };
+    let mut words: Vec<Option<LastWords>> = (1..peers).map(|_| None).collect();
+    loop {
+        match next(session)? {
+            Output::Commit { from, grid, tile, body } => gathered.take(from, grid, TileId(tile), &body)?,
+            Output::Report { from, bytes } => {
+                let said: LastWords = serde_json::from_slice(&bytes).map_err(|error| NodeError::Report { peer: from, cause: error.to_string() })?;
+                if said.digests.len() != digests.len() {
+                    return Err(NodeError::Report { peer: from, cause: "its digests are not one for each buffer".into() });
+                }
+                words[from.at() - 1] = Some(said);
+            }
+            Output::Finished => break,
+            Output::Refused { .. } => {}
+            other => return Err(unexpected(&other)),
+        }
+    }
+    for (index, said) in words.into_iter().enumerate() {
+        let peer = PeerIndex(index as u16 + 1);
+        let said = said.ok_or_else(|| NodeError::Report { peer, cause: "it finished without a report".into() })?;
+        for (buffer, digest) in said.digests.iter().enumerate() {
+            if program.grid_of(buffer).is_some() {
+                digests[buffer].add(StateDigest(*digest));
+            } else if digests[buffer] != StateDigest(*digest) {
+                return Err(NodeError::PeersDisagree { peer, buffer: program.manifest.buffers[buffer].name.clone() });
+            }
+        }
+        outcome.seconds = outcome.seconds.max(said.seconds);
+        outcome.shipped_bytes += said.shipped_bytes;
+        outcome.payload_bytes += said.payload_bytes;
+        outcome.memory_bytes += said.memory_bytes;
+        outcome.adapters.push(said.adapter);
+    }
+    outcome.state_hash = state_hash(program, &digests);
+    outcome.gathered = gathered.finish()?;
+    Ok(outcome)
+}
+
+/// Takes part in a run that another peer coordinates. `imports` are this peer's own view of the imports.
+///
+/// **Errors:** [`NodeError`]; on every peer the same report.
+pub async fn join(gpu: &Gpu, bundle: &VerifiedBundle, session: &Session, imports: Vec<(usize, Vec<u8>)>) -> Result<(), NodeError> {
+    let program = bundle.program();
+    let (plan, me, peers) = match next(session)? {
+        Output::PlanReceived { plan, index, roster, .. } => match RunPlan::from_bytes(&plan, program, roster.len()) {
+            Ok(plan) => (plan, index, roster.len()),
+            Err(error) => {
+                session.plan_refused(&error.to_string()).map_err(|error| ended(session, error))?;
+                return Err(error.into());
+            }
+        },
+        other => return Err(unexpected(&other)),
+    };
+    let placement = plan.placement(me.at(), peers);
+    let accepted: Result<Layout, NodeError> = gpu.layout(program, &placement).map_err(NodeError::from);
+    let traffic = accepted.and_then(|layout| Ok(traffic(&layout)?));
+    match traffic {
+        Ok(traffic) => session.plan_accepted(traffic, plan.ownership.clone()).map_err(|error| ended(session, error))?,
+        Err(error) => {
+            session.plan_refused(&error.to_string()).map_err(|error| ended(session, error))?;
+            return Err(error);
+        }
+    }
+    let task = Task { ticks: plan.ticks, changes: plan.changes.clone(), imports, gather: plan.gather.clone() };
+    let mut node = take_part(gpu, bundle, session, &placement, &task, &mut |_| {}).await?;
+    let words = LastWords {
+        digests: node.digests().await?.iter().map(|digest| digest.0).collect(),
+        seconds: node.seconds,
+        shipped_bytes: node.shipped_bytes,
+        payload_bytes: node.payload_bytes,
+        memory_bytes: node.run.memory_bytes(),
+        adapter: gpu.info().adapter.clone(),
+    };
+    let commits = gather::commits(program, bundle, &plan, me, &mut node.run).await?;
+    if !commits.is_empty() {
+        session.publish(PeerIndex(0), commits).map_err(|error| ended(session, error))?;
+    }
+    let words = serde_json::to_vec(&words).map_err(super::plan::PlanError::from)?;
+    session.report(Bytes::from(words)).map_err(|error| ended(session, error))?;
+    session.finish().map_err(|error| ended(session, error))?;
+    match next(session)? {
+        Output::Finished => Ok(()),
+        other => Err(unexpected(&other)),
+    }
+}
+
+/// Loads, waits for the start, computes.
+async fn take_part<'a>(
+    gpu: &'a Gpu,
+    bundle: &'a VerifiedBundle,
+    session: &'a Session,
+    placement: &Placement,
+    task: &Task,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Node<'a>, NodeError> {
+    let loaded = Node::new(gpu, bundle, placement, Some(session), FRAME_BYTES).await;
+    let mut node = match loaded {
+        Ok(node) => node,
+        Err(error) => {
+            // The others hear why before this peer goes.
+            session.stop(&error.to_string()).map_err(|error| ended(session, error))?;
+            return Err(error);
+        }
+    };
+    loop {
+        match next(session)? {
+            Output::Start => break,
+            Output::Refused { .. } => {}
+            other => return Err(unexpected(&other)),
+        }
+    }
+    match node.compute(task, progress).await {
+        Ok(()) => Ok(node),
+        Err(NodeError::Run(error)) => Err(NodeError::Run(error)),
+        Err(error) => {
+            session.stop(&error.to_string()).map_err(|error| ended(session, error))?;
+            Err(error)
+        }
+    }
+}
+
+/// Measures this peer: elements per second on an even share of the workload, nothing exchanged.
+///
+/// **Errors:** the executor cannot take the workload.
+pub async fn measure(gpu: &Gpu, bundle: &VerifiedBundle, peers: usize) -> Result<f64, NodeError> {
+    let program = bundle.program();
+    let share = |tiles: u32| (0..tiles as usize).map(|tile| if tile * peers < tiles as usize { 0 } else { 1 }).collect();
+    let owners: Vec<Vec<usize>> = program.manifest.grids.iter().map(|grid| share(grid.grid.tile_count())).collect();
+    let points: u64 = program
+        .manifest
+        .grids
+        .iter()
+        .zip(&owners)
+        .map(|(grid, owners)| owners.iter().zip(grid.grid.tiles()).filter(|(owner, _)| **owner == 0).map(|(_, tile)| grid.grid.tile_block(tile).points()).sum::<u64>())
+        .sum();
+    let mut run = gpu.load(bundle, &Placement { me: 0, peers: 2, owners }).await?;
+    let passes: Vec<usize> = (0..program.passes.len()).filter(|&pass| !program.manifest.passes[pass].init).collect();
+    let mut ticks = 0u64;
+    let mut begun = None;
+    // One tick to warm up, then for a quarter of a second.
+    loop {
+        for &pass in &passes {
+            run.pass(pass, ticks)?;
+        }
+        run.finish().await?;
+        let begun = *begun.get_or_insert_with(Instant::now);
+        let seconds = begun.elapsed().as_secs_f64();
+        if ticks > 0 && seconds > 0.25 {
+            return Ok(points as f64 * ticks as f64 / seconds);
+        }
+        ticks += 1;
+    }
+}
+
+/// Whether a failure is another peer's report of the cause, which that peer tells better.
+pub fn is_second_hand(error: &NodeError) -> bool {
+    matches!(error, NodeError::Run(RunError::Aborted { .. }))
+}
