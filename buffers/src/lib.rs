@@ -5,6 +5,8 @@
 
 extern crate self as peercompute_buffers;
 
+pub mod commit;
+pub mod delta;
 pub mod digest;
 pub mod exchange;
 pub mod grid;

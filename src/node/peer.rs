@@ -79,7 +79,7 @@ pub async fn host(
         .map_err(|error| ended(session, error))?;
     let mut node = take_part(gpu, bundle, session, &placement, task, progress).await?;
     let mut digests = node.digests().await?;
-    let mut gathered = Gathered::new(program, bundle, &plan, task.ticks);
+    let mut gathered = Gathered::new(program, &plan);
     gathered.take_own(&mut node.run).await?;
     session.finish().map_err(|error| ended(session, error))?;
     let mut outcome = Outcome {
@@ -162,7 +162,7 @@ pub async fn join(gpu: &Gpu, bundle: &VerifiedBundle, session: &Session, imports
         memory_bytes: node.run.memory_bytes(),
         adapter: gpu.info().adapter.clone(),
     };
-    let commits = gather::commits(program, bundle, &plan, me, &mut node.run).await?;
+    let commits = gather::commits(program, &plan, me, &mut node.run).await?;
     if !commits.is_empty() {
         session.publish(PeerIndex(0), commits).map_err(|error| ended(session, error))?;
     }
