@@ -170,9 +170,9 @@ fn system(action: &'static str) -> impl FnOnce(std::io::Error) -> LaunchError {
 /// Opens the adapter that a job names.
 ///
 /// **Errors:** there is none, or none of that name.
-pub fn open_gpu(adapter: Option<&str>, unchecked: bool) -> Result<Gpu, NodeError> {
+pub fn open_gpu(adapter: Option<&str>, unchecked: bool, is_profiled: bool) -> Result<Gpu, NodeError> {
     let checks = if unchecked { Checks::Unchecked } else { Checks::Checked };
-    let options = GpuOptions { adapter: adapter.map(Into::into), checks, ..GpuOptions::default() };
+    let options = GpuOptions { adapter: adapter.map(Into::into), checks, is_profiled, ..GpuOptions::default() };
     Ok(pollster::block_on(Gpu::open(options))?)
 }
 
@@ -267,7 +267,7 @@ fn try_peer(job: &Path, index: u16, link: Option<&str>, tell: &mut dyn FnMut(&Me
     let key = keys::read_public(&job.trust)?;
     let bundle = keys::read_bundle(&job.bundle, &Trust::key(key))?;
     let imports = read_imports(&bundle, &job.imports)?;
-    let gpu = open_gpu(job.adapter.as_deref(), job.unchecked)?;
+    let gpu = open_gpu(job.adapter.as_deref(), job.unchecked, false)?;
     let speed = match job.split {
         Split::Even => 0.0,
         Split::Measured => pollster::block_on(peer::measure(&gpu, &bundle, usize::from(job.peers)))?,

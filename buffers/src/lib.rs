@@ -15,6 +15,7 @@ pub mod layout;
 pub mod npy;
 pub mod residency;
 pub mod transfer;
+pub mod view;
 
 pub use bytemuck;
 pub use grid::{Block, Grid, GridError, TileId};

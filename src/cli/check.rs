@@ -87,7 +87,7 @@ pub(crate) fn run(args: &CheckArgs, adapter: Option<&str>, json: bool) -> Result
     let program = bundle.program();
     let mut report = describe(program, args.peers);
     // A machine without an adapter can still check a workload; what it cannot tell is left out and said.
-    match launch::open_gpu(adapter, false) {
+    match launch::open_gpu(adapter, false, false) {
         Ok(gpu) => {
             report.adapter = Some(gpu.info().adapter.clone());
             report.page_bytes_max = Some(gpu.page_bytes_max());

@@ -25,7 +25,7 @@ pub(crate) fn run(adapter: Option<&str>, json: bool) -> Result<(), LaunchError> 
         .map_err(keys::KeyFileError::from)?;
     let bundle = keys::signed_here(&manifest)?;
     let program = bundle.program();
-    let gpu = launch::open_gpu(adapter, false)?;
+    let gpu = launch::open_gpu(adapter, false, false)?;
     let shape = manifest.grids[0].grid.shape;
     if !json {
         say(format!("Rain over a landscape of {}×{} cells, {TICKS} ticks on {PEERS} peers ({})", shape[0], shape[1], gpu.info().adapter));

@@ -8,7 +8,7 @@ use peercompute::keys;
 use peercompute::launch::{self, BufferFile, Job, LaunchError, Summary};
 use peercompute::node::peer::Split;
 use peercompute::node::plan::ParamChange;
-use peercompute::node::{self, NodeError, Progress, Task};
+use peercompute::node::{self, NodeError, PassSeconds, Progress, Task};
 use peercompute_kernels::VerifiedBundle;
 use serde::Serialize;
 
@@ -51,6 +51,9 @@ pub(crate) struct RunArgs {
     /// After how many seconds a silent peer has failed.
     #[arg(long, default_value_t = 10.0, value_parser = seconds)]
     silence: f64,
+    /// Time every pass on the device, where the adapter can; one peer only, and slower.
+    #[arg(long, conflicts_with = "peers")]
+    profile: bool,
     /// Run kernels without bounds and loop checks: you answer for them.
     #[arg(long)]
     unchecked: bool,
@@ -100,6 +103,8 @@ struct RunReport<'a> {
     payload_bytes: u64,
     memory_bytes: u64,
     seconds: f64,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    passes: Vec<PassSeconds>,
 }
 
 pub(crate) fn run(args: &RunArgs, adapter: Option<&str>, json: bool) -> Result<(), LaunchError> {
@@ -115,7 +120,8 @@ pub(crate) fn run(args: &RunArgs, adapter: Option<&str>, json: bool) -> Result<(
             say(format!("warning: {warning}"));
         }
     }
-    let summary = if args.peers == 1 { alone(args, &bundle, adapter, json)? } else { together(args, &bundle, adapter, json)? };
+    let (summary, passes) =
+        if args.peers == 1 { alone(args, &bundle, adapter, json)? } else { (together(args, &bundle, adapter, json)?, Vec::new()) };
     let elements = program.elements_per_tick() as f64 * args.ticks as f64;
     let rate = if summary.seconds > 0.0 { elements / summary.seconds } else { 0.0 };
     let report = RunReport {
@@ -133,6 +139,7 @@ pub(crate) fn run(args: &RunArgs, adapter: Option<&str>, json: bool) -> Result<(
         payload_bytes: summary.payload_bytes,
         memory_bytes: summary.memory_bytes,
         seconds: summary.seconds,
+        passes,
     };
     if json {
         say_json(&report);
@@ -150,6 +157,12 @@ pub(crate) fn run(args: &RunArgs, adapter: Option<&str>, json: bool) -> Result<(
         si(rate),
         si(report.shipped_bytes as f64),
     ));
+    if args.profile && report.passes.is_empty() {
+        say("this adapter has no timestamps: passes cannot be timed");
+    }
+    for pass in &report.passes {
+        say(format!("  {:<16} {:>8} runs  {:>10.3} ms each", pass.entry, pass.runs, 1e3 * pass.seconds / pass.runs as f64));
+    }
     for (name, path) in args.export.iter().chain(&args.image) {
         say(format!("{name} → {}", path.display()));
     }
@@ -157,19 +170,19 @@ pub(crate) fn run(args: &RunArgs, adapter: Option<&str>, json: bool) -> Result<(
     Ok(())
 }
 
-fn alone(args: &RunArgs, bundle: &VerifiedBundle, adapter: Option<&str>, json: bool) -> Result<Summary, LaunchError> {
+fn alone(args: &RunArgs, bundle: &VerifiedBundle, adapter: Option<&str>, json: bool) -> Result<(Summary, Vec<PassSeconds>), LaunchError> {
     let task = Task {
         ticks: args.ticks,
         changes: args.set.clone(),
         imports: launch::read_imports(bundle, &args.import)?,
         gather: launch::wanted(bundle, &args.export, &args.image)?,
     };
-    let gpu = launch::open_gpu(adapter, args.unchecked)?;
+    let gpu = launch::open_gpu(adapter, args.unchecked, args.profile)?;
     let bar = Bar::new(bundle, args.ticks, json);
     let outcome = pollster::block_on(node::run_alone(&gpu, bundle, &task, &mut |progress| bar.show(progress)))?;
     bar.end();
     launch::write_results(bundle, &outcome, &args.export, &args.image)?;
-    Ok(Summary::from(&outcome))
+    Ok((Summary::from(&outcome), outcome.passes))
 }
 
 fn together(args: &RunArgs, bundle: &VerifiedBundle, adapter: Option<&str>, json: bool) -> Result<Summary, LaunchError> {

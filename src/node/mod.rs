@@ -117,6 +117,19 @@ pub struct Outcome {
     pub gathered: Vec<(usize, Vec<u8>)>,
     /// The executors' adapters, by peer.
     pub adapters: Vec<String>,
+    /// What each pass took on the device, where it was timed.
+    pub passes: Vec<PassSeconds>,
+}
+
+/// What a pass took on the device.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct PassSeconds {
+    /// Its entry point.
+    pub entry: String,
+    /// How often it ran.
+    pub runs: u64,
+    /// All runs together.
+    pub seconds: f64,
 }
 
 /// Runs a workload here, on one peer.
@@ -131,7 +144,11 @@ pub async fn run_alone(gpu: &Gpu, bundle: &VerifiedBundle, task: &Task, progress
     for &buffer in &task.gather {
         gathered.push((buffer, node.whole(buffer).await?));
     }
+    let times = node.run.pass_times().unwrap_or_default();
+    let passes = times.iter().zip(&program.manifest.passes).filter(|(time, _)| time.runs > 0);
+    let passes = passes.map(|(time, pass)| PassSeconds { entry: pass.entry.clone(), runs: time.runs, seconds: time.seconds }).collect();
     Ok(Outcome {
+        passes,
         state_hash: state_hash(program, &digests),
         seconds: node.seconds,
         shipped_bytes: 0,

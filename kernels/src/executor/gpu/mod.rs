@@ -6,12 +6,15 @@
 
 mod dispatch;
 mod memory;
+mod profile;
 mod run;
 mod tables;
 
 pub use dispatch::Borders;
+pub use profile::PassTime;
 pub use run::GpuRun;
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use crate::bundle::VerifiedBundle;
@@ -40,6 +43,8 @@ pub struct GpuOptions {
     pub page_bytes_max: Option<u64>,
     /// How borders are told from interiors; by default what suits the adapter.
     pub borders: Option<Borders>,
+    /// Whether passes are timed on the device, where it can.
+    pub is_profiled: bool,
 }
 
 /// A device that runs programs.
@@ -51,7 +56,14 @@ pub struct Gpu {
     options: GpuOptions,
     borders: Borders,
     lost: Arc<Mutex<Option<String>>>,
+    pipelines: Mutex<HashMap<[u8; 32], CachedPipeline>>,
 }
+
+/// A compiled kernel and the layout of its bindings.
+type CachedPipeline = (wgpu::BindGroupLayout, wgpu::ComputePipeline);
+
+/// Pipelines kept for loading a workload again.
+const PIPELINES_MAX: usize = 512;
 
 impl Gpu {
     /// Every adapter of this machine, fastest kind first.
@@ -76,6 +88,7 @@ impl Gpu {
         let limits = adapter.limits();
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("peercompute"),
+            required_features: adapter.features() & wgpu::Features::TIMESTAMP_QUERY,
             required_limits: limits.clone(),
             memory_hints: wgpu::MemoryHints::Performance,
             ..Default::default()
@@ -93,7 +106,7 @@ impl Gpu {
         });
         device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| note(&on_error, error.to_string())));
         let borders = options.borders.unwrap_or(if info.is_software { Borders::Apart } else { Borders::InPlace });
-        Ok(Gpu { device, queue, info, limits, options, borders, lost })
+        Ok(Gpu { device, queue, info, limits, options, borders, lost, pipelines: Mutex::default() })
     }
 
     /// What this is.
@@ -184,6 +197,22 @@ impl Gpu {
             #[allow(unsafe_code, reason = "the user answers for a bundle that they ask to run unchecked")]
             // SAFETY: the caller of `Checks::Unchecked` vouches that the kernels stay in bounds and end.
             Checks::Unchecked => unsafe { self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) },
+        }
+    }
+
+    /// A pipeline by what it is made of: compiled once, however often its workload is loaded.
+    fn cached_pipeline(&self, key: [u8; 32], make: impl FnOnce() -> CachedPipeline) -> CachedPipeline {
+        let Ok(mut pipelines) = self.pipelines.lock() else { return make() };
+        if pipelines.len() >= PIPELINES_MAX {
+            pipelines.clear();
+        }
+        pipelines.entry(key).or_insert_with(make).clone()
+    }
+
+    /// Forgets every pipeline: after one that the adapter refused.
+    fn forget_pipelines(&self) {
+        if let Ok(mut pipelines) = self.pipelines.lock() {
+            pipelines.clear();
         }
     }
 

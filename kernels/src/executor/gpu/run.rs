@@ -14,12 +14,14 @@ use peercompute_buffers::transfer::tile_bytes;
 
 use super::dispatch::{Dispatch, DispatchUniform, dispatches};
 use super::memory::Memory;
+use super::profile::{PassTime, Profile};
 use super::tables::{Step, Table, layout_entry};
 use super::{Checks, Gpu};
 use crate::declaration::{Access, Extent};
 use crate::executor::layout::field_ghost;
 use crate::executor::{ExecutorError, Layout, Run};
-use crate::program::{Fresh, Program, Role, Write};
+use crate::manifest::Pass;
+use crate::program::{CheckedPass, Fresh, Program, Role, Write};
 
 /// Dispatches recorded before a batch is submitted.
 const BATCH_MAX: usize = 256;
@@ -88,6 +90,7 @@ pub struct GpuRun<'a> {
     encoder: Option<wgpu::CommandEncoder>,
     open_pass: Option<wgpu::ComputePass<'static>>,
     in_flight: VecDeque<wgpu::SubmissionIndex>,
+    profile: Option<Profile>,
 }
 
 impl<'a> GpuRun<'a> {
@@ -120,6 +123,7 @@ impl<'a> GpuRun<'a> {
             .guarded(|| (0..layout.exchanges.len()).map(|x| make_mail(gpu, &memory, &program, &layout, &arenas, &tables, &copy_layout, x)).collect())
             .await?;
         let side = vec![0; arenas.len()];
+        let profile = if gpu.options.is_profiled { Profile::new(gpu, &memory, program.passes.len()) } else { None };
         let mut run = GpuRun {
             gpu,
             program: Arc::new(program),
@@ -142,6 +146,7 @@ impl<'a> GpuRun<'a> {
             encoder: None,
             open_pass: None,
             in_flight: VecDeque::new(),
+            profile,
             memory,
         };
         run.write_constants();
@@ -193,13 +198,19 @@ impl<'a> GpuRun<'a> {
 
     fn submit(&mut self) -> Result<(), ExecutorError> {
         self.open_pass = None;
-        let Some(encoder) = self.encoder.take() else { return Ok(()) };
+        let Some(mut encoder) = self.encoder.take() else { return Ok(()) };
+        let stamps = self.profile.as_ref().and_then(|profile| profile.resolve(&mut encoder));
         if self.ring_used > 0 {
             let bytes = self.ring_used * self.ring_stride as usize;
             self.gpu.queue.write_buffer(&self.ring, 0, &self.ring_content[..bytes]);
             self.ring_used = 0;
         }
         self.in_flight.push_back(self.gpu.queue.submit([encoder.finish()]));
+        if let (Some((staging, bytes)), Some(mut profile)) = (stamps, self.profile.take()) {
+            let read = self.map(&staging, bytes, &mut |stamps| profile.add(stamps));
+            self.profile = Some(profile);
+            read?;
+        }
         while self.in_flight.len() > IN_FLIGHT_MAX {
             let oldest = self.in_flight.pop_front();
             self.gpu.wait(oldest)?;
@@ -219,6 +230,28 @@ impl<'a> GpuRun<'a> {
     /// Makes room in the ring for `count` dispatches that belong together.
     fn reserve(&mut self, count: usize) -> Result<(), ExecutorError> {
         if self.ring_used + count > BATCH_MAX { self.submit() } else { Ok(()) }
+    }
+
+    /// How long each pass has taken on the device, by pass; `None` where passes are not timed.
+    pub fn pass_times(&self) -> Option<&[PassTime]> {
+        self.profile.as_ref().map(|profile| profile.times.as_slice())
+    }
+
+    /// Opens a compute pass of its own for a pass that is timed.
+    fn time_pass(&mut self, pass: usize) -> Result<(), ExecutorError> {
+        if self.profile.is_none() {
+            return Ok(());
+        }
+        // All dispatches of the pass go into one batch, where they can.
+        let dispatches = self.pipelines[pass].dispatches.iter().map(Vec::len).sum::<usize>();
+        self.reserve(dispatches.min(BATCH_MAX))?;
+        if self.profile.as_ref().is_some_and(Profile::is_full) {
+            self.submit()?;
+        }
+        self.open_pass = None;
+        let encoder = self.encoder.get_or_insert_with(|| self.gpu.device.create_command_encoder(&Default::default()));
+        self.open_pass = self.profile.as_mut().map(|profile| profile.begin(encoder, pass));
+        Ok(())
     }
 
     fn bind_group(&mut self, pass: usize, page: usize) -> (usize, usize, u64) {
@@ -372,6 +405,7 @@ impl Run for GpuRun<'_> {
                 _ => {}
             }
         }
+        self.time_pass(pass)?;
         for page in 0..self.layout.grids[declared.grid].pages.len() {
             let count = self.pipelines[pass].dispatches[page].len();
             let key = self.bind_group(pass, page);
@@ -401,6 +435,9 @@ impl Run for GpuRun<'_> {
                 compute.set_bind_group(0, &group, if has_uniform { &offsets } else { &[] });
                 compute.dispatch_workgroups(dispatch.groups[0], dispatch.groups[1], dispatch.groups[2]);
             }
+        }
+        if self.profile.is_some() {
+            self.open_pass = None;
         }
         for (&buffer, write) in declared.writes.iter().zip(&checked.writes) {
             match write {
@@ -520,7 +557,36 @@ fn make_arenas(memory: &Memory<'_>, program: &Program, layout: &Layout) -> Vec<V
 
 async fn pass_pipelines(gpu: &Gpu, program: &Program, layout: &Layout, index: usize) -> Result<PassPipelines, ExecutorError> {
     let (declared, checked) = (&program.manifest.passes[index], &program.passes[index]);
+    let residency = &layout.grids[declared.grid];
+    let groups_max = gpu.limits.max_compute_workgroups_per_dimension;
+    let mut page_rows = Vec::new();
+    let mut lists = Vec::new();
+    let mut row = 0;
+    for page in &residency.pages {
+        page_rows.push(row);
+        row += page.owned.len() as u32;
+        lists.push(dispatches(&residency.grid, checked.workgroup, checked.halo, page.owned.len() as u32, gpu.borders, groups_max));
+    }
+    let uses_table = checked.bindings.iter().any(|binding| binding.role == Role::TileTable);
+    let has_interior = uses_table && lists.iter().flatten().any(|dispatch| dispatch.interior);
     let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
+    let make = |interior: bool| {
+        let mut key = blake3::Hasher::new();
+        key.update(declared.entry.as_bytes()).update(&[0, u8::from(interior)]).update(declared.wgsl.as_bytes());
+        gpu.cached_pipeline(*key.finalize().as_bytes(), || compile(gpu, declared, checked, interior))
+    };
+    let (bind_group_layout, table) = make(false);
+    // The two pipelines take the same bindings; a bind group made for one serves both.
+    let interior = has_interior.then(|| make(true).1);
+    if let Some(error) = scope.pop().await {
+        gpu.forget_pipelines();
+        return Err(ExecutorError::Kernel { adapter: gpu.info.adapter.clone(), entry: declared.entry.clone(), cause: error.to_string() });
+    }
+    Ok(PassPipelines { layout: bind_group_layout, table, interior, dispatches: lists, page_rows })
+}
+
+/// Compiles one pass for the adapter.
+fn compile(gpu: &Gpu, declared: &Pass, checked: &CheckedPass, interior: bool) -> (wgpu::BindGroupLayout, wgpu::ComputePipeline) {
     let module = gpu.module(&declared.entry, &declared.wgsl, gpu.options.checks);
     let entries: Vec<_> = checked
         .bindings
@@ -535,43 +601,25 @@ async fn pass_pipelines(gpu: &Gpu, program: &Program, layout: &Layout, index: us
             _ => layout_entry(binding.number, wgpu::BufferBindingType::Storage { read_only: !binding.writable }),
         })
         .collect();
-    let bind_group_layout = gpu.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(&declared.entry), entries: &entries });
+    let layout = gpu.device.create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: Some(&declared.entry), entries: &entries });
     let pipeline_layout = gpu.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
         label: Some(&declared.entry),
-        bind_group_layouts: &[Some(&bind_group_layout)],
+        bind_group_layouts: &[Some(&layout)],
         immediate_size: 0,
     });
-    let residency = &layout.grids[declared.grid];
-    let groups_max = gpu.limits.max_compute_workgroups_per_dimension;
-    let mut page_rows = Vec::new();
-    let mut lists = Vec::new();
-    let mut row = 0;
-    for page in &residency.pages {
-        page_rows.push(row);
-        row += page.owned.len() as u32;
-        lists.push(dispatches(&residency.grid, checked.workgroup, checked.halo, page.owned.len() as u32, gpu.borders, groups_max));
-    }
-    let uses_table = checked.bindings.iter().any(|binding| binding.role == Role::TileTable);
-    let has_interior = uses_table && lists.iter().flatten().any(|dispatch| dispatch.interior);
-    let pipeline = |constants: &[(&str, f64)]| {
-        gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
-            label: Some(&declared.entry),
-            layout: Some(&pipeline_layout),
-            module: &module,
-            entry_point: Some(&declared.entry),
-            compilation_options: wgpu::PipelineCompilationOptions {
-                constants,
-                zero_initialize_workgroup_memory: gpu.options.checks == Checks::Checked,
-            },
-            cache: None,
-        })
-    };
-    let table = pipeline(&[]);
-    let interior = has_interior.then(|| pipeline(&[("pc_interior", 1.0)]));
-    if let Some(error) = scope.pop().await {
-        return Err(ExecutorError::Kernel { adapter: gpu.info.adapter.clone(), entry: declared.entry.clone(), cause: error.to_string() });
-    }
-    Ok(PassPipelines { layout: bind_group_layout, table, interior, dispatches: lists, page_rows })
+    let constants: &[(&str, f64)] = if interior { &[("pc_interior", 1.0)] } else { &[] };
+    let pipeline = gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+        label: Some(&declared.entry),
+        layout: Some(&pipeline_layout),
+        module: &module,
+        entry_point: Some(&declared.entry),
+        compilation_options: wgpu::PipelineCompilationOptions {
+            constants,
+            zero_initialize_workgroup_memory: gpu.options.checks == Checks::Checked,
+        },
+        cache: None,
+    });
+    (layout, pipeline)
 }
 
 fn copy_pipeline(gpu: &Gpu) -> (wgpu::BindGroupLayout, wgpu::ComputePipeline) {
