@@ -47,6 +47,14 @@ pub enum GridError {
         /// The number asked for.
         given: u128,
     },
+    /// A tile has more points than a kernel can tell apart.
+    #[error("a tile has at most {max} points, this one has {given}: use smaller tiles")]
+    TooManyTilePoints {
+        /// The largest number of points.
+        max: u64,
+        /// The number asked for.
+        given: u128,
+    },
     /// The grid has more tiles than a peer can keep track of.
     #[error("a grid has at most {max} tiles, this one has {given}: use larger tiles")]
     TooManyTiles {
@@ -87,6 +95,8 @@ pub struct Grid {
 impl Grid {
     /// The largest number of points in a grid.
     pub const POINTS_MAX: u64 = 1 << 40;
+    /// The largest number of points in a tile: kernels step between neighbours in i32.
+    pub const TILE_POINTS_MAX: u64 = i32::MAX as u64;
     /// The largest number of tiles in a grid.
     pub const TILES_MAX: u32 = 65_535;
 
@@ -113,6 +123,10 @@ impl Grid {
         let points: u128 = grid.shape.iter().map(|&e| u128::from(e)).product();
         if points > u128::from(Self::POINTS_MAX) {
             return Err(GridError::TooManyPoints { max: Self::POINTS_MAX, given: points });
+        }
+        let tile_points: u128 = grid.tile.iter().map(|&e| u128::from(e)).product();
+        if tile_points > u128::from(Self::TILE_POINTS_MAX) {
+            return Err(GridError::TooManyTilePoints { max: Self::TILE_POINTS_MAX, given: tile_points });
         }
         let tiles: u128 = grid.tiles_per_axis().iter().map(|&n| u128::from(n)).product();
         if tiles > u128::from(Self::TILES_MAX) {
@@ -226,5 +240,6 @@ mod tests {
         assert_eq!(check(&[4, 4], &[2]), GridError::DimensionsDiffer { shape: 2, tile: 1 });
         assert!(matches!(check(&[u32::MAX; 3], &[1; 3]), GridError::TooManyPoints { .. }));
         assert!(matches!(check(&[1 << 20], &[1]), GridError::TooManyTiles { .. }));
+        assert!(matches!(check(&[1 << 20, 1 << 20], &[1 << 16, 1 << 16]), GridError::TooManyTilePoints { .. }));
     }
 }

@@ -28,7 +28,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             [side, angle.cos(), angle.sin(), 1.0 / 1024.0]
         })
         .collect();
-    let imports = vec![(body, bytes_of(element, &bodies)?.to_vec())];
+    let velocity = program.buffer("velocity").ok_or("the workload has no velocities")?;
+    let at_rest = vec![[0.0f32; 4]; 1024];
+    let imports = vec![(body, bytes_of(element, &bodies)?.to_vec()), (velocity, bytes_of(&program.elements[velocity], &at_rest)?.to_vec())];
 
     let gpu = launch::open_gpu(None, false, false)?;
     let task = Task { ticks: 200, imports, gather: vec![body], ..Task::default() };

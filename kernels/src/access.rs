@@ -7,6 +7,8 @@
 //! decides whether elements that it does not store need a copy first.
 //! Invariant: an access is never reported nearer than it can be; unknown means far.
 
+use std::collections::HashMap;
+
 use naga::{Arena, Block, Expression, Function, GlobalVariable, Handle, Literal, Module, Statement, TypeInner, UnaryOperator};
 
 /// Where an element lies, seen from the invocation.
@@ -53,32 +55,174 @@ pub struct Touches {
     pub total: bool,
 }
 
-/// What an index value is known to be.
+/// What a value is known to be.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Value {
     Index(Where),
     Number(i64),
+    /// The invocation's own `Cell`, as `cell` made it.
+    Cell,
+    /// `@builtin(global_invocation_id)`, unchanged.
+    Id,
+    /// An argument of the entry point that holds builtins.
+    Inputs,
     Unknown,
 }
 
 /// The calls that one entry point may make in this walk, to bound its time.
-const CALLS_MAX: usize = 4_096;
+pub const CALLS_MAX: usize = 4_096;
+/// `inside` and `index` among the members of the prelude's `Cell`.
+const CELL_INSIDE: u32 = 0;
+const CELL_INDEX: u32 = 1;
+/// How deep blocks and calls may nest in this walk, to bound its stack.
+const DEPTH_MAX: usize = 400;
+/// Expressions that are looked at to follow values; after them every value is unknown.
+const STEPS_MAX: usize = 1 << 20;
+
+/// A kernel makes more calls than are followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooManyCalls;
 
 struct Walk<'a> {
     module: &'a Module,
+    /// Per function of the module.
+    facts: Vec<Facts>,
     found: Vec<Touches>,
     calls_left: usize,
+    depth: usize,
+    steps_left: std::cell::Cell<usize>,
+}
+
+/// A function in one of its calls.
+#[derive(Clone, Copy)]
+struct Frame<'a> {
+    function: &'a Function,
+    facts: &'a Facts,
+    arguments: &'a [Value],
 }
 
 /// Reads what an entry point touches, per global variable in the arena's order.
-pub fn touches(module: &Module, entry: usize) -> Vec<Touches> {
-    let mut walk = Walk { module, found: vec![Touches::default(); module.global_variables.len()], calls_left: CALLS_MAX };
+///
+/// **Errors:** more calls, or deeper ones, than can be followed.
+pub fn touches(module: &Module, entry: usize) -> Result<Vec<Touches>, TooManyCalls> {
     let function = &module.entry_points[entry].function;
-    walk.function(function, &[]);
+    let facts = Facts::new(function);
+    let inputs = function.arguments.iter().map(|argument| match &argument.binding {
+        binding if is_invocation_id(binding.as_ref()) => Value::Id,
+        None => Value::Inputs,
+        _ => Value::Unknown,
+    });
+    let inputs: Vec<Value> = inputs.collect();
+    let frame = Frame { function, facts: &facts, arguments: &inputs };
+    let mut walk = Walk {
+        module,
+        facts: module.functions.iter().map(|(_, function)| Facts::new(function)).collect(),
+        found: vec![Touches::default(); module.global_variables.len()],
+        calls_left: CALLS_MAX,
+        depth: 0,
+        steps_left: STEPS_MAX.into(),
+    };
+    walk.block(frame, &function.body)?;
     for (handle, _) in module.global_variables.iter() {
-        walk.found[handle.index()].total = stores_own(module, function, &function.body, handle) == Stores::Always;
+        walk.found[handle.index()].total = walk.stores_own(frame, &function.body, handle) == Stores::Always;
     }
-    walk.found
+    Ok(walk.found)
+}
+
+/// What can be said of a function's calls and variables wherever it is called from.
+#[derive(Default)]
+struct Facts {
+    /// Arguments, by the expression that is the call's result.
+    calls: HashMap<Handle<Expression>, Vec<Handle<Expression>>>,
+    locals: Vec<Local>,
+}
+
+#[derive(Clone, Default)]
+struct Local {
+    /// Every value that is stored to the whole variable.
+    stored: Vec<Handle<Expression>>,
+    /// Whether more happens to it: a part is stored, its address is passed, or it is read before any store.
+    unclear: bool,
+    /// Whether a store certainly came before, at this point of the scan.
+    assigned: bool,
+}
+
+impl Facts {
+    fn new(function: &Function) -> Facts {
+        let mut facts = Facts { calls: HashMap::new(), locals: vec![Local::default(); function.local_variables.len()] };
+        for (handle, variable) in function.local_variables.iter() {
+            if let Some(init) = variable.init {
+                facts.locals[handle.index()].stored.push(init);
+                facts.locals[handle.index()].assigned = true;
+            }
+        }
+        facts.block(function, &function.body);
+        facts
+    }
+
+    fn block(&mut self, function: &Function, block: &Block) {
+        let mut assigned_here = Vec::new();
+        for statement in block {
+            match statement {
+                Statement::Emit(range) => {
+                    for expression in range.clone() {
+                        if let Expression::Load { pointer } = function.expressions[expression]
+                            && let Some(local) = local_of(function, pointer)
+                        {
+                            let local = &mut self.locals[local.index()];
+                            local.unclear |= !local.assigned;
+                        }
+                    }
+                }
+                Statement::Store { pointer, value } => {
+                    if let Expression::LocalVariable(local) = function.expressions[*pointer] {
+                        let local_facts = &mut self.locals[local.index()];
+                        local_facts.stored.push(*value);
+                        if !local_facts.assigned {
+                            local_facts.assigned = true;
+                            assigned_here.push(local);
+                        }
+                    } else if let Some(local) = local_of(function, *pointer) {
+                        self.locals[local.index()].unclear = true;
+                    }
+                }
+                Statement::Call { arguments, result, .. } => {
+                    for local in arguments.iter().filter_map(|&argument| local_of(function, argument)) {
+                        self.locals[local.index()].unclear = true;
+                    }
+                    if let Some(result) = result {
+                        self.calls.insert(*result, arguments.clone());
+                    }
+                }
+                Statement::Block(inner) => self.block(function, inner),
+                Statement::If { accept, reject, .. } => {
+                    self.block(function, accept);
+                    self.block(function, reject);
+                }
+                Statement::Switch { cases, .. } => cases.iter().for_each(|case| self.block(function, &case.body)),
+                Statement::Loop { body, continuing, .. } => {
+                    self.block(function, body);
+                    self.block(function, continuing);
+                }
+                _ => {}
+            }
+        }
+        for local in assigned_here {
+            self.locals[local.index()].assigned = false;
+        }
+    }
+}
+
+/// The local variable that a pointer goes into.
+fn local_of(function: &Function, pointer: Handle<Expression>) -> Option<Handle<naga::LocalVariable>> {
+    let mut pointer = pointer;
+    loop {
+        match function.expressions[pointer] {
+            Expression::LocalVariable(local) => return Some(local),
+            Expression::Access { base, .. } | Expression::AccessIndex { base, .. } => pointer = base,
+            _ => return None,
+        }
+    }
 }
 
 /// The first loop of an entry point's call tree that can never be left, by its span.
@@ -128,90 +272,80 @@ fn literal(function: &Function, expression: Handle<Expression>) -> Option<bool> 
 }
 
 impl Walk<'_> {
-    fn function(&mut self, function: &Function, arguments: &[Value]) {
-        self.block(function, arguments, &function.body);
-    }
-
-    fn block(&mut self, function: &Function, arguments: &[Value], block: &Block) {
+    fn block(&mut self, frame: Frame, block: &Block) -> Result<(), TooManyCalls> {
+        if self.depth == DEPTH_MAX {
+            return Err(TooManyCalls);
+        }
+        self.depth += 1;
         for statement in block {
             match statement {
                 Statement::Emit(range) => {
                     for expression in range.clone() {
-                        if let Expression::Load { pointer } = function.expressions[expression]
-                            && let Some((global, place)) = self.element(function, arguments, pointer)
+                        if let Expression::Load { pointer } = frame.function.expressions[expression]
+                            && let Some((global, place)) = self.element(frame, pointer)
                         {
                             let load = &mut self.found[global.index()].load;
                             *load = Some(load.map_or(place, |before| before.join(place)));
                         }
                     }
                 }
-                Statement::Store { pointer, .. } => self.store(function, arguments, *pointer),
+                Statement::Store { pointer, .. } => self.store(frame, *pointer),
                 Statement::Atomic { pointer, .. } => {
-                    self.store(function, arguments, *pointer);
-                    if let Some((global, place)) = self.element(function, arguments, *pointer) {
+                    self.store(frame, *pointer);
+                    if let Some((global, place)) = self.element(frame, *pointer) {
                         let touches = &mut self.found[global.index()];
                         touches.atomic = true;
                         touches.load = Some(touches.load.map_or(place, |before| before.join(place)));
                     }
                 }
                 Statement::Call { function: callee, arguments: passed, .. } => {
-                    let values: Vec<Value> = passed.iter().map(|&a| self.value(function, arguments, a, 0)).collect();
-                    if self.calls_left == 0 {
-                        self.give_up();
-                        return;
-                    }
-                    self.calls_left -= 1;
-                    let callee = &self.module.functions[*callee];
-                    self.function(callee, &values);
+                    let arguments: Vec<Value> = passed.iter().map(|&argument| self.value(frame, argument, 0)).collect();
+                    self.calls_left = self.calls_left.checked_sub(1).ok_or(TooManyCalls)?;
+                    let function = &self.module.functions[*callee];
+                    // Taken out for the call: WGSL has no recursion, so nobody below asks for it.
+                    let facts = std::mem::take(&mut self.facts[callee.index()]);
+                    let outcome = self.block(Frame { function, facts: &facts, arguments: &arguments }, &function.body);
+                    self.facts[callee.index()] = facts;
+                    outcome?;
                 }
-                Statement::Block(inner) => self.block(function, arguments, inner),
+                Statement::Block(inner) => self.block(frame, inner)?,
                 Statement::If { accept, reject, .. } => {
-                    self.block(function, arguments, accept);
-                    self.block(function, arguments, reject);
+                    self.block(frame, accept)?;
+                    self.block(frame, reject)?;
                 }
                 Statement::Switch { cases, .. } => {
                     for case in cases {
-                        self.block(function, arguments, &case.body);
+                        self.block(frame, &case.body)?;
                     }
                 }
                 Statement::Loop { body, continuing, .. } => {
-                    self.block(function, arguments, body);
-                    self.block(function, arguments, continuing);
+                    self.block(frame, body)?;
+                    self.block(frame, continuing)?;
                 }
                 _ => {}
             }
         }
+        self.depth -= 1;
+        Ok(())
     }
 
-    /// Too many calls to follow: everything may be touched anywhere.
-    fn give_up(&mut self) {
-        for touches in &mut self.found {
-            if touches.load.is_some() {
-                touches.load = Some(Where::Anywhere);
-            }
-            if touches.store.is_some() {
-                touches.store = Some(Where::Anywhere);
-            }
-        }
-    }
-
-    fn store(&mut self, function: &Function, arguments: &[Value], pointer: Handle<Expression>) {
-        if let Some((global, place)) = self.element(function, arguments, pointer) {
+    fn store(&mut self, frame: Frame, pointer: Handle<Expression>) {
+        if let Some((global, place)) = self.element(frame, pointer) {
             let store = &mut self.found[global.index()].store;
             *store = Some(store.map_or(place, |before| before.join(place)));
         }
     }
 
     /// The variable that a pointer goes into, and where.
-    fn element(&self, function: &Function, arguments: &[Value], pointer: Handle<Expression>) -> Option<(Handle<GlobalVariable>, Where)> {
-        let place = |base: Handle<Expression>, place: Where| match function.expressions[base] {
+    fn element(&self, frame: Frame, pointer: Handle<Expression>) -> Option<(Handle<GlobalVariable>, Where)> {
+        let place = |base: Handle<Expression>, place: Where| match frame.function.expressions[base] {
             Expression::GlobalVariable(global) => Some((global, place)),
-            _ => self.element(function, arguments, base),
+            _ => self.element(frame, base),
         };
-        match function.expressions[pointer] {
+        match frame.function.expressions[pointer] {
             Expression::GlobalVariable(global) => Some((global, Where::Anywhere)),
             Expression::Access { base, index } => {
-                let index = match self.value(function, arguments, index, 0) {
+                let index = match self.value(frame, index, 0) {
                     Value::Index(place) => place,
                     _ => Where::Anywhere,
                 };
@@ -222,13 +356,18 @@ impl Walk<'_> {
         }
     }
 
-    /// What an expression is known to be. `depth` bounds chains of variables.
-    fn value(&self, function: &Function, arguments: &[Value], expression: Handle<Expression>, depth: usize) -> Value {
-        if depth > 16 {
+    /// What an expression is known to be. `depth` bounds chains of variables, the walk's steps all of them.
+    fn value(&self, frame: Frame, expression: Handle<Expression>, depth: usize) -> Value {
+        let steps_left = self.steps_left.get();
+        if depth > 16 || steps_left == 0 {
             return Value::Unknown;
         }
-        let again = |expression| self.value(function, arguments, expression, depth + 1);
-        match function.expressions[expression] {
+        self.steps_left.set(steps_left - 1);
+        let again = |expression| self.value(frame, expression, depth + 1);
+        if self.cell_member(frame, expression, depth) == Some(CELL_INDEX) {
+            return Value::Index(Where::Own);
+        }
+        match frame.function.expressions[expression] {
             Expression::Literal(Literal::I32(value)) => Value::Number(value.into()),
             Expression::Literal(Literal::U32(value)) => Value::Number(value.into()),
             Expression::Constant(constant) => {
@@ -238,32 +377,43 @@ impl Walk<'_> {
                 Value::Number(value) => Value::Number(-value),
                 _ => Value::Unknown,
             },
-            Expression::FunctionArgument(index) => arguments.get(index as usize).copied().unwrap_or(Value::Unknown),
-            Expression::AccessIndex { base, index: 1 } if is_cell(self.module, function, base) => Value::Index(Where::Own),
-            Expression::Load { pointer } => match function.expressions[pointer] {
-                Expression::AccessIndex { base, index: 1 } if is_cell(self.module, function, base) => Value::Index(Where::Own),
+            Expression::FunctionArgument(index) => frame.arguments.get(index as usize).copied().unwrap_or(Value::Unknown),
+            Expression::AccessIndex { base, index } => match frame.function.expressions[base] {
+                Expression::FunctionArgument(argument) if frame.arguments.get(argument as usize) == Some(&Value::Inputs) => {
+                    let ty = &self.module.types[frame.function.arguments[argument as usize].ty].inner;
+                    match ty {
+                        TypeInner::Struct { members, .. } if is_invocation_id(members[index as usize].binding.as_ref()) => Value::Id,
+                        _ => Value::Unknown,
+                    }
+                }
+                _ => Value::Unknown,
+            },
+            Expression::Load { pointer } => match frame.function.expressions[pointer] {
                 Expression::LocalVariable(variable) => {
-                    let first = function.local_variables[variable].init.map(again);
-                    let mut stored = Vec::new();
-                    stores_to(function, &function.body, variable, &mut stored);
-                    let values = first.into_iter().chain(stored.into_iter().map(again));
-                    values.reduce(join_values).unwrap_or(Value::Number(0))
+                    let local = &frame.facts.locals[variable.index()];
+                    let mut joined = None;
+                    for &stored in local.stored.iter().filter(|_| !local.unclear) {
+                        let value = again(stored);
+                        match joined.map_or(value, |before| join_values(before, value)) {
+                            Value::Unknown => return Value::Unknown,
+                            value => joined = Some(value),
+                        }
+                    }
+                    joined.unwrap_or(Value::Unknown)
                 }
                 _ => Value::Unknown,
             },
             Expression::CallResult(callee) => {
                 let name = self.module.functions[callee].name.as_deref();
-                match (name, call_arguments(&function.body, expression)) {
-                    (Some("at"), Some(passed)) if passed.len() == 4 => {
-                        let away: Vec<Value> = passed[1..].iter().map(|&a| again(a)).collect();
-                        match (away[0], away[1], away[2]) {
-                            (Value::Number(0), Value::Number(0), Value::Number(0)) => Value::Index(Where::Own),
-                            (Value::Number(x), Value::Number(y), Value::Number(z)) => {
-                                Value::Index(Where::Near([x, y, z].map(|d| d.unsigned_abs().min(u64::from(u32::MAX)) as u32)))
-                            }
-                            _ => Value::Index(Where::Halo),
+                match (name, frame.facts.calls.get(&expression).map(Vec::as_slice)) {
+                    (Some("cell"), Some(&[id])) if again(id) == Value::Id => Value::Cell,
+                    (Some("at"), Some(&[cell, x, y, z])) if again(cell) == Value::Cell => match (again(x), again(y), again(z)) {
+                        (Value::Number(0), Value::Number(0), Value::Number(0)) => Value::Index(Where::Own),
+                        (Value::Number(x), Value::Number(y), Value::Number(z)) => {
+                            Value::Index(Where::Near([x, y, z].map(|d| d.unsigned_abs().min(u64::from(u32::MAX)) as u32)))
                         }
-                    }
+                        _ => Value::Index(Where::Halo),
+                    },
                     _ => Value::Unknown,
                 }
             }
@@ -271,14 +421,87 @@ impl Walk<'_> {
             _ => Value::Unknown,
         }
     }
+
+    /// Which member of the invocation's own `Cell` an expression is.
+    fn cell_member(&self, frame: Frame, expression: Handle<Expression>, depth: usize) -> Option<u32> {
+        let (base, member) = match frame.function.expressions[expression] {
+            Expression::AccessIndex { base, index } => (base, index),
+            Expression::Load { pointer } => match frame.function.expressions[pointer] {
+                Expression::AccessIndex { base, index } => {
+                    let Expression::LocalVariable(variable) = frame.function.expressions[base] else { return None };
+                    let local = &frame.facts.locals[variable.index()];
+                    let is_cell = |&stored: &Handle<Expression>| self.value(frame, stored, depth + 1) == Value::Cell;
+                    let holds_cell = !local.unclear && !local.stored.is_empty() && local.stored.iter().all(is_cell);
+                    return holds_cell.then_some(index);
+                }
+                _ => return None,
+            },
+            _ => return None,
+        };
+        (self.value(frame, base, depth + 1) == Value::Cell).then_some(member)
+    }
+
+    /// Whether a block stores `X_next[c.index]` for every cell that is inside.
+    fn stores_own(&self, frame: Frame, block: &Block, global: Handle<GlobalVariable>) -> Stores {
+        for statement in block {
+            let outcome = match statement {
+                Statement::Store { pointer, .. } => match frame.function.expressions[*pointer] {
+                    Expression::Access { base, index }
+                        if matches!(frame.function.expressions[base], Expression::GlobalVariable(g) if g == global) && self.value(frame, index, 0) == Value::Index(Where::Own) =>
+                    {
+                        Stores::Always
+                    }
+                    _ => Stores::NotYet,
+                },
+                Statement::Block(inner) => self.stores_own(frame, inner, global),
+                Statement::If { condition, accept, reject } => match self.inside_test(frame, *condition) {
+                    Some(true) => self.stores_own(frame, accept, global),
+                    Some(false) => self.stores_own(frame, reject, global),
+                    None => match (self.stores_own(frame, accept, global), self.stores_own(frame, reject, global)) {
+                        (Stores::Always, Stores::Always) => Stores::Always,
+                        (Stores::Never, _) | (_, Stores::Never) => Stores::Never,
+                        _ => Stores::NotYet,
+                    },
+                },
+                Statement::Switch { cases, .. } => {
+                    let leaves = cases.iter().any(|case| returns(&case.body));
+                    if leaves { Stores::Never } else { Stores::NotYet }
+                }
+                Statement::Loop { body, continuing, .. } => {
+                    if returns(body) || returns(continuing) { Stores::Never } else { Stores::NotYet }
+                }
+                Statement::Return { .. } | Statement::Kill | Statement::Break | Statement::Continue => Stores::Never,
+                _ => Stores::NotYet,
+            };
+            if outcome != Stores::NotYet {
+                return outcome;
+            }
+        }
+        Stores::NotYet
+    }
+
+    /// `Some(true)` for `c.inside`, `Some(false)` for its negation.
+    fn inside_test(&self, frame: Frame, condition: Handle<Expression>) -> Option<bool> {
+        if self.cell_member(frame, condition, 0) == Some(CELL_INSIDE) {
+            return Some(true);
+        }
+        match frame.function.expressions[condition] {
+            Expression::Unary { op: UnaryOperator::LogicalNot, expr } => self.inside_test(frame, expr).map(|inside| !inside),
+            _ => None,
+        }
+    }
 }
 
 fn join_values(a: Value, b: Value) -> Value {
     match (a, b) {
         (Value::Index(a), Value::Index(b)) => Value::Index(a.join(b)),
-        (Value::Number(a), Value::Number(b)) if a == b => Value::Number(a),
+        (a, b) if a == b => a,
         _ => Value::Unknown,
     }
+}
+
+fn is_invocation_id(binding: Option<&naga::Binding>) -> bool {
+    matches!(binding, Some(naga::Binding::BuiltIn(naga::BuiltIn::GlobalInvocationId)))
 }
 
 fn constant_number(expressions: &Arena<Expression>, expression: Handle<Expression>) -> Option<i64> {
@@ -286,50 +509,6 @@ fn constant_number(expressions: &Arena<Expression>, expression: Handle<Expressio
         Expression::Literal(Literal::I32(value)) => Some(value.into()),
         Expression::Literal(Literal::U32(value)) => Some(value.into()),
         _ => None,
-    }
-}
-
-fn stores_to(function: &Function, block: &Block, variable: Handle<naga::LocalVariable>, found: &mut Vec<Handle<Expression>>) {
-    for statement in block {
-        match statement {
-            Statement::Store { pointer, value } if matches!(function.expressions[*pointer], Expression::LocalVariable(v) if v == variable) => found.push(*value),
-            Statement::Block(inner) => stores_to(function, inner, variable, found),
-            Statement::If { accept, reject, .. } => {
-                stores_to(function, accept, variable, found);
-                stores_to(function, reject, variable, found);
-            }
-            Statement::Switch { cases, .. } => cases.iter().for_each(|case| stores_to(function, &case.body, variable, found)),
-            Statement::Loop { body, continuing, .. } => {
-                stores_to(function, body, variable, found);
-                stores_to(function, continuing, variable, found);
-            }
-            _ => {}
-        }
-    }
-}
-
-fn call_arguments(block: &Block, of: Handle<Expression>) -> Option<&[Handle<Expression>]> {
-    block.iter().find_map(|statement| match statement {
-        Statement::Call { arguments, result, .. } if *result == Some(of) => Some(arguments.as_slice()),
-        Statement::Block(inner) => call_arguments(inner, of),
-        Statement::If { accept, reject, .. } => call_arguments(accept, of).or_else(|| call_arguments(reject, of)),
-        Statement::Switch { cases, .. } => cases.iter().find_map(|case| call_arguments(&case.body, of)),
-        Statement::Loop { body, continuing, .. } => call_arguments(body, of).or_else(|| call_arguments(continuing, of)),
-        _ => None,
-    })
-}
-
-/// Whether an expression is a `Cell`, or a variable that holds one.
-fn is_cell(module: &Module, function: &Function, expression: Handle<Expression>) -> bool {
-    let named_cell = |ty: Handle<naga::Type>| module.types[ty].name.as_deref() == Some("Cell") && matches!(module.types[ty].inner, TypeInner::Struct { .. });
-    match function.expressions[expression] {
-        Expression::CallResult(callee) => {
-            module.functions[callee].name.as_deref() == Some("cell") && module.functions[callee].result.as_ref().is_some_and(|result| named_cell(result.ty))
-        }
-        Expression::FunctionArgument(index) => named_cell(function.arguments[index as usize].ty),
-        Expression::LocalVariable(variable) => named_cell(function.local_variables[variable].ty),
-        Expression::Load { pointer } => is_cell(module, function, pointer),
-        _ => false,
     }
 }
 
@@ -343,45 +522,6 @@ enum Stores {
     Never,
 }
 
-/// Whether a block stores `X_next[c.index]` for every cell that is inside.
-fn stores_own(module: &Module, function: &Function, block: &Block, global: Handle<GlobalVariable>) -> Stores {
-    for statement in block {
-        let outcome = match statement {
-            Statement::Store { pointer, .. } => match function.expressions[*pointer] {
-                Expression::Access { base, index }
-                    if matches!(function.expressions[base], Expression::GlobalVariable(g) if g == global) && is_own_index(module, function, index) =>
-                {
-                    Stores::Always
-                }
-                _ => Stores::NotYet,
-            },
-            Statement::Block(inner) => stores_own(module, function, inner, global),
-            Statement::If { condition, accept, reject } => match inside_test(module, function, *condition) {
-                Some(true) => stores_own(module, function, accept, global),
-                Some(false) => stores_own(module, function, reject, global),
-                None => match (stores_own(module, function, accept, global), stores_own(module, function, reject, global)) {
-                    (Stores::Always, Stores::Always) => Stores::Always,
-                    (Stores::Never, _) | (_, Stores::Never) => Stores::Never,
-                    _ => Stores::NotYet,
-                },
-            },
-            Statement::Switch { cases, .. } => {
-                let leaves = cases.iter().any(|case| returns(&case.body));
-                if leaves { Stores::Never } else { Stores::NotYet }
-            }
-            Statement::Loop { body, continuing, .. } => {
-                if returns(body) || returns(continuing) { Stores::Never } else { Stores::NotYet }
-            }
-            Statement::Return { .. } | Statement::Kill | Statement::Break | Statement::Continue => Stores::Never,
-            _ => Stores::NotYet,
-        };
-        if outcome != Stores::NotYet {
-            return outcome;
-        }
-    }
-    Stores::NotYet
-}
-
 fn returns(block: &Block) -> bool {
     block.iter().any(|statement| match statement {
         Statement::Return { .. } | Statement::Kill => true,
@@ -391,27 +531,4 @@ fn returns(block: &Block) -> bool {
         Statement::Loop { body, continuing, .. } => returns(body) || returns(continuing),
         _ => false,
     })
-}
-
-/// `Some(true)` for `c.inside`, `Some(false)` for its negation.
-fn inside_test(module: &Module, function: &Function, condition: Handle<Expression>) -> Option<bool> {
-    match function.expressions[condition] {
-        Expression::AccessIndex { base, index: 0 } if is_cell(module, function, base) => Some(true),
-        Expression::Load { pointer } => match function.expressions[pointer] {
-            Expression::AccessIndex { base, index: 0 } if is_cell(module, function, base) => Some(true),
-            _ => None,
-        },
-        Expression::Unary { op: UnaryOperator::LogicalNot, expr } => inside_test(module, function, expr).map(|inside| !inside),
-        _ => None,
-    }
-}
-
-fn is_own_index(module: &Module, function: &Function, index: Handle<Expression>) -> bool {
-    match function.expressions[index] {
-        Expression::AccessIndex { base, index: 1 } => is_cell(module, function, base),
-        Expression::Load { pointer } => {
-            matches!(function.expressions[pointer], Expression::AccessIndex { base, index: 1 } if is_cell(module, function, base))
-        }
-        _ => false,
-    }
 }

@@ -40,6 +40,11 @@ pub fn link(declaration: &Declaration, pass: &PassDeclaration, text: &str) -> Re
         let kind = ErrorKind::Declaration { cause, help: "mark it `@compute @workgroup_size(…)`".into() };
         return Err(error_at(kind, crate::declaration::FILE, &declaration.text, pass.entry_span.clone()));
     }
+    if entry.workgroup_size_overrides.is_some() {
+        let cause = format!("the workgroup size of `{}` is an override", pass.entry);
+        let notes = vec!["write numbers or constants: `@workgroup_size(16, 16)`".to_string()];
+        return Err(error_at(ErrorKind::Wgsl { cause, notes }, file, text, 0..0));
+    }
     if entry.workgroup_size.contains(&0) {
         let kind = ErrorKind::Wgsl { cause: format!("`{}` has an empty workgroup", pass.entry), notes: Vec::new() };
         return Err(error_at(kind, file, text, 0..0));

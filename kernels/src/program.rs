@@ -364,11 +364,7 @@ impl PassChecker<'_> {
 
     fn check(&mut self) -> Result<CheckedPass, WorkloadError> {
         let pass = self.pass;
-        // Twice the bound on a file: linking adds the prelude and the bindings.
-        if pass.wgsl.len() as u64 > 2 * source::WGSL_BYTES_MAX {
-            return Err(ErrorKind::TooLarge { file: pass.file.clone(), bytes: pass.wgsl.len() as u64, limit: 2 * source::WGSL_BYTES_MAX }.into());
-        }
-        source::check_wgsl(&pass.file, &pass.wgsl)?;
+        source::check_linked(&pass.file, &pass.wgsl)?;
         let module = link::parse(&pass.file, &pass.wgsl, pass.wgsl.len())?;
         let info = Validator::new(ValidationFlags::all(), Capabilities::empty()).validate(&module).map_err(|error| {
             use std::error::Error;
@@ -390,7 +386,8 @@ impl PassChecker<'_> {
         }
         let mut layouter = Layouter::default();
         layouter.update(module.to_ctx()).map_err(|error| ErrorKind::Wgsl { cause: error.to_string(), notes: Vec::new() })?;
-        let touched = access::touches(&module, entry);
+        let touched = access::touches(&module, entry)
+            .map_err(|_| ErrorKind::TooComplex { what: "calls in one kernel", count: access::CALLS_MAX + 1, limit: access::CALLS_MAX })?;
         let uses = info.get_entry_point(entry);
         let mut bindings = Vec::new();
         let mut variables: Vec<Variable> = Vec::new();

@@ -19,6 +19,8 @@ pub const OPERATORS_MAX: usize = 400;
 pub const STATEMENTS_MAX: usize = 8_192;
 /// The most `else` in one file: each nests what follows it.
 pub const ELSE_MAX: usize = 200;
+/// The most declarations at module scope in one file: each may name the next, and naga follows them.
+pub const DECLARATIONS_MAX: usize = 256;
 
 /// What the text is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,11 +35,23 @@ pub enum Syntax {
 ///
 /// **Errors:** [`ErrorKind::TooLarge`], [`ErrorKind::NestedTooDeep`], [`ErrorKind::TooComplex`].
 pub fn check_wgsl(file: &str, text: &str) -> Result<(), WorkloadError> {
-    if text.len() as u64 > WGSL_BYTES_MAX {
-        return Err(ErrorKind::TooLarge { file: file.into(), bytes: text.len() as u64, limit: WGSL_BYTES_MAX }.into());
+    check_bounds(file, text, 1)
+}
+
+/// Checks linked WGSL: twice the bounds on a file, since linking adds the prelude and the bindings.
+///
+/// **Errors:** as [`check_wgsl`].
+pub fn check_linked(file: &str, text: &str) -> Result<(), WorkloadError> {
+    check_bounds(file, text, 2)
+}
+
+fn check_bounds(file: &str, text: &str, times: usize) -> Result<(), WorkloadError> {
+    let bytes_max = WGSL_BYTES_MAX * times as u64;
+    if text.len() as u64 > bytes_max {
+        return Err(ErrorKind::TooLarge { file: file.into(), bytes: text.len() as u64, limit: bytes_max }.into());
     }
     check_nesting(file, text, Syntax::Wgsl)?;
-    let (mut statements, mut elses, mut operators) = (0, 0, 0);
+    let (mut statements, mut elses, mut operators, mut declarations, mut depth) = (0, 0, 0, 0, 0usize);
     let fail = |what, count, limit, at: usize| Err(error_at(ErrorKind::TooComplex { what, count, limit }, file, text, at..at + 1));
     let bytes = text.as_bytes();
     for at in code(text, Syntax::Wgsl) {
@@ -45,20 +59,27 @@ pub fn check_wgsl(file: &str, text: &str) -> Result<(), WorkloadError> {
             b';' | b'{' | b'}' => {
                 statements += usize::from(bytes[at] == b';');
                 operators = 0;
+                match bytes[at] {
+                    b'{' => depth += 1,
+                    b'}' => depth = depth.saturating_sub(1),
+                    _ => {}
+                }
+                declarations += usize::from(depth == 0);
             }
             b',' => operators = 0,
-            b'+' | b'-' | b'*' | b'/' | b'%' | b'!' | b'~' | b'&' | b'|' | b'^' | b'<' | b'>' | b'.' => operators += 1,
+            b'+' | b'-' | b'*' | b'/' | b'%' | b'!' | b'~' | b'&' | b'|' | b'^' | b'<' | b'>' | b'.' | b'[' => operators += 1,
             b'e' if bytes[at..].starts_with(b"else") => elses += 1,
             _ => {}
         }
-        if operators > OPERATORS_MAX {
-            return fail("operators in one expression", operators, OPERATORS_MAX, at);
-        }
-        if statements > STATEMENTS_MAX {
-            return fail("statements", statements, STATEMENTS_MAX, at);
-        }
-        if elses > ELSE_MAX {
-            return fail("`else` branches", elses, ELSE_MAX, at);
+        // An expression is the user's own: the prelude adds nothing to it.
+        let counted = [
+            ("operators in one expression", operators, OPERATORS_MAX),
+            ("statements", statements, STATEMENTS_MAX * times),
+            ("`else` branches", elses, ELSE_MAX * times),
+            ("declarations", declarations, DECLARATIONS_MAX * times),
+        ];
+        if let Some(&(what, count, limit)) = counted.iter().find(|(_, count, limit)| count > limit) {
+            return fail(what, count, limit, at);
         }
     }
     Ok(())
@@ -170,6 +191,8 @@ mod tests {
         assert!(matches!(check(&format!("let a = 1{};", "+1".repeat(10_000))), ErrorKind::TooComplex { .. }));
         assert!(matches!(check(&format!("let a = {}1;", "-".repeat(10_000))), ErrorKind::TooComplex { .. }));
         assert!(matches!(check(&"x = 1;".repeat(20_000)), ErrorKind::TooComplex { .. }));
+        assert!(matches!(check(&format!("let a = b{};", "[0]".repeat(10_000))), ErrorKind::TooComplex { .. }));
+        assert!(matches!(check(&"struct A { b: B }".repeat(300)), ErrorKind::TooComplex { what: "declarations", .. }));
         assert!(matches!(check(&"if (a) {} else ".repeat(10_000)), ErrorKind::TooComplex { .. }));
     }
 
