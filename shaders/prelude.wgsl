@@ -49,19 +49,25 @@ fn cell(id: vec3<u32>) -> Cell {
         z = id.z % pc_dispatch.span_z;
     }
     row += pc_dispatch.first_row;
-    let local = vec3<u32>(id.xy, z) + pc_dispatch.offset;
+    // Axes that the grid does not have are 0 for the compiler too.
+    let local = (vec3<u32>(id.xy, z) + pc_dispatch.offset) * PC_USED;
     let place = tile[row * PC_ROW];
+    // The element's address must not wait for a load: rows are slots, unless other peers' tiles lie between them.
+    var first = row * PC_SLOT;
+    if (PC_WHOLE) {
+        first = u32(place.x);
+    }
     var extent = vec3<i32>(PC_TILE);
     if (!PC_DIVISIBLE) {
         extent = tile[row * PC_ROW + 1u].xyz;
     }
-    let inside = pc_interior || all(local < vec3<u32>(extent));
-    let at_tile = vec3<i32>(local);
-    let index = u32(place.x + at_tile.x + extent.x * (at_tile.y + extent.y * at_tile.z));
+    let inside = pc_interior || PC_FULL || all(local < vec3<u32>(extent));
+    let in_tile = vec3<i32>(local);
+    let index = first + u32(in_tile.x + extent.x * (in_tile.y + extent.y * in_tile.z));
     let in_groups = local / PC_GROUP;
     let group = (pc_dispatch.page_row + row) * PC_GROUPS.x * PC_GROUPS.y * PC_GROUPS.z
         + in_groups.x + PC_GROUPS.x * (in_groups.y + PC_GROUPS.y * in_groups.z);
-    return Cell(inside, index, vec3<u32>(place.yzw) + local, at_tile, extent, row, group);
+    return Cell(inside, index, vec3<u32>(place.yzw) + local, in_tile, extent, row, group);
 }
 
 /// The arena index of a neighbour. Beyond the halo that the pass declares, it is the last one within.

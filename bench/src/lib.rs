@@ -12,7 +12,7 @@
 //! error, not a figure. The framework is driven as a user's run drives it: `mesh::run`, then `finish`.
 
 pub mod kernels;
-pub mod net;
+mod net;
 mod options;
 mod report;
 mod rounds;
@@ -81,8 +81,8 @@ pub fn run(options: &BenchOptions, progress: &mut dyn FnMut(&str)) -> Report {
                 let unchecked = if options.effort == Effort::Full { open(Checks::Unchecked).ok() } else { None };
                 let gpus = kernels::Gpus { checked: &checked, unchecked: unchecked.as_ref() };
                 for bench in gpu_benches {
-                    let done = kernels::run(bench, &gpus, options, &report, progress);
-                    report.take(bench, done);
+                    let copy = report.copy_bytes_per_second();
+                    report.take(bench, |figures| kernels::run(bench, &gpus, options, copy, figures, progress));
                 }
             }
             Err(error) => {
@@ -93,7 +93,7 @@ pub fn run(options: &BenchOptions, progress: &mut dyn FnMut(&str)) -> Report {
         }
     }
     if options.benches().any(|bench| bench == Bench::Exchange) {
-        report.take(Bench::Exchange, net::exchange(options, progress));
+        report.take(Bench::Exchange, |figures| net::exchange(options, figures, progress));
     }
     report
 }

@@ -13,14 +13,13 @@ const TARGET: f64 = 0.7;
 /// Two sessions exchange frames, against one bare libp2p stream with the same sizes and pattern.
 ///
 /// **Errors:** a session or the bare stream failed.
-pub fn exchange(options: &BenchOptions, progress: &mut dyn FnMut(&str)) -> Result<Vec<Figure>, BenchError> {
+pub(crate) fn exchange(options: &BenchOptions, figures: &mut Vec<Figure>, progress: &mut dyn FnMut(&str)) -> Result<(), BenchError> {
     let (rounds, bytes_a_round) = match options.effort {
         Effort::Tiny => (1, 0),
         Effort::Quick => (3, 64 << 20),
         Effort::Full => (9, 256 << 20),
     };
     let sizes: &[u32] = if options.effort == Effort::Tiny { &[1024] } else { &[64 << 10, 1 << 20] };
-    let mut figures = Vec::new();
     for &frame_bytes in sizes {
         let case = format!("frames of {} KiB, both ways, TCP on loopback", frame_bytes >> 10);
         progress(&format!("exchange: {case}"));
@@ -38,5 +37,5 @@ pub fn exchange(options: &BenchOptions, progress: &mut dyn FnMut(&str)) -> Resul
         let figure = measured.figure(Bench::Exchange, case, Kind::Speed, "MB/s", bytes / 1e6, "bare libp2p stream");
         figures.push(figure.with_target(Some(TARGET)));
     }
-    Ok(figures)
+    Ok(())
 }

@@ -163,10 +163,13 @@ impl Report {
         }
     }
 
-    pub(crate) fn take(&mut self, bench: Bench, done: Result<Vec<Figure>, BenchError>) {
-        match done {
-            Ok(figures) => self.figures.extend(figures),
-            Err(error) => self.failures.push(Failure { bench: bench.name().into(), cause: error.to_string() }),
+    /// Takes over what a bench measured, also what it had before it failed.
+    pub(crate) fn take(&mut self, bench: Bench, measure: impl FnOnce(&mut Vec<Figure>) -> Result<(), BenchError>) {
+        let mut figures = Vec::new();
+        let done = measure(&mut figures);
+        self.figures.extend(figures);
+        if let Err(error) = done {
+            self.failures.push(Failure { bench: bench.name().into(), cause: error.to_string() });
         }
     }
 

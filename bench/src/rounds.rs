@@ -7,6 +7,7 @@ use crate::report::{Figure, Kind};
 use crate::{Bench, BenchError};
 
 /// Seconds that something takes.
+#[allow(clippy::disallowed_methods, reason = "a measurement: this is where the benches' clock is")]
 pub(crate) fn seconds(work: impl FnOnce() -> Result<(), BenchError>) -> Result<f64, BenchError> {
     let begun = Instant::now();
     work()?;

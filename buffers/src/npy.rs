@@ -843,7 +843,8 @@ mod tests {
 
     fn body() -> Element {
         let u32s = Element::scalar(Scalar::U32);
-        let mut body = record(&[("position", vector(Scalar::F32, 3)), ("mass", Element::scalar(Scalar::F32)), ("basis", matrix(2, 2)), ("age", u32s)]);
+        let mut body =
+            record(&[("position", vector(Scalar::F32, 3)), ("mass", Element::scalar(Scalar::F32)), ("basis", matrix(2, 2)), ("age", u32s)]);
         // As with `@align(16) mass`: a gap between two fields.
         let ElementKind::Struct(fields) = &mut body.kind else { unreachable!() };
         for (field, offset) in fields.iter_mut().zip([0, 16, 24, 40]) {

@@ -77,7 +77,7 @@ const CELL_INDEX: u32 = 1;
 /// How deep blocks and calls may nest in this walk, to bound its stack.
 const DEPTH_MAX: usize = 400;
 /// Expressions that are looked at to follow values; after them every value is unknown.
-const STEPS_MAX: usize = 1 << 20;
+const STEPS_MAX: usize = 1 << 18;
 
 /// A kernel makes more calls than are followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,27 +106,24 @@ struct Frame<'a> {
 /// **Errors:** more calls, or deeper ones, than can be followed.
 pub fn touches(module: &Module, entry: usize) -> Result<Vec<Touches>, TooManyCalls> {
     let function = &module.entry_points[entry].function;
-    let facts = Facts::new(function);
-    let inputs = function.arguments.iter().map(|argument| match &argument.binding {
-        binding if is_invocation_id(binding.as_ref()) => Value::Id,
-        None => Value::Inputs,
-        _ => Value::Unknown,
-    });
-    let inputs: Vec<Value> = inputs.collect();
+    let (facts, inputs) = (Facts::new(function), inputs(function));
     let frame = Frame { function, facts: &facts, arguments: &inputs };
-    let mut walk = Walk {
-        module,
-        facts: module.functions.iter().map(|(_, function)| Facts::new(function)).collect(),
-        found: vec![Touches::default(); module.global_variables.len()],
-        calls_left: CALLS_MAX,
-        depth: 0,
-        steps_left: STEPS_MAX.into(),
-    };
+    let mut walk = Walk::new(module);
     walk.block(frame, &function.body)?;
     for (handle, _) in module.global_variables.iter() {
         walk.found[handle.index()].total = walk.stores_own(frame, &function.body, handle) == Stores::Always;
     }
     Ok(walk.found)
+}
+
+/// What an entry point's arguments are.
+fn inputs(function: &Function) -> Vec<Value> {
+    let inputs = function.arguments.iter().map(|argument| match &argument.binding {
+        binding if is_invocation_id(binding.as_ref()) => Value::Id,
+        None => Value::Inputs,
+        _ => Value::Unknown,
+    });
+    inputs.collect()
 }
 
 /// What can be said of a function's calls and variables wherever it is called from.
@@ -271,7 +268,18 @@ fn literal(function: &Function, expression: Handle<Expression>) -> Option<bool> 
     }
 }
 
-impl Walk<'_> {
+impl<'a> Walk<'a> {
+    fn new(module: &'a Module) -> Walk<'a> {
+        Walk {
+            module,
+            facts: module.functions.iter().map(|(_, function)| Facts::new(function)).collect(),
+            found: vec![Touches::default(); module.global_variables.len()],
+            calls_left: CALLS_MAX,
+            depth: 0,
+            steps_left: STEPS_MAX.into(),
+        }
+    }
+
     fn block(&mut self, frame: Frame, block: &Block) -> Result<(), TooManyCalls> {
         if self.depth == DEPTH_MAX {
             return Err(TooManyCalls);
@@ -531,4 +539,109 @@ fn returns(block: &Block) -> bool {
         Statement::Loop { body, continuing, .. } => returns(body) || returns(continuing),
         _ => false,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PRELUDE: &str = "
+        struct Cell { inside: bool, index: u32, coord: vec3<u32> }
+        fn cell(id: vec3<u32>) -> Cell { return Cell(true, id.x, id); }
+        fn at(c: Cell, dx: i32, dy: i32, dz: i32) -> u32 { return c.index + u32(dx + dy + dz); }
+        @group(0) @binding(0) var<storage, read> x: array<f32>;
+        @group(0) @binding(1) var<storage, read_write> x_next: array<f32>;
+        const TWO = 2;
+        fn near(c: Cell, d: i32) -> f32 { return x[at(c, d, 0, 0)]; }
+        fn nearer(c: Cell) -> f32 { return near(c, -1) + near(c, 1); }
+        fn by(i: u32) -> f32 { return x[i]; }
+        fn change(c: ptr<function, Cell>) { (*c).index = 0u; }";
+
+    /// What `main` touches of `x` and `x_next`, with this body after `let c = cell(id);`.
+    fn touched(body: &str) -> (Touches, Touches) {
+        let main = format!("@compute @workgroup_size(1) fn main(@builtin(global_invocation_id) id: vec3<u32>) {{ let c = cell(id); {body} }}");
+        let module = naga::front::wgsl::parse_str(&format!("{PRELUDE}\n{main}")).unwrap();
+        let mut found = touches(&module, 0).unwrap();
+        let next = found.remove(1);
+        (found.remove(0), next)
+    }
+
+    fn check_load(body: &str, expected: Where) {
+        assert_eq!(touched(body).0.load, Some(expected), "{body}");
+    }
+
+    #[test]
+    fn distances_are_followed_to_their_constants() {
+        check_load("_ = x[c.index];", Where::Own);
+        check_load("_ = x[at(c, 0, 0, 0)];", Where::Own);
+        check_load("_ = x[at(c, 1, -2, 3)];", Where::Near([1, 2, 3]));
+        check_load("_ = x[at(c, TWO, 0, 0)];", Where::Near([2, 0, 0]));
+        check_load("let d = -3; _ = x[at(c, 0, d, 0)];", Where::Near([0, 3, 0]));
+        check_load("var d = 2; let i = at(c, d, 0, 0); _ = x[i];", Where::Near([2, 0, 0]));
+        check_load("var i = c.index; _ = x[i];", Where::Own);
+        check_load("var i = c.index; if (c.inside) { i = at(c, 1, 0, 0); } _ = x[i];", Where::Near([1, 0, 0]));
+        check_load("_ = x[select(c.index, at(c, 0, 4, 0), c.inside)];", Where::Near([0, 4, 0]));
+        check_load("_ = x[c.index]; _ = x[at(c, 1, 0, 0)]; _ = x[at(c, 0, 2, 0)];", Where::Near([1, 2, 0]));
+        check_load("_ = near(c, 5);", Where::Near([5, 0, 0]));
+        check_load("_ = nearer(c);", Where::Near([1, 0, 0]));
+        check_load("_ = by(at(c, 0, 0, 7));", Where::Near([0, 0, 7]));
+        check_load("var own = c; _ = near(own, 2) + x[own.index];", Where::Near([2, 0, 0]));
+    }
+
+    #[test]
+    fn what_is_not_known_is_far() {
+        check_load("for (var d = 0; d < 3; d++) { _ = x[at(c, d, 0, 0)]; }", Where::Halo);
+        check_load("_ = near(c, i32(id.x));", Where::Halo);
+        check_load("_ = x[c.index + 1u];", Where::Anywhere);
+        check_load("_ = x[id.x];", Where::Anywhere);
+        check_load("_ = x[0];", Where::Anywhere);
+        check_load("var i = c.index; i += 1u; _ = x[i];", Where::Anywhere);
+        check_load("var i: u32; if (c.inside) { i = c.index; } _ = x[i];", Where::Anywhere);
+        check_load("var d = 1; d = d + 1; _ = x[at(c, d, 0, 0)];", Where::Halo);
+        check_load("var own = c; own.index = 0u; _ = x[own.index];", Where::Anywhere);
+        check_load("var own = c; change(&own); _ = x[own.index];", Where::Anywhere);
+        check_load("_ = near(Cell(true, 0u, id), 1);", Where::Anywhere);
+        check_load("_ = x[cell(id + 1u).index];", Where::Anywhere);
+        assert_eq!(touched("").0, Touches::default());
+    }
+
+    #[test]
+    fn the_id_may_come_in_a_struct() {
+        let text = format!(
+            "{PRELUDE}\nstruct In {{ @builtin(global_invocation_id) id: vec3<u32>, @builtin(local_invocation_id) local: vec3<u32> }}
+            @compute @workgroup_size(1) fn main(in: In) {{ let c = cell(in.id); let d = cell(in.local); _ = x[c.index]; x_next[d.index] = 1.0; }}"
+        );
+        let found = touches(&naga::front::wgsl::parse_str(&text).unwrap(), 0).unwrap();
+        assert_eq!((found[0].load, found[1].store), (Some(Where::Own), Some(Where::Anywhere)));
+    }
+
+    #[test]
+    fn a_store_to_every_own_element_is_told_from_some() {
+        let check = |body: &str, total: bool| {
+            let next = touched(body).1;
+            assert_eq!((next.store, next.total), (Some(Where::Own), total), "{body}");
+        };
+        check("x_next[c.index] = 1.0;", true);
+        check("if (!c.inside) { return; } x_next[c.index] = 1.0;", true);
+        check("if (c.inside) { x_next[c.index] = 1.0; }", true);
+        check("if (c.inside) { } else { return; } x_next[c.index] = 1.0;", true);
+        check("var own = c; if (!own.inside) { return; } x_next[own.index] = 1.0;", true);
+        check("if (x[c.index] > 0.0) { x_next[c.index] = 1.0; } else { x_next[c.index] = 2.0; }", true);
+        check("{ x_next[c.index] = 1.0; }", true);
+        check("x_next[c.index] = 1.0; if (x[c.index] > 0.0) { return; }", true);
+        check("if (x[c.index] > 0.0) { x_next[c.index] = 1.0; }", false);
+        check("if (x[c.index] > 0.0) { return; } x_next[c.index] = 1.0;", false);
+        check("if (c.inside && x[c.index] > 0.0) { x_next[c.index] = 1.0; }", false);
+        check("if (c.inside) { return; } x_next[c.index] = 1.0;", false);
+        check("for (var i = 0u; i < id.x; i++) { x_next[c.index] = 1.0; }", false);
+        check("loop { if (x[c.index] > 0.0) { return; } break; } x_next[c.index] = 1.0;", false);
+        check("switch id.x { case 0u: { return; } default: { } } x_next[c.index] = 1.0;", false);
+    }
+
+    #[test]
+    fn too_many_calls_are_refused_not_guessed() {
+        let tree: String = (0..20).map(|i| format!("fn f{i}() -> f32 {{ return f{0}() + f{0}(); }}\n", i + 1)).collect();
+        let text = format!("{PRELUDE}\n{tree} fn f20() -> f32 {{ return x[0]; }} @compute @workgroup_size(1) fn main() {{ x_next[0] = f0(); }}");
+        assert_eq!(touches(&naga::front::wgsl::parse_str(&text).unwrap(), 0), Err(TooManyCalls));
+    }
 }

@@ -20,6 +20,7 @@ pub mod manifest;
 pub mod program;
 pub mod reflect;
 pub mod source;
+pub mod uniformity;
 
 pub use bundle::{BundleError, PublicKey, SecretKey, Trust, VerifiedBundle};
 pub use declaration::Overrides;

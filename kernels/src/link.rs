@@ -122,16 +122,22 @@ fn tail(declaration: &Declaration, pass: &PassDeclaration, workgroup: [u32; 3]) 
         Extent::Table { length, .. } => Some(length),
         Extent::Field { .. } => None,
     });
+    let is_whole = declaration.passes.iter().flat_map(|pass| &pass.reads).any(|&(buffer, access)| {
+        access == Access::All && declaration.buffers[buffer].extent == (Extent::Field { grid: pass.grid })
+    });
+    let is_full = (0..3).all(|axis| grid.shape[axis].is_multiple_of(grid.tile[axis]) && grid.tile[axis].is_multiple_of(workgroup[axis]));
     let mut text = format!(
-        "// linked by peercompute\nconst PC_GRID = {};\nconst PC_TILE = {};\nconst PC_HALO = {};\nconst PC_SIDE = {};\n\
-         const PC_GROUP = {};\nconst PC_GROUPS = {};\nconst PC_ROW = {}u;\nconst PC_PARTIALS = {}u;\n\
-         const PC_DIVISIBLE = {};\nconst PC_DEEP = {};\n",
+        "// linked by peercompute\nconst PC_GRID = {};\nconst PC_TILE = {};\nconst PC_HALO = {};\nconst PC_SIDE = {};\nconst PC_USED = {};\n\
+         const PC_GROUP = {};\nconst PC_GROUPS = {};\nconst PC_SLOT = {}u;\nconst PC_ROW = {}u;\nconst PC_PARTIALS = {}u;\n\
+         const PC_DIVISIBLE = {};\nconst PC_FULL = {is_full};\nconst PC_WHOLE = {is_whole};\nconst PC_DEEP = {};\n",
         vector(grid.shape, "u32"),
         vector(grid.tile, "u32"),
         vector(halo, "i32"),
         vector(side, "i32"),
+        vector([0, 1, 2].map(|axis| used(axis, 1)), "u32"),
         vector(workgroup, "u32"),
         vector(groups, "u32"),
+        grid.tile_points().min(u64::from(u32::MAX)),
         2 + halo::table_entries(grid.dims),
         partials.max().unwrap_or(0),
         grid.is_divisible(),

@@ -103,6 +103,10 @@ impl Manifest {
     ///
     /// **Errors:** as [`Manifest::from_folder`].
     pub fn new(declaration: &Declaration, sources: &Sources) -> Result<Manifest, WorkloadError> {
+        source::on_deep_stack(|| Manifest::resolve(declaration, sources))
+    }
+
+    fn resolve(declaration: &Declaration, sources: &Sources) -> Result<Manifest, WorkloadError> {
         let mut passes = Vec::new();
         let mut reflected = Reflected::default();
         for pass in &declaration.passes {
@@ -131,6 +135,7 @@ impl Manifest {
                     help: format!("add `var<storage, read> {}: array<{}>;` to a kernel, or take the buffer out", buffer.name, buffer.element),
                 }));
             };
+            reflect::check_size(&buffer.name, element).map_err(wrong)?;
             let declared = reflect::canonical_name(&buffer.element);
             if declared != element.name {
                 return Err(wrong(ErrorKind::ElementMismatch { buffer: buffer.name.clone(), declared, found: element.name.clone() }));
@@ -144,7 +149,6 @@ impl Manifest {
             })?;
             let values = match (&buffer.values, buffer.extent) {
                 (Some(value), Extent::Table { length, .. }) => {
-                    let mut bytes = vec![0; length as usize * element.stride as usize];
                     let items = value.as_array().map(Vec::as_slice).unwrap_or_default();
                     if items.len() != length as usize {
                         return Err(wrong(ErrorKind::Declaration {
@@ -152,6 +156,7 @@ impl Manifest {
                             help: String::new(),
                         }));
                     }
+                    let mut bytes = vec![0; length as usize * element.stride as usize];
                     for (index, item) in items.iter().enumerate() {
                         let at = index * element.stride as usize;
                         reflect::write_value(element, &format!("{}[{index}]", buffer.name), item, &mut bytes[at..])
@@ -271,6 +276,7 @@ fn params_bytes(declaration: &Declaration, element: Option<&Element>) -> Result<
             help: "add `struct Params { … }` and `var<uniform> params: Params;`, or take `[params]` out".into(),
         })),
         Some(element) => {
+            reflect::check_size("params", element).map_err(at)?;
             let mut bytes = vec![0; element.size as usize];
             let value = toml::Value::Table(declaration.params.clone());
             reflect::write_value(element, "params", &value, &mut bytes).map_err(|error| at(value_error(error)))?;

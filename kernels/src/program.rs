@@ -16,7 +16,7 @@ use crate::access::{self, Touches, Where};
 use crate::declaration::{Access, Extent, Reduce};
 use crate::diagnose::{ErrorKind, WorkloadError, error_at};
 use crate::manifest::{Manifest, Pass};
-use crate::{link, reflect, source};
+use crate::{link, reflect, source, uniformity};
 
 /// What a binding of a kernel is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,6 +135,13 @@ impl Program {
     ///
     /// **Errors:** [`WorkloadError`], the first thing that is wrong.
     pub fn check(manifest: Manifest) -> Result<Program, WorkloadError> {
+        let mut manifest = Some(manifest);
+        source::on_deep_stack(|| manifest.take().map(Program::check_here)).unwrap_or_else(|| {
+            Err(ErrorKind::Declaration { cause: "the workload was checked already".into(), help: String::new() }.into())
+        })
+    }
+
+    fn check_here(manifest: Manifest) -> Result<Program, WorkloadError> {
         let mut elements: Vec<Option<Element>> = vec![None; manifest.buffers.len()];
         let mut params = None;
         let mut passes = Vec::new();
@@ -256,8 +263,15 @@ fn check_shape(manifest: &Manifest) -> Result<(), WorkloadError> {
         grid.grid.check().map_err(|error| wrong(error.to_string()))?;
     }
     for buffer in &manifest.buffers {
-        if matches!(buffer.extent, Extent::Field { grid } if grid >= manifest.grids.len()) {
-            return Err(wrong(format!("`{}` belongs to no grid", buffer.name)));
+        match buffer.extent {
+            Extent::Field { grid } if grid >= manifest.grids.len() => return Err(wrong(format!("`{}` belongs to no grid", buffer.name))),
+            Extent::Table { length, .. } if length == 0 || u64::from(length) > crate::declaration::TABLE_LENGTH_MAX => {
+                return Err(wrong(format!("the table `{}` has {length} elements", buffer.name)));
+            }
+            _ => {}
+        }
+        if manifest.buffers.iter().filter(|other| other.name == buffer.name).count() > 1 {
+            return Err(wrong(format!("two buffers are named `{}`", buffer.name)));
         }
     }
     for pass in &manifest.passes {
@@ -384,6 +398,11 @@ impl PassChecker<'_> {
         if let Some(span) = access::endless_loop(&module, entry) {
             return Err(self.at(ErrorKind::EndlessLoop { entry: pass.entry.clone() }, span));
         }
+        if let Some(span) = uniformity::diverging_barrier(&module, entry) {
+            let cause = format!("`{}` has a barrier that not every invocation of a workgroup reaches", pass.entry);
+            let notes = vec!["keep barriers where control flow is uniform: not under a condition on `c`, the id or shared data, nor after a `return` under one".into()];
+            return Err(self.at(ErrorKind::Wgsl { cause, notes }, span));
+        }
         let mut layouter = Layouter::default();
         layouter.update(module.to_ctx()).map_err(|error| ErrorKind::Wgsl { cause: error.to_string(), notes: Vec::new() })?;
         let touched = access::touches(&module, entry)
@@ -415,6 +434,7 @@ impl PassChecker<'_> {
                         let cause = "`struct Params` differs between the kernels of the workload".to_string();
                         return Err(self.at(ErrorKind::Wgsl { cause, notes: Vec::new() }, span));
                     }
+                    reflect::check_size("params", &element).map_err(|kind| self.at(kind, span))?;
                     *self.params = Some(element);
                     Role::Params
                 }
@@ -478,6 +498,7 @@ impl PassChecker<'_> {
             let cause = format!("`struct {}` differs between the kernels of the workload", element.name);
             return Err(self.at(ErrorKind::Wgsl { cause, notes: Vec::new() }, span));
         }
+        reflect::check_size(&declared.name, &element).map_err(|kind| self.at(kind, span))?;
         self.elements[buffer] = Some(element);
         Ok(())
     }
@@ -746,5 +767,124 @@ pub fn identity_word(reduce: Reduce, scalar: peercompute_buffers::layout::Scalar
         (Reduce::Max, I32) => i32::MIN as u32,
         (Reduce::Min, U32) => u32::MAX,
         (Reduce::Max, U32) => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A workload on one grid: per pass its reads and writes, as in a declaration. Fields `a`, `b`, `c`, tables `s`, `t`.
+    fn schedule(init: &[(&str, &[&str])], passes: &[(&str, &[&str])]) -> (Vec<Op>, Vec<Vec<Op>>, Vec<Vec<Fresh>>) {
+        let field = |name: &str| format!("[buffers.{name}]\nelement = \"f32\"\n");
+        let table = |name: &str| format!("[buffers.{name}]\nelement = \"f32\"\nlength = 1\nreduce = \"sum\"\n");
+        let pass = |kind: &str, (reads, writes): &(&str, &[&str])| {
+            format!("[[{kind}]]\nkernel = \"k.wgsl\"\nentry = \"k\"\nreads = {{ {reads} }}\nwrites = {writes:?}\ngrid = \"grid\"\n")
+        };
+        let mut text = "name = \"s\"\nversion = \"1.0.0\"\ngrid = { shape = [8], tile = [4] }\n".to_string();
+        text += &["a", "b", "c"].map(field).concat();
+        text += &["s", "t"].map(table).concat();
+        text += &init.iter().map(|p| pass("init", p)).collect::<String>();
+        text += &passes.iter().map(|p| pass("passes", p)).collect::<String>();
+        let declaration = crate::declaration::Declaration::parse(&text, &crate::Overrides::default()).unwrap();
+        let passes = declaration.passes.iter().map(|pass| Pass {
+            file: String::new(),
+            entry: String::new(),
+            grid: 0,
+            reads: pass.reads.clone(),
+            writes: pass.writes.clone(),
+            init: pass.init,
+            wgsl: String::new(),
+        });
+        let buffers = declaration.buffers.iter().map(|buffer| crate::manifest::Buffer {
+            name: buffer.name.clone(),
+            element: buffer.element.clone(),
+            extent: buffer.extent,
+            boundary: buffer.boundary,
+            constant: Vec::new(),
+            values: Vec::new(),
+        });
+        let manifest = Manifest {
+            name: String::new(),
+            version: declaration.version.clone(),
+            class: declaration.class,
+            grids: declaration.grids.clone(),
+            buffers: buffers.collect(),
+            params: Vec::new(),
+            passes: passes.collect(),
+        };
+        let mut scheduler = Scheduler { manifest: &manifest, exchanges: Vec::new(), stale: Vec::new() };
+        let init = scheduler.init();
+        let mut ticks = scheduler.ticks();
+        // The last entry stands for every later tick.
+        ticks.dedup();
+        (init, ticks, scheduler.exchanges)
+    }
+
+    const A: usize = 0;
+    const B: usize = 1;
+    const S: usize = 3;
+    const T: usize = 4;
+
+    fn halo(buffer: usize, depth: u32) -> Fresh {
+        Fresh::Field { buffer, depth, whole: false }
+    }
+
+    #[test]
+    fn nothing_is_exchanged_for_own_reads() {
+        let (_, ticks, exchanges) = schedule(&[], &[("a = \"own\"", &["a"]), ("a = \"own\"", &["b"])]);
+        assert_eq!(ticks, [[Op::Pass(0), Op::Pass(1)]]);
+        assert!(exchanges.is_empty());
+    }
+
+    #[test]
+    fn a_field_is_exchanged_before_it_is_read_and_only_if_it_was_written_since() {
+        let (_, ticks, exchanges) = schedule(&[], &[("a = { halo = 1 }", &["b"]), ("a = { halo = 2 }, b = { halo = 1 }", &["a"])]);
+        // One exchange of `a` serves both passes, as deep as the deeper one needs.
+        assert_eq!(ticks, [[Op::Exchange(0), Op::Pass(0), Op::Exchange(1), Op::Pass(1)]]);
+        assert_eq!(exchanges, [vec![halo(A, 2)], vec![halo(B, 1)]]);
+    }
+
+    #[test]
+    fn what_no_pass_writes_is_exchanged_in_tick_0_only() {
+        let (_, ticks, exchanges) = schedule(&[], &[("a = { halo = 1 }, b = { halo = 1 }", &["a"])]);
+        assert_eq!(ticks, [[Op::Exchange(0), Op::Pass(0)], [Op::Exchange(1), Op::Pass(0)]]);
+        assert_eq!(exchanges, [vec![halo(A, 1), halo(B, 1)], vec![halo(A, 1)]]);
+    }
+
+    #[test]
+    fn what_is_read_first_and_written_later_waits_for_the_next_tick() {
+        let (_, ticks, _) = schedule(&[], &[("a = { halo = 1 }", &["b"]), ("", &["a"])]);
+        assert_eq!(ticks, [[Op::Exchange(0), Op::Pass(0), Op::Pass(1)]]);
+    }
+
+    #[test]
+    fn init_has_its_own_exchanges_and_tick_0_trusts_none_of_them() {
+        let (init, ticks, exchanges) = schedule(&[("", &["a"]), ("a = { halo = 1 }", &["b"])], &[("a = { halo = 1 }", &["b"])]);
+        assert_eq!(init, [Op::Pass(0), Op::Exchange(0), Op::Pass(1)]);
+        assert_eq!(ticks, [vec![Op::Exchange(0), Op::Pass(2)], vec![Op::Pass(2)]]);
+        assert_eq!(exchanges, [[halo(A, 1)]]);
+    }
+
+    #[test]
+    fn whole_reads_and_halos_share_an_exchange() {
+        let (_, _, exchanges) = schedule(&[], &[("a = \"all\"", &["b"]), ("a = { halo = 3 }", &["b"])]);
+        assert_eq!(exchanges, [[Fresh::Field { buffer: A, depth: 3, whole: true }]]);
+    }
+
+    #[test]
+    fn tables_wait_for_the_next_exchange() {
+        // Nobody reads them in the tick: both go at its end, together.
+        let (_, ticks, exchanges) = schedule(&[], &[("", &["s", "a"]), ("", &["t", "b"])]);
+        assert_eq!(ticks, [[Op::Pass(0), Op::Pass(1), Op::Exchange(0)]]);
+        assert_eq!(exchanges, [[Fresh::Table { buffer: S }, Fresh::Table { buffer: T }]]);
+        // A field's exchange takes a pending table along.
+        let (_, ticks, exchanges) = schedule(&[], &[("", &["s", "a"]), ("a = { halo = 1 }", &["b"])]);
+        assert_eq!(ticks, [[Op::Pass(0), Op::Exchange(0), Op::Pass(1)]]);
+        assert_eq!(exchanges, [[halo(A, 1), Fresh::Table { buffer: S }]]);
+        // A table that is read is exchanged before.
+        let (_, ticks, exchanges) = schedule(&[], &[("", &["s", "a"]), ("s = \"all\"", &["b"])]);
+        assert_eq!(ticks, [[Op::Pass(0), Op::Exchange(0), Op::Pass(1)]]);
+        assert_eq!(exchanges, [[Fresh::Table { buffer: S }]]);
     }
 }

@@ -7,10 +7,30 @@ use naga::proc::Layouter;
 use naga::{ArraySize, Handle, Module, ScalarKind, Type, TypeInner};
 use peercompute_buffers::layout::{Element, ElementKind, Field, Scalar};
 
+use crate::diagnose::ErrorKind;
+
 /// Why a type cannot be an element.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` cannot be stored in a buffer: use f32, i32, u32, vectors, matrices, arrays and structs of them")]
 pub struct NotAnElement(pub String);
+
+/// The largest element, in bytes: what a uniform binding may have everywhere.
+pub const ELEMENT_BYTES_MAX: u32 = 64 << 10;
+
+/// Holds an element's size against [`ELEMENT_BYTES_MAX`].
+///
+/// **Errors:** [`ErrorKind::Limit`].
+pub fn check_size(name: &str, element: &Element) -> Result<(), ErrorKind> {
+    if element.stride <= ELEMENT_BYTES_MAX {
+        return Ok(());
+    }
+    Err(ErrorKind::Limit {
+        what: format!("an element of `{name}` has {} bytes", element.stride),
+        needed: element.stride.into(),
+        limit_name: "the largest element".into(),
+        limit: ELEMENT_BYTES_MAX.into(),
+    })
+}
 
 /// The WGSL name of a type.
 pub fn type_name(module: &Module, ty: Handle<Type>) -> String {
@@ -73,7 +93,7 @@ pub fn element(module: &Module, layouter: &Layouter, ty: Handle<Type>) -> Result
 
 /// `vec4f` and `vec4 < f32 >` as `vec4<f32>`: how a declared element is compared with a reflected one.
 pub fn canonical_name(declared: &str) -> String {
-    let plain: String = declared.chars().filter(|c| !c.is_whitespace()).collect();
+    let plain = declared.chars().filter(|c| !c.is_whitespace()).collect::<String>().replace(',', ", ");
     let plain = plain.strip_prefix("atomic<").and_then(|rest| rest.strip_suffix('>')).unwrap_or(&plain).to_string();
     let short = plain.len() >= 5 && (plain.starts_with("vec") || plain.starts_with("mat")) && !plain.contains('<');
     let scalar = match plain.as_bytes().last() {
@@ -203,6 +223,7 @@ mod tests {
             ("vec3 < u32 >", "vec3<u32>"),
             ("mat2x2f", "mat2x2<f32>"),
             ("atomic<u32>", "u32"),
+            ("array< f32,4 >", "array<f32, 4>"),
             ("Body", "Body"),
             ("f32", "f32"),
             ("vecf", "vecf"),

@@ -1,1 +1,98 @@
-fn main(){}
+//! The project's only tooling: `cargo xtask setup | lint | test | ci`.
+//!
+//! ```text
+//! setup   what the machine lacks: a Vulkan driver for the tests, cargo-nextest
+//! lint    cargo fmt --check, cargo clippy -D warnings, cargo deny where it is installed
+//! test    the driver if it is missing, every test, and one line that counts them
+//! ci      lint, then test: all that CI runs
+//! ```
+//!
+//! Invariant: nothing is left out silently. What cannot be done here is named, with what to do about
+//! it, and what fails ends in an exit code that is not 0.
+
+mod setup;
+mod test;
+
+use std::process::{Command, ExitCode};
+
+const USAGE: &str = "usage: cargo xtask <command>
+
+  setup          install what the tests need: a Vulkan driver, cargo-nextest
+  lint           cargo fmt --check, cargo clippy, cargo deny
+  test [ARGS…]   set up the driver and run every test; ARGS go to the test runner
+  ci             lint, then test";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let Some((command, rest)) = args.split_first() else {
+        return usage();
+    };
+    let is_fine = match (command.as_str(), rest) {
+        ("setup", []) => setup::everything(),
+        ("lint", []) => lint(),
+        ("test", args) => test::run(args),
+        ("ci", []) => {
+            // Both are run, so that one report says all.
+            let lint_is_fine = lint();
+            test::run(&[]) && lint_is_fine
+        }
+        ("help" | "--help" | "-h", _) => {
+            say(USAGE);
+            true
+        }
+        _ => return usage(),
+    };
+    if is_fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn usage() -> ExitCode {
+    eprintln!("{USAGE}");
+    ExitCode::from(2)
+}
+
+fn lint() -> bool {
+    let mut is_fine = true;
+    if has(&["fmt", "--version"]) {
+        is_fine &= run("cargo", &["fmt", "--all", "--check"]);
+    } else {
+        say("skipped: cargo fmt is not installed (rustup component add rustfmt)");
+    }
+    if has(&["clippy", "--version"]) {
+        is_fine &= run("cargo", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);
+    } else {
+        say("skipped: cargo clippy is not installed (rustup component add clippy)");
+    }
+    if has(&["deny", "--version"]) {
+        is_fine &= run("cargo", &["deny", "check"]);
+    } else {
+        say("skipped: cargo deny is not installed (cargo install --locked cargo-deny)");
+    }
+    is_fine
+}
+
+/// Whether cargo has a subcommand.
+fn has(args: &[&str]) -> bool {
+    Command::new("cargo").args(args).output().is_ok_and(|output| output.status.success())
+}
+
+/// Runs a program with our own standard streams; says what it runs, and what went wrong.
+fn run(program: &str, args: &[&str]) -> bool {
+    say(format_args!("$ {program} {}", args.join(" ")));
+    match Command::new(program).args(args).status() {
+        Ok(status) if status.success() => true,
+        Ok(status) => {
+            eprintln!("error: {program} {}: {status}", args.join(" "));
+            false
+        }
+        Err(error) => {
+            eprintln!("error: cannot start {program}: {error}");
+            false
+        }
+    }
+}
+
+/// A line for people.
+#[allow(clippy::print_stdout, reason = "this is what the tooling is for")]
+fn say(text: impl std::fmt::Display) {
+    println!("{text}");
+}

@@ -7,7 +7,7 @@ use crate::rounds;
 use crate::twin::CopyTwin;
 use crate::{Bench, BenchError, Effort};
 
-pub(super) fn run(gpu: &Gpu, effort: Effort, progress: &mut dyn FnMut(&str)) -> Result<Vec<Figure>, BenchError> {
+pub(super) fn run(gpu: &Gpu, effort: Effort, figures: &mut Vec<Figure>, progress: &mut dyn FnMut(&str)) -> Result<(), BenchError> {
     let (device, queue) = gpu.device();
     // Far beyond any cache of a GPU; a CPU's memory is slow enough to show with less.
     let bytes: u64 = match (effort, gpu.info().is_software) {
@@ -35,5 +35,6 @@ pub(super) fn run(gpu: &Gpu, effort: Effort, progress: &mut dyn FnMut(&str)) -> 
     )?;
     let mut figure = measured.figure(Bench::Copy, case, Kind::Context, "GB/s", 2.0 * bytes as f64 / 1e9, "the driver's copy command");
     figure.notes.push("a copy kernel against the driver's copy command; bytes read and written".into());
-    Ok(vec![figure])
+    figures.push(figure);
+    Ok(())
 }

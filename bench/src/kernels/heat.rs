@@ -13,14 +13,18 @@ const BYTES_PER_CELL: f64 = 8.0;
 /// Fields up to this size are read back and compared with the twin's.
 const COMPARED_BYTES_MAX: u64 = 64 << 20;
 
+fn field_bytes(side: u32) -> u64 {
+    4 * u64::from(side) * u64::from(side)
+}
+
 struct Case {
     side: u32,
     tile: u32,
     target: Option<f64>,
 }
 
-pub(super) fn run(gpus: &Gpus<'_>, effort: Effort, copy: Option<f64>, progress: &mut dyn FnMut(&str)) -> Result<Vec<Figure>, BenchError> {
-    let cases = match (effort, gpus.checked.info().is_software) {
+pub(super) fn run(gpus: &Gpus<'_>, effort: Effort, copy: Option<f64>, figures: &mut Vec<Figure>, progress: &mut dyn FnMut(&str)) -> Result<(), BenchError> {
+    let mut cases = match (effort, gpus.checked.info().is_software) {
         (Effort::Tiny, _) => vec![Case { side: 128, tile: 64, target: Some(0.90) }],
         (_, true) => vec![Case { side: 4096, tile: 1024, target: Some(0.90) }],
         (_, false) => vec![
@@ -29,7 +33,14 @@ pub(super) fn run(gpus: &Gpus<'_>, effort: Effort, copy: Option<f64>, progress: 
             Case { side: 16_384, tile: 256, target: Some(0.75) },
         ],
     };
-    let mut figures = Vec::new();
+    // The twin's field is one binding.
+    cases.retain(|case| {
+        let fits = field_bytes(case.side) <= gpus.checked.page_bytes_max();
+        if !fits {
+            progress(&format!("heat: left out, {0} x {0} cells are more than a binding of this adapter", case.side));
+        }
+        fits
+    });
     for case in &cases {
         for (gpu, checked) in gpus.each() {
             figures.push(measure(gpu, checked, case, effort, copy, progress)?);
@@ -42,7 +53,7 @@ pub(super) fn run(gpus: &Gpus<'_>, effort: Effort, copy: Option<f64>, progress: 
             figures.push(quads(gpus.checked, side, effort, progress)?);
         }
     }
-    Ok(figures)
+    Ok(())
 }
 
 fn measure(gpu: &Gpu, checked: bool, case: &Case, effort: Effort, copy: Option<f64>, progress: &mut dyn FnMut(&str)) -> Result<Figure, BenchError> {
@@ -53,7 +64,7 @@ fn measure(gpu: &Gpu, checked: bool, case: &Case, effort: Effort, copy: Option<f
     let (device, queue) = gpu.device();
     let twin = HeatTwin::new(device, queue, side, checked);
     let cells = f64::from(side) * f64::from(side);
-    let reads = 4 * u64::from(side) * u64::from(side) <= COMPARED_BYTES_MAX;
+    let reads = field_bytes(side) <= COMPARED_BYTES_MAX;
     let comparison = Comparison { case: &name, field: "temperature", tolerance: 1e-5, reads };
     let measured = against(&mut framework, &|ticks| twin.run(ticks), &|| twin.read(), &comparison, effort)?;
     let mut figure = measured.figure(Bench::Heat, name, Kind::Speed, "Gcell/s", cells / 1e9, "hand-written wgpu, contiguous").with_target(target);

@@ -166,7 +166,7 @@ fn reduction_bytes(program: &Program, placement: &Placement, table: usize) -> u6
     shares * 4 + tiles * row_words * 4 + owned * 4 + 3 * 16 + 4
 }
 
-pub(super) fn run(gpu: &Gpu, effort: Effort, progress: &mut dyn FnMut(&str)) -> Result<Vec<Figure>, BenchError> {
+pub(super) fn run(gpu: &Gpu, effort: Effort, figures: &mut Vec<Figure>, progress: &mut dyn FnMut(&str)) -> Result<(), BenchError> {
     let tiny = effort == Effort::Tiny;
     let (side, tile) = if tiny { (64, 16) } else { (4096, 1024) };
     let (deep, deep_tile) = if tiny { (16, 8) } else { (128, 64) };
@@ -180,7 +180,6 @@ pub(super) fn run(gpu: &Gpu, effort: Effort, progress: &mut dyn FnMut(&str)) -> 
         ("energy", vec![wide, wide], vec![wide_tile, wide_tile]),
     ];
     let alignment = gpu.device().0.limits().min_uniform_buffer_offset_alignment.into();
-    let mut figures = Vec::new();
     for (name, shape, tile) in &cases {
         let bundle = load(name, shape, tile)?;
         let program = bundle.program();
@@ -198,5 +197,5 @@ pub(super) fn run(gpu: &Gpu, effort: Effort, progress: &mut dyn FnMut(&str)) -> 
             figures.push(figure);
         }
     }
-    Ok(figures)
+    Ok(())
 }

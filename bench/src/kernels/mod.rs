@@ -16,7 +16,7 @@ use peercompute_kernels::executor::gpu::{Gpu, GpuRun};
 use peercompute_kernels::executor::{Placement, Run, mesh};
 use pollster::block_on;
 
-use crate::report::{Figure, Report};
+use crate::report::Figure;
 use crate::rounds::{self, Rounds};
 use crate::{Bench, BenchError, BenchOptions};
 
@@ -40,21 +40,22 @@ fn checks_name(checked: bool) -> &'static str {
     if checked { "checked" } else { "unchecked" }
 }
 
-/// Runs one bench; `report` holds what was measured before.
+/// Runs one bench; `copy` is the copy bandwidth in bytes per second, if it was measured before.
 pub(crate) fn run(
     bench: Bench,
     gpus: &Gpus<'_>,
     options: &BenchOptions,
-    report: &Report,
+    copy: Option<f64>,
+    figures: &mut Vec<Figure>,
     progress: &mut dyn FnMut(&str),
-) -> Result<Vec<Figure>, BenchError> {
+) -> Result<(), BenchError> {
     match bench {
-        Bench::Copy => copy::run(gpus.checked, options.effort, progress),
-        Bench::Heat => heat::run(gpus, options.effort, report.copy_bytes_per_second(), progress),
-        Bench::Nbody => nbody::run(gpus, options, progress),
-        Bench::Memory => memory::run(gpus.checked, options.effort, progress),
-        Bench::Strips => strips::run(gpus.checked, options.effort, progress),
-        Bench::Exchange => Ok(Vec::new()),
+        Bench::Copy => copy::run(gpus.checked, options.effort, figures, progress),
+        Bench::Heat => heat::run(gpus, options.effort, copy, figures, progress),
+        Bench::Nbody => nbody::run(gpus, options, figures, progress),
+        Bench::Memory => memory::run(gpus.checked, options.effort, figures, progress),
+        Bench::Strips => strips::run(gpus.checked, options.effort, figures, progress),
+        Bench::Exchange => Ok(()),
     }
 }
 

@@ -13,19 +13,18 @@ const BODIES: u32 = 8192;
 const BODIES_LARGE: u32 = 262_144;
 const TILE: u32 = 1024;
 
-pub(super) fn run(gpus: &Gpus<'_>, options: &BenchOptions, progress: &mut dyn FnMut(&str)) -> Result<Vec<Figure>, BenchError> {
+pub(super) fn run(gpus: &Gpus<'_>, options: &BenchOptions, figures: &mut Vec<Figure>, progress: &mut dyn FnMut(&str)) -> Result<(), BenchError> {
     let bodies = options.bodies.unwrap_or(if options.effort == Effort::Tiny { 512 } else { BODIES });
     let mut sizes = vec![bodies];
     if options.effort != Effort::Tiny && !gpus.checked.info().is_software {
         sizes.push(BODIES_LARGE);
     }
-    let mut figures = Vec::new();
     for bodies in sizes {
         for (gpu, checked) in gpus.each() {
             figures.push(measure(gpu, checked, bodies, options.effort, progress)?);
         }
     }
-    Ok(figures)
+    Ok(())
 }
 
 fn measure(gpu: &Gpu, checked: bool, bodies: u32, effort: Effort, progress: &mut dyn FnMut(&str)) -> Result<Figure, BenchError> {

@@ -88,7 +88,7 @@ fn border_bytes(side: u64, tile: u64, borders: u64, stride: u64) -> u64 {
     2 * borders * (side / tile) * per_tile * stride
 }
 
-pub(super) fn run(gpu: &Gpu, effort: Effort, progress: &mut dyn FnMut(&str)) -> Result<Vec<Figure>, BenchError> {
+pub(super) fn run(gpu: &Gpu, effort: Effort, figures: &mut Vec<Figure>, progress: &mut dyn FnMut(&str)) -> Result<(), BenchError> {
     let (side, tile, bodies) = if effort == Effort::Tiny { (64, 16, 512) } else { (2048, 256, 8192) };
     let (side_long, tile_long) = (u64::from(side), u64::from(tile));
     let cells = format!("{side} x {side} cells, tiles of {tile} x {tile}");
@@ -98,14 +98,13 @@ pub(super) fn run(gpu: &Gpu, effort: Effort, progress: &mut dyn FnMut(&str)) -> 
         // Every peer holds every body: each ships its half to the other.
         ("nbody", vec![bodies], vec![bodies / 8], format!("nbody, {bodies} bodies"), u64::from(bodies) * 16),
     ];
-    let mut figures = Vec::new();
     for (name, shape, tile, case, predicted) in cases {
         progress(&format!("strips: {case}"));
         let received = received_per_tick(gpu, &load(name, &shape, &tile)?)?;
         let case = format!("{case}, two peers, a tick");
         figures.push(Figure::exact(Bench::Strips, case, received, "geometry", predicted));
     }
-    Ok(figures)
+    Ok(())
 }
 
 fn received_per_tick(gpu: &Gpu, bundle: &VerifiedBundle) -> Result<u64, BenchError> {

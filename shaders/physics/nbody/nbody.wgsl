@@ -17,7 +17,6 @@ const LANES = 256u;
 var<uniform> params: Params;
 var<storage, read> body: array<vec4<f32>>;
 var<storage, read_write> body_next: array<vec4<f32>>;
-var<storage, read> velocity: array<vec4<f32>>;
 var<storage, read_write> velocity_next: array<vec4<f32>>;
 var<workgroup> slab: array<vec4<f32>, LANES>;
 
@@ -61,13 +60,14 @@ fn pull(other: vec4<f32>, p: vec3<f32>, softening2: f32) -> vec3<f32> {
     return d * (other.w * (near * near * near));
 }
 
+// Kick, then drift: the pull is of the positions before the tick, so both go in one pass.
 @compute @workgroup_size(LANES)
-fn kick(@builtin(global_invocation_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+fn advance(@builtin(global_invocation_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
     let c = cell(id);
     let count = arrayLength(&body);
     let softening2 = params.softening * params.softening;
-    var p = vec3<f32>(0.0);
-    if (c.inside) { p = body[c.index].xyz; }
+    var own = vec4<f32>(0.0);
+    if (c.inside) { own = body[c.index]; }
     var sum = vec3<f32>(0.0);
     for (var base = 0u; base < count; base += LANES) {
         // All lanes fetch a slab, also those without a body of their own; past the end it holds mass 0.
@@ -76,22 +76,17 @@ fn kick(@builtin(global_invocation_id) id: vec3<u32>, @builtin(local_invocation_
         slab[lane] = fetched;
         workgroupBarrier();
         for (var k = 0u; k < LANES; k += 4u) {
-            sum += pull(slab[k], p, softening2);
-            sum += pull(slab[k + 1u], p, softening2);
-            sum += pull(slab[k + 2u], p, softening2);
-            sum += pull(slab[k + 3u], p, softening2);
+            sum += pull(slab[k], own.xyz, softening2);
+            sum += pull(slab[k + 1u], own.xyz, softening2);
+            sum += pull(slab[k + 2u], own.xyz, softening2);
+            sum += pull(slab[k + 3u], own.xyz, softening2);
         }
         workgroupBarrier();
     }
     if (c.inside) {
-        velocity_next[c.index] = vec4<f32>(velocity[c.index].xyz + params.dt * sum, 0.0);
+        // Nobody else reads a velocity, so it is updated in place.
+        let v = velocity_next[c.index].xyz + params.dt * sum;
+        velocity_next[c.index] = vec4<f32>(v, 0.0);
+        body_next[c.index] = vec4<f32>(own.xyz + params.dt * v, own.w);
     }
-}
-
-@compute @workgroup_size(LANES)
-fn drift(@builtin(global_invocation_id) id: vec3<u32>) {
-    let c = cell(id);
-    if (!c.inside) { return; }
-    let b = body[c.index];
-    body_next[c.index] = vec4<f32>(b.xyz + params.dt * velocity[c.index].xyz, b.w);
 }

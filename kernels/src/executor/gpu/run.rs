@@ -206,7 +206,9 @@ impl<'a> GpuRun<'a> {
             self.ring_used = 0;
         }
         self.in_flight.push_back(self.gpu.queue.submit([encoder.finish()]));
-        if let (Some((staging, bytes)), Some(mut profile)) = (stamps, self.profile.take()) {
+        if let Some((staging, bytes)) = stamps
+            && let Some(mut profile) = self.profile.take()
+        {
             let read = self.map(&staging, bytes, &mut |stamps| profile.add(stamps));
             self.profile = Some(profile);
             read?;

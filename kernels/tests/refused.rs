@@ -1,0 +1,571 @@
+//! What is wrong with a workload is said, with its place, and nothing panics: declarations, WGSL,
+//! folders and bundles that must be refused, from plain mistakes to hostile texts and bytes.
+
+use std::path::Path;
+
+use peercompute_kernels::bundle::{self, BundleError, manifest_hash};
+use peercompute_kernels::declaration::Declaration;
+use peercompute_kernels::{ErrorKind, Manifest, Overrides, Program, SecretKey, Trust, VerifiedBundle, WorkloadError};
+use proptest::prelude::*;
+
+const TOML: &str = r#"name = "small"
+version = "1.2.0"
+grid = { shape = [8, 8], tile = [4, 4] }
+
+[buffers.heat]
+element = "f32"
+
+[params]
+rate = 0.5
+
+[[passes]]
+kernel = "small.wgsl"
+entry = "step"
+reads = { heat = { halo = 1 } }
+writes = ["heat"]
+"#;
+
+const WGSL: &str = "struct Params { rate: f32 }
+var<storage, read> heat: array<f32>;
+var<storage, read_write> heat_next: array<f32>;
+var<uniform> params: Params;
+@compute @workgroup_size(4, 4)
+fn step(@builtin(global_invocation_id) id: vec3<u32>) {
+    let c = cell(id);
+    if (!c.inside) { return; }
+    var sum = heat[at(c, 1, 0, 0)];
+    heat_next[c.index] = sum * params.rate;
+}
+";
+
+fn manifest(toml: &str, wgsl: &str) -> Result<Manifest, WorkloadError> {
+    let declaration = Declaration::parse(toml, &Overrides::default())?;
+    Manifest::new(&declaration, &[("small.wgsl".to_string(), wgsl.to_string())].into())
+}
+
+fn check(toml: &str, wgsl: &str) -> Result<Program, WorkloadError> {
+    Program::check(manifest(toml, wgsl)?)
+}
+
+/// The small workload with edits, each of which must find its text.
+fn edited(base: &str, edits: &[(&str, &str)]) -> String {
+    edits.iter().fold(base.to_string(), |text, (from, to)| {
+        assert!(text.contains(from), "`{from}` is not in\n{text}");
+        text.replacen(from, to, 1)
+    })
+}
+
+fn toml_refusal(from: &str, to: &str) -> WorkloadError {
+    check(&edited(TOML, &[(from, to)]), WGSL).unwrap_err()
+}
+
+fn wgsl_refusal(from: &str, to: &str) -> WorkloadError {
+    check(TOML, &edited(WGSL, &[(from, to)])).unwrap_err()
+}
+
+/// Asserts the kind of an error and every piece of its text.
+macro_rules! assert_refused {
+    ($error:expr, $kind:pat, $($text:expr),+ $(,)?) => {{
+        let error: WorkloadError = $error;
+        assert!(matches!(&*error.kind, $kind), "{:?}", error.kind);
+        $(assert!(error.to_string().contains($text), "`{}` is not in\n{error}", $text);)+
+    }};
+}
+
+#[test]
+fn the_small_workload_is_accepted() {
+    assert_eq!(check(TOML, WGSL).unwrap().warnings, Vec::<String>::new());
+}
+
+#[test]
+fn declarations_that_are_not_toml() {
+    assert_refused!(toml_refusal("name = ", "name: "), ErrorKind::Toml { .. }, "workload.toml:1:7");
+    assert_refused!(toml_refusal("rate = 0.5", "rate = "), ErrorKind::Toml { .. }, "workload.toml:9:");
+    assert_refused!(check("\0", WGSL).unwrap_err(), ErrorKind::Toml { .. }, "workload.toml:1");
+    assert_refused!(check("", WGSL).unwrap_err(), ErrorKind::Toml { .. }, "missing field `name`");
+    let long = format!("# {}", "x".repeat(2 << 20));
+    assert_refused!(check(&long, WGSL).unwrap_err(), ErrorKind::TooLarge { .. }, "workload.toml", "at most 1048576");
+    let deep = format!("{TOML}[x]\ny = {}{}", "[".repeat(10_000), "]".repeat(10_000));
+    assert_refused!(check(&deep, WGSL).unwrap_err(), ErrorKind::NestedTooDeep { .. }, "workload.toml:17", "64 levels");
+    let dotted = format!("{}x = 1\n{TOML}", "a.".repeat(10_000));
+    assert_refused!(check(&dotted, WGSL).unwrap_err(), ErrorKind::Toml { .. }, "workload.toml:1");
+}
+
+#[test]
+fn declarations_with_unknown_words() {
+    assert_refused!(toml_refusal("writes", "wirtes"), ErrorKind::Toml { .. }, "workload.toml:15:1", "did you mean `writes`?");
+    assert_refused!(toml_refusal("[params]", "[parms]"), ErrorKind::Toml { .. }, "workload.toml:8", "did you mean `params`?");
+    assert_refused!(toml_refusal("element", "elment"), ErrorKind::Toml { .. }, "workload.toml:6:1", "did you mean `element`?");
+    let buffer = toml_refusal("[\"heat\"]", "[\"haet\"]");
+    assert_refused!(buffer, ErrorKind::Unknown { what: "buffer", .. }, "workload.toml:15:11", "did you mean `heat`?");
+    let entry = toml_refusal("\"step\"", "\"stop\"");
+    assert_refused!(entry, ErrorKind::Unknown { what: "entry point", .. }, "workload.toml:13", "did you mean `step`?");
+    let grid = toml_refusal("element = \"f32\"", "element = \"f32\"\ngrid = \"cells\"");
+    assert_refused!(grid, ErrorKind::Unknown { what: "grid", .. }, "workload.toml:7:8", "there is `grid`");
+    let reduction = toml_refusal("element = \"f32\"", "element = \"f32\"\nlength = 4\nreduce = \"summ\"");
+    assert_refused!(reduction, ErrorKind::Unknown { what: "reduction", .. }, "workload.toml:8:10", "did you mean `sum`?");
+}
+
+#[test]
+fn declarations_with_impossible_shapes() {
+    assert_refused!(toml_refusal("[8, 8]", "[0, 8]"), ErrorKind::Declaration { .. }, "workload.toml:3", "extent 0 on axis 0");
+    assert_refused!(toml_refusal("[8, 8]", "[8, 8, 8, 8]"), ErrorKind::Declaration { .. }, "1 to 3 axes");
+    let many = toml_refusal("[8, 8], tile = [4, 4]", "[4294967295, 4294967295], tile = [4, 4]");
+    assert_refused!(many, ErrorKind::Declaration { .. }, "a grid has at most");
+    let vast = toml_refusal("[8, 8], tile = [4, 4]", "[65536, 65536], tile = [65536, 65536]");
+    assert_refused!(vast, ErrorKind::Declaration { .. }, "a tile has at most 2147483647 points");
+    assert_refused!(toml_refusal("tile = [4, 4]", "tile = [4, -4]"), ErrorKind::Toml { .. }, "workload.toml:3");
+    assert_refused!(toml_refusal("halo = 1", "halo = 5"), ErrorKind::HaloTooLarge { halo: 5, tile: 4, axis: 'x' }, "workload.toml:14", "at least 5");
+    assert_refused!(toml_refusal("halo = 1", "halo = -1"), ErrorKind::Declaration { .. }, "workload.toml:14", "not a whole number");
+    let table = toml_refusal("element = \"f32\"", "element = \"f32\"\nlength = 99999999");
+    assert_refused!(table, ErrorKind::Declaration { .. }, "workload.toml:7", "1 to 16777216 elements");
+}
+
+#[test]
+fn names_that_belong_to_the_framework() {
+    for name in ["params", "tile", "cell", "at", "tick", "grid_shape", "partial", "locate", "pc_dispatch", "pc_mine"] {
+        let toml = TOML.replace("heat", name);
+        assert_refused!(check(&toml, WGSL).unwrap_err(), ErrorKind::Declaration { .. }, "workload.toml:5", "is reserved");
+    }
+    let next = TOML.replace("heat", "heat_next");
+    assert_refused!(check(&next, WGSL).unwrap_err(), ErrorKind::Declaration { .. }, "workload.toml:5", "ends in `_next`");
+    let keyword = TOML.replace("heat", "9heat");
+    assert_refused!(check(&keyword, WGSL).unwrap_err(), ErrorKind::Declaration { .. }, "cannot be a WGSL variable");
+    assert_refused!(wgsl_refusal("struct Params", "fn cell() {}\nstruct Params"), ErrorKind::Wgsl { .. }, "small.wgsl:1", "cell");
+}
+
+#[test]
+fn folders_that_lack_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let refusal = |folder: &Path| Manifest::from_folder(folder, &Overrides::default()).unwrap_err();
+    assert_refused!(refusal(folder.path()), ErrorKind::Unreadable { .. }, "workload.toml", "cannot read");
+    std::fs::write(folder.path().join("workload.toml"), TOML).unwrap();
+    assert_refused!(refusal(folder.path()), ErrorKind::Unreadable { .. }, "workload.toml:12:10", "small.wgsl", "cannot read");
+    std::fs::write(folder.path().join("small.wgsl"), " ".repeat(10 << 20)).unwrap();
+    assert_refused!(refusal(folder.path()), ErrorKind::TooLarge { bytes: 10_485_760, .. }, "small.wgsl", "at most 262144");
+    std::fs::write(folder.path().join("small.wgsl"), [0xff, 0xfe, 0x00]).unwrap();
+    assert_refused!(refusal(folder.path()), ErrorKind::Unreadable { .. }, "small.wgsl", "UTF-8");
+    std::fs::write(folder.path().join("small.wgsl"), WGSL).unwrap();
+    Program::check(Manifest::from_folder(folder.path(), &Overrides::default()).unwrap()).unwrap();
+    std::fs::remove_file(folder.path().join("small.wgsl")).unwrap();
+    std::fs::create_dir(folder.path().join("small.wgsl")).unwrap();
+    assert_refused!(refusal(folder.path()), ErrorKind::Unreadable { .. }, "small.wgsl");
+}
+
+#[test]
+fn wgsl_that_does_not_parse_or_validate() {
+    assert_refused!(wgsl_refusal("let c = cell(id);", "let c = cell(id"), ErrorKind::Wgsl { .. }, "small.wgsl:8");
+    assert_refused!(wgsl_refusal("var sum =", "var sum: u32 ="), ErrorKind::Wgsl { .. }, "small.wgsl:9", "u32");
+    assert_refused!(wgsl_refusal("sum * params", "summ * params"), ErrorKind::Wgsl { .. }, "small.wgsl:10:", "summ");
+    assert_refused!(wgsl_refusal("sum * params.rate", "sum * c.index"), ErrorKind::Wgsl { .. }, "small.wgsl:");
+    assert_refused!(check(TOML, "\0").unwrap_err(), ErrorKind::Wgsl { .. }, "small.wgsl:1");
+    assert_refused!(check(TOML, "").unwrap_err(), ErrorKind::Unknown { what: "entry point", .. }, "workload.toml:13");
+    assert_refused!(wgsl_refusal("@compute @workgroup_size(4, 4)\n", ""), ErrorKind::Unknown { what: "entry point", .. }, "workload.toml:13");
+    let vertex = "@vertex fn step() -> @builtin(position) vec4<f32> { return vec4<f32>(); }";
+    assert_refused!(check(TOML, vertex).unwrap_err(), ErrorKind::Declaration { .. }, "workload.toml:13", "not a compute entry point");
+}
+
+#[test]
+fn barriers_that_not_all_reach() {
+    for (line, flow) in [
+        (8, "if (id.x > 3u) { workgroupBarrier(); }"),
+        (9, "if (!c.inside) { return; }\n    workgroupBarrier();"),
+        (8, "if (c.inside) { workgroupBarrier(); }"),
+        (8, "if (c.inside) { wait(); }"),
+        (9, "let inside = c.inside;\n    if (!inside) { return; } wait();"),
+        (8, "for (var i = 0u; i < id.x; i++) { workgroupBarrier(); }"),
+        (8, "if (heat[c.index] > 0.5) { workgroupBarrier(); }"),
+        (9, "var own = c;\n    loop { if (!own.inside) { break; } workgroupBarrier(); if (params.rate > 1.0) { break; } }"),
+    ] {
+        let edits = [("if (!c.inside) { return; }", flow), ("sum * params.rate;\n}", "sum * params.rate;\n}\nfn wait() { workgroupBarrier(); }")];
+        let error = check(TOML, &edited(WGSL, &edits)).err().unwrap_or_else(|| panic!("accepted: {flow}"));
+        assert_refused!(error, ErrorKind::Wgsl { .. }, &format!("small.wgsl:{line}:"), "niform");
+    }
+    for flow in [
+        "for (var i = 0; i < 4; i++) { workgroupBarrier(); }\n    if (!c.inside) { return; }",
+        "if (tick() > 3u || params.rate > 1.0) { workgroupBarrier(); }\n    if (!c.inside) { return; }",
+        "for (var i = 0u; i < id.x; i++) { if (i > 5u) { break; } }\n    workgroupBarrier();\n    if (!c.inside) { return; }",
+        "workgroupBarrier();\n    if (!c.inside) { return; }",
+        "var x = 0.0; if (c.inside) { x = 1.0; }\n    workgroupBarrier();\n    if (!c.inside) { return; }",
+    ] {
+        check(TOML, &edited(WGSL, &[("if (!c.inside) { return; }", flow)])).unwrap();
+    }
+}
+
+#[test]
+fn workgroups_that_are_empty_or_unknown() {
+    for size in ["(0, 4)", "(4, 0)", "(4, 4, 0)"] {
+        assert_refused!(wgsl_refusal("(4, 4)", size), ErrorKind::Wgsl { .. }, "small.wgsl");
+    }
+    let error = check(TOML, &edited(WGSL, &[("(4, 4)", "(side, 4)"), ("struct", "override side: u32 = 4;\nstruct")])).unwrap_err();
+    assert_refused!(error, ErrorKind::Wgsl { .. }, "small.wgsl", "is an override");
+    assert_refused!(wgsl_refusal("(4, 4)", "(4294967295, 4294967295, 4294967295)"), ErrorKind::Wgsl { .. }, "small.wgsl");
+}
+
+#[test]
+fn bindings_and_buffers_that_do_not_meet() {
+    let error = wgsl_refusal("var<uniform>", "var<storage, read> haet: array<f32>;\nvar<uniform>");
+    assert_refused!(error, ErrorKind::BindingWithoutBuffer { .. }, "small.wgsl:4:", "`haet` is bound", "did you mean `heat`?");
+    let error = toml_refusal("[params]", "[buffers.cold]\nelement = \"f32\"\n[params]");
+    assert_refused!(error, ErrorKind::Declaration { .. }, "workload.toml:8", "no kernel of the workload has a variable for the buffer `cold`");
+    // Another kernel binds it, the one whose pass declares it does not.
+    let toml = format!(
+        "{}[[passes]]\nkernel = \"small.wgsl\"\nentry = \"step\"\nreads = {{ cold = \"own\", heat = {{ halo = 1 }} }}\nwrites = [\"heat\"]\n[buffers.cold]\nelement = \"f32\"\n",
+        TOML
+    );
+    let other = WGSL.replace("heat", "cold").replace("rate: f32 }", "rate: f32 }\n");
+    let sources = [("small.wgsl".to_string(), WGSL.to_string()), ("other.wgsl".to_string(), other)].into();
+    let toml = format!("{toml}[[passes]]\nkernel = \"other.wgsl\"\nentry = \"step\"\nreads = {{ cold = {{ halo = 1 }} }}\nwrites = [\"cold\"]\n");
+    let declaration = Declaration::parse(&toml, &Overrides::default()).unwrap();
+    let error = Program::check(Manifest::new(&declaration, &sources).unwrap()).unwrap_err();
+    assert_refused!(error, ErrorKind::BufferWithoutBinding { does: "reads", .. }, "`cold`", "var<storage, read> cold");
+    let group = wgsl_refusal("var<storage, read> heat:", "@group(1) @binding(0) var<storage, read> heat:");
+    assert_refused!(group, ErrorKind::Wgsl { .. }, "small.wgsl:2", "bind group 1", "@group(0)");
+    let twice =
+        edited(WGSL, &[("var<storage, read>", "@group(0) @binding(3) var<storage, read>"), ("var<uniform>", "@group(0) @binding(3) var<uniform>")]);
+    assert_refused!(check(TOML, &twice).unwrap_err(), ErrorKind::Wgsl { .. }, "small.wgsl:4", "binding 3 is used twice");
+}
+
+#[test]
+fn elements_that_differ_or_cannot_be_stored() {
+    let mismatch = toml_refusal("\"f32\"", "\"vec2<f32>\"");
+    assert_refused!(mismatch, ErrorKind::ElementMismatch { .. }, "workload.toml:5", "declared as `vec2<f32>`, but the WGSL has `f32`");
+    let next = wgsl_refusal("heat_next: array<f32>", "heat_next: array<u32>");
+    assert_refused!(next, ErrorKind::Wgsl { .. } | ErrorKind::ElementMismatch { .. }, "small.wgsl:");
+    let bools =
+        edited(WGSL, &[("heat: array<f32>", "heat: array<bool>"), ("var sum = heat[at(c, 1, 0, 0)]", "var sum = select(0.0, 1.0, heat[c.index])")]);
+    let error = check(TOML, &bools).unwrap_err();
+    assert!(error.to_string().contains("small.wgsl:") || error.to_string().contains("workload.toml:5"), "{error}");
+    let halves = WGSL.replace("array<f32>", "array<f16>");
+    let error = check(TOML, &format!("enable f16;\n{halves}")).unwrap_err();
+    assert!(error.to_string().contains("f16"), "{error}");
+    let scalar = wgsl_refusal("heat: array<f32>", "heat: f32");
+    assert_refused!(scalar, ErrorKind::Wgsl { .. }, "small.wgsl:");
+    let fixed = wgsl_refusal("heat: array<f32>", "heat: array<f32, 64>");
+    assert_refused!(fixed, ErrorKind::Wgsl { .. }, "small.wgsl:2", "fixed length");
+    let huge = WGSL.replace("array<f32>", "array<array<f32, 50000000>>").replace("heat[at(c, 1, 0, 0)]", "heat[c.index][0]");
+    let error = check(&edited(TOML, &[("\"f32\"", "\"array<f32, 50000000>\"\nboundary = \"constant(0)\"")]), &huge).unwrap_err();
+    assert_refused!(error, ErrorKind::Wgsl { .. } | ErrorKind::Limit { .. }, "heat");
+}
+
+#[test]
+fn accesses_that_the_pass_does_not_declare() {
+    let in_place = edited(
+        WGSL,
+        &[
+            ("var<storage, read> heat:", "var<storage, read_write> heat:"),
+            ("    heat_next[c.index] =", "    heat[c.index] = 0.0;\n    heat_next[c.index] ="),
+        ],
+    );
+    assert_refused!(check(TOML, &in_place).unwrap_err(), ErrorKind::UndeclaredAccess { does: "writes", .. }, "small.wgsl:2:", "write to `heat_next`");
+    let two = edited(TOML, &[("[params]", "[buffers.cold]\nelement = \"f32\"\n[params]")]);
+    let cold = |kind: &str, line: &str| {
+        edited(
+            WGSL,
+            &[("var<uniform>", &format!("{kind}\nvar<uniform>")), ("    heat_next[c.index] =", &format!("    {line}\n    heat_next[c.index] ="))],
+        )
+    };
+    let writes = cold("var<storage, read_write> cold_next: array<f32>;", "cold_next[c.index] = 1.0;");
+    assert_refused!(check(&two, &writes).unwrap_err(), ErrorKind::UndeclaredAccess { does: "writes", .. }, "small.wgsl:4:", "writes = [\"cold\"]");
+    let direct = cold("var<storage, read_write> cold: array<f32>;", "cold[c.index] = 1.0;");
+    assert_refused!(check(&two, &direct).unwrap_err(), ErrorKind::UndeclaredAccess { does: "writes", .. }, "small.wgsl:4:", "writes = [\"cold\"]");
+    let reads = cold("var<storage, read> cold: array<f32>;", "sum += cold[c.index];");
+    assert_refused!(check(&two, &reads).unwrap_err(), ErrorKind::UndeclaredAccess { does: "reads", .. }, "small.wgsl:4:", "cold = \"own\"");
+    assert_refused!(toml_refusal("writes = [\"heat\"]", "writes = []"), ErrorKind::Declaration { .. }, "workload.toml:13", "writes nothing");
+    let never = wgsl_refusal("heat_next[c.index] = sum * params.rate;", "_ = sum * params.rate;");
+    assert_refused!(never, ErrorKind::UnusedAccess { does: "writes", .. } | ErrorKind::BufferWithoutBinding { .. }, "heat");
+    let table = toml_refusal("element = \"f32\"", "element = \"f32\"\nlength = 4");
+    assert_refused!(table, ErrorKind::Declaration { .. }, "workload.toml:16", "peers cannot agree");
+}
+
+#[test]
+fn indices_that_reach_too_far() {
+    let far = wgsl_refusal("at(c, 1, 0, 0)", "at(c, 0, -2, 0)");
+    assert_refused!(far, ErrorKind::BeyondHalo { axis: 'y', given: 2, .. }, "small.wgsl:2:", "halo = 2");
+    let any = wgsl_refusal("at(c, 1, 0, 0)", "c.index + 1u");
+    assert_refused!(any, ErrorKind::UndeclaredAccess { does: "reads", .. }, "small.wgsl:2:", "neither `cell(id).index` nor from `at`");
+    let own = check(&edited(TOML, &[("{ heat = { halo = 1 } }", "[\"heat\"]")]), WGSL).unwrap_err();
+    assert_refused!(own, ErrorKind::BeyondHalo { axis: 'x', given: 1, .. }, "small.wgsl:2:", "only the own element", "halo = 1");
+    let loose = check(&edited(TOML, &[("{ heat = { halo = 1 } }", "[\"heat\"]")]), &edited(WGSL, &[("at(c, 1, 0, 0)", "at(c, i32(c.index), 0, 0)")]));
+    assert_refused!(loose.unwrap_err(), ErrorKind::UndeclaredAccess { .. }, "small.wgsl:2:", "not constant");
+    let elsewhere = wgsl_refusal("heat_next[c.index]", "heat_next[at(c, 1, 0, 0)]");
+    assert_refused!(elsewhere, ErrorKind::Wgsl { .. }, "small.wgsl:3:", "not the invocation's own");
+    let racing = wgsl_refusal("sum * params.rate", "sum * heat_next[c.index]");
+    assert_refused!(racing, ErrorKind::Wgsl { .. }, "small.wgsl:3:", "while it writes it");
+}
+
+/// A `Cell` that did not come from `cell(id)` as it is proves nothing.
+#[test]
+fn cells_that_are_made_up() {
+    for forged in [
+        "var c = cell(id);\n    c.index += 1u;",
+        "var c = cell(id);\n    c = cell(id + vec3<u32>(1u, 0u, 0u));",
+        "let c = cell(id + vec3<u32>(1u, 0u, 0u));",
+        "let c = cell(vec3<u32>(0u));",
+        "let own = cell(id);\n    let c = Cell(own.inside, own.index + 1u, own.coord, own.local, own.extent, own.row, own.group);",
+        "var c: Cell;\n    if (id.x == 0u) { c = cell(id); }",
+        "var c = cell(id);\n    move_on(&c);",
+    ] {
+        let helper = "fn move_on(c: ptr<function, Cell>) { (*c).index += 1u; }\nstruct Params";
+        let error = check(TOML, &edited(WGSL, &[("let c = cell(id);", forged), ("struct Params", helper)])).unwrap_err();
+        assert!(error.to_string().contains("small.wgsl:"), "{forged}\n{error}");
+    }
+}
+
+#[test]
+fn tables_that_two_passes_write() {
+    let toml = edited(
+        TOML,
+        &[
+            ("[params]", "[buffers.total]\nelement = \"f32\"\nlength = 1\nreduce = \"sum\"\n[params]"),
+            ("writes = [\"heat\"]", "writes = [\"heat\", \"total\"]"),
+        ],
+    );
+    let toml =
+        format!("{toml}[[passes]]\nkernel = \"small.wgsl\"\nentry = \"step\"\nreads = {{ heat = {{ halo = 1 }} }}\nwrites = [\"heat\", \"total\"]\n");
+    let wgsl = edited(
+        WGSL,
+        &[
+            ("var<uniform>", "var<storage, read_write> total_next: array<f32>;\nvar<uniform>"),
+            ("    heat_next[c.index] =", "    total_next[partial(c, 0u)] = sum;\n    heat_next[c.index] ="),
+        ],
+    );
+    assert_refused!(check(&toml, &wgsl).unwrap_err(), ErrorKind::Declaration { .. }, "`total` is written by `step` and by `step`", "use two tables");
+}
+
+#[test]
+fn parameters_that_do_not_fit() {
+    assert_refused!(toml_refusal("[params]\nrate = 0.5\n", ""), ErrorKind::Declaration { .. }, "`params.rate` has no value");
+    assert_refused!(
+        toml_refusal("rate = 0.5", "rate = 0.5\nraet = 1.0"),
+        ErrorKind::Unknown { what: "parameter", .. },
+        "workload.toml:8",
+        "did you mean `rate`?"
+    );
+    assert_refused!(toml_refusal("rate = 0.5", "rate = \"fast\""), ErrorKind::Declaration { .. }, "workload.toml:8", "`params.rate` is a f32");
+    assert_refused!(toml_refusal("rate = 0.5", "rate = [0.5]"), ErrorKind::Declaration { .. }, "workload.toml:8", "`params.rate` is a f32");
+    let without = edited(WGSL, &[("var<uniform> params: Params;\n", ""), (" * params.rate", "")]);
+    assert_refused!(check(TOML, &without).unwrap_err(), ErrorKind::Declaration { .. }, "workload.toml:8", "no kernel of the workload has parameters");
+    let vector = edited(WGSL, &[("rate: f32", "rate: f32, wind: vec2<f32>")]);
+    let short = edited(TOML, &[("rate = 0.5", "rate = 0.5\nwind = [1.0]")]);
+    assert_refused!(check(&short, &vector).unwrap_err(), ErrorKind::Declaration { .. }, "takes 2 values, not 1");
+    let program = check(TOML, WGSL).unwrap();
+    let mut bytes = program.manifest.params.clone();
+    assert_refused!(program.set_param(&mut bytes, "rat", "1").unwrap_err(), ErrorKind::Unknown { .. }, "did you mean `rate`?");
+    assert_refused!(program.set_param(&mut bytes, "rate", "[").unwrap_err(), ErrorKind::Declaration { .. }, "not TOML");
+    assert_refused!(program.set_param(&mut bytes, "rate", "true").unwrap_err(), ErrorKind::Declaration { .. }, "is a f32");
+    assert_eq!(bytes, program.manifest.params);
+}
+
+#[test]
+fn loops_that_never_end() {
+    for body in [
+        "loop { }",
+        "loop { sum += 1.0; }",
+        "while (true) { sum += 1.0; }",
+        "for (;;) { sum += 1.0; }",
+        "loop { loop { break; } }",
+        "loop { switch 1 { case 1: { break; } default: { } } }",
+        "loop { if (false) { break; } }",
+        "loop { continuing { break if false; } }",
+    ] {
+        let error = wgsl_refusal("    heat_next[c.index] =", &format!("    {body}\n    heat_next[c.index] ="));
+        assert_refused!(error, ErrorKind::EndlessLoop { .. } | ErrorKind::Wgsl { .. }, "small.wgsl:10:");
+    }
+    for body in ["loop { if (sum > 1.0) { break; } sum += 1.0; }", "while (sum < 1.0) { sum += 1.0; }", "loop { loop { return; } }"] {
+        check(TOML, &edited(WGSL, &[("    heat_next[c.index] =", &format!("    {body}\n    heat_next[c.index] ="))])).unwrap();
+    }
+}
+
+/// Texts that would cost a parser its stack or its evening.
+#[test]
+fn hostile_sources() {
+    let line = |text: String| wgsl_refusal("    heat_next[c.index] =", &format!("    {text}\n    heat_next[c.index] ="));
+    assert_refused!(check(TOML, &" ".repeat(10 << 20)).unwrap_err(), ErrorKind::TooLarge { .. }, "small.wgsl");
+    assert_refused!(line(format!("sum = {}1.0{};", "(".repeat(10_000), ")".repeat(10_000))), ErrorKind::NestedTooDeep { .. }, "small.wgsl:10:");
+    assert_refused!(line(format!("{}{}", "{".repeat(10_000), "}".repeat(10_000))), ErrorKind::NestedTooDeep { .. }, "small.wgsl:10:");
+    assert_refused!(
+        line(format!("var x: {}f32{};", "array<".repeat(10_000), ",1>".repeat(10_000))),
+        ErrorKind::NestedTooDeep { .. },
+        "small.wgsl:10:"
+    );
+    assert_refused!(line(format!("sum = 1.0{};", " + 1.0".repeat(17_000))), ErrorKind::TooComplex { .. }, "small.wgsl:10:", "operators");
+    assert_refused!(line(format!("sum = {}1.0;", "- ".repeat(50_000))), ErrorKind::TooComplex { .. }, "small.wgsl:10:", "operators");
+    assert_refused!(line(format!("sum = heat{};", "[0]".repeat(50_000))), ErrorKind::TooComplex { .. }, "small.wgsl:10:", "operators");
+    assert_refused!(line("sum=1;".repeat(20_000)), ErrorKind::TooComplex { .. }, "small.wgsl:10:", "statements");
+    assert_refused!(line(format!("if (true) {{ }} {}", "else if (true) { }".repeat(5_000))), ErrorKind::NestedTooDeep { .. }, "small.wgsl:10:");
+    let chain = |count: usize, link: &dyn Fn(usize) -> String| check(TOML, &format!("{WGSL}{}", (0..count).map(link).collect::<String>()));
+    for count in [250, 8_000] {
+        let constants = chain(count, &|i| format!("const K{i} = {};\n", if i + 1 < count { format!("K{}", i + 1) } else { "1".into() }));
+        let structs = chain(count, &|i| format!("struct S{i} {{ a: {} }}\n", if i > 0 { format!("S{}", i - 1) } else { "f32".into() }));
+        let functions = chain(count, &|i| format!("fn f{i}_() {{ {} }}\n", if i + 1 < count { format!("f{}_();", i + 1) } else { String::new() }));
+        for outcome in [constants, structs, functions] {
+            match outcome {
+                Ok(_) => assert_eq!(count, 250),
+                Err(error) => {
+                    assert_refused!(error, ErrorKind::TooComplex { what: "declarations" | "statements", .. } | ErrorKind::TooLarge { .. }, "at most")
+                }
+            }
+        }
+    }
+    // A tree of calls that doubles at every level, and variables that stand for each other.
+    let tree: String = (0..30)
+        .map(|i| format!("fn f{i}_() -> f32 {{ return {}; }}\n", if i < 29 { format!("f{0}_() + f{0}_()", i + 1) } else { "1.0".into() }))
+        .collect();
+    let error = check(TOML, &edited(WGSL, &[("sum * params.rate", "sum * params.rate * f0_()"), ("struct", &format!("{tree}struct"))])).unwrap_err();
+    assert_refused!(error, ErrorKind::TooComplex { what: "calls in one kernel", .. }, "at most 4096");
+    let cycle = format!("var v = 0; {} sum = heat[at(c, v, 0, 0)];", "v = v; v = -v;".repeat(200));
+    check(TOML, &edited(WGSL, &[("    heat_next[c.index] =", &format!("    {cycle}\n    heat_next[c.index] ="))])).unwrap();
+    // As deep as is allowed: parsed and checked on any caller's stack.
+    for nested in [format!("{}{}", "if (c.index > 3u) {".repeat(60), "}".repeat(60)), format!("sum = {}1.0{};", "abs(".repeat(60), ")".repeat(60))] {
+        check(TOML, &edited(WGSL, &[("    heat_next[c.index] =", &format!("    {nested}\n    heat_next[c.index] ="))])).unwrap();
+    }
+}
+
+fn signed() -> (Manifest, SecretKey, Vec<u8>) {
+    let manifest = manifest(TOML, WGSL).unwrap();
+    let key: SecretKey = format!("peercompute-secret-1:{}", "17".repeat(32)).parse().unwrap();
+    let bytes = bundle::sign(&manifest, &key);
+    (manifest, key, bytes)
+}
+
+/// A bundle around any manifest bytes, signed as the format says (kernels/src/bundle.rs).
+fn resigned(body: &[u8]) -> Vec<u8> {
+    use ed25519_dalek::{Signer, SigningKey};
+    let key = SigningKey::from_bytes(&[0x17; 32]);
+    let hash = blake3::derive_key("peercompute bundle manifest v1", body);
+    let signature = key.sign(&[b"peercompute bundle signature v1\0".as_slice(), &hash].concat());
+    let length = (body.len() as u32).to_le_bytes();
+    [b"PCBUNDLE".as_slice(), &[1, 0], &length, body, key.verifying_key().as_bytes(), &signature.to_bytes()].concat()
+}
+
+fn body(bytes: &[u8]) -> &[u8] {
+    &bytes[14..bytes.len() - 96]
+}
+
+#[test]
+fn bundles_that_were_changed_anywhere() {
+    let (manifest, key, bytes) = signed();
+    let trust = Trust::key(key.public());
+    assert_eq!(resigned(body(&bytes)), bytes);
+    assert_eq!(VerifiedBundle::verify(&bytes, &trust).unwrap().program().hash, manifest_hash(&manifest));
+    // Everywhere in a bundle without its WGSL, which an unoptimised build verifies in seconds, and here and there in the whole one.
+    let bare = {
+        let mut manifest = manifest;
+        manifest.passes[0].wgsl.clear();
+        bundle::sign(&manifest, &key)
+    };
+    assert!(matches!(VerifiedBundle::verify(&bare, &trust).unwrap_err(), BundleError::Workload(_)));
+    let places = (0..bare.len()).map(|at| (&bare, at)).chain((0..bytes.len()).step_by(61).map(|at| (&bytes, at)));
+    for (bytes, at) in places {
+        let mut changed = bytes.clone();
+        changed[at] ^= 1 << (at % 8);
+        let error = VerifiedBundle::verify(&changed, &trust).unwrap_err();
+        let fits = match at {
+            0..8 => matches!(error, BundleError::NotABundle),
+            8..10 => matches!(error, BundleError::Format { .. }),
+            10..14 => matches!(error, BundleError::Length { .. }),
+            _ if at >= bytes.len() - 96 && at < bytes.len() - 64 => matches!(error, BundleError::Untrusted { .. }),
+            _ => matches!(error, BundleError::Signature { .. }),
+        };
+        assert!(fits, "byte {at}: {error}");
+    }
+    for length in 0..bytes.len() {
+        let error = VerifiedBundle::verify(&bytes[..length], &trust).unwrap_err();
+        assert!(matches!(error, BundleError::Length { .. } | BundleError::NotABundle), "{length}: {error}");
+    }
+    let longer = [bytes.as_slice(), &[0]].concat();
+    assert!(matches!(VerifiedBundle::verify(&longer, &trust).unwrap_err(), BundleError::Length { .. }));
+}
+
+#[test]
+fn bundles_of_strangers_and_of_yesterday() {
+    let (mut manifest, key, bytes) = signed();
+    let stranger = SecretKey::generate().unwrap();
+    let error = VerifiedBundle::verify(&bytes, &Trust::key(stranger.public())).unwrap_err();
+    assert!(matches!(error, BundleError::Untrusted { key: given } if given == key.public()), "{error}");
+    assert!(matches!(VerifiedBundle::verify(&bytes, &Trust::default()).unwrap_err(), BundleError::Untrusted { .. }));
+    let mut trust = Trust::key(key.public());
+    trust.remember(&VerifiedBundle::verify(&bytes, &trust).unwrap());
+    VerifiedBundle::verify(&bytes, &trust).unwrap();
+    manifest.version = "1.1.9".parse().unwrap();
+    let error = VerifiedBundle::verify(&bundle::sign(&manifest, &key), &trust).unwrap_err();
+    assert!(matches!(error, BundleError::Older { .. }), "{error}");
+    assert_eq!(error.to_string(), "`small` 1.1.9 is older than 1.2.0, which was seen before: older versions are refused");
+    manifest.version = "1.3.0".parse().unwrap();
+    VerifiedBundle::verify(&bundle::sign(&manifest, &key), &trust).unwrap();
+    // Another key's versions are its own.
+    manifest.version = "0.1.0".parse().unwrap();
+    trust.pin(stranger.public());
+    VerifiedBundle::verify(&bundle::sign(&manifest, &stranger), &trust).unwrap();
+}
+
+#[test]
+fn manifests_that_are_not_canonical_or_not_manifests() {
+    let (_, key, bytes) = signed();
+    let trust = Trust::key(key.public());
+    // The name's length, 5, as a varint of two bytes.
+    assert_eq!(body(&bytes)[0], 5);
+    let padded = [&[0x85, 0x00], &body(&bytes)[1..]].concat();
+    assert!(matches!(VerifiedBundle::verify(&resigned(&padded), &trust).unwrap_err(), BundleError::NotCanonical | BundleError::Manifest { .. }));
+    let longer = [body(&bytes), &[0]].concat();
+    assert!(matches!(VerifiedBundle::verify(&resigned(&longer), &trust).unwrap_err(), BundleError::NotCanonical));
+    for cut in (0..100).chain((100..body(&bytes).len()).step_by(97)) {
+        assert!(matches!(VerifiedBundle::verify(&resigned(&body(&bytes)[..cut]), &trust).unwrap_err(), BundleError::Manifest { .. }), "{cut}");
+    }
+}
+
+#[test]
+fn manifests_that_no_declaration_makes() {
+    let refusal = |edit: &dyn Fn(&mut Manifest)| {
+        let (mut manifest, ..) = signed();
+        edit(&mut manifest);
+        Program::check(manifest).unwrap_err().to_string()
+    };
+    use peercompute_kernels::declaration::{Access, Extent};
+    let check = |edit: &dyn Fn(&mut Manifest), text: &str| {
+        let refusal = refusal(edit);
+        assert!(refusal.contains(text), "{refusal}");
+    };
+    check(&|m| m.grids.clear(), "at least a grid");
+    check(&|m| m.passes.clear(), "at least a grid");
+    check(&|m| m.grids[0].grid.tile = [0; 3], "extent 0");
+    check(&|m| m.grids[0].grid.dims = 9, "1 to 3 axes");
+    check(&|m| m.buffers[0].extent = Extent::Field { grid: 7 }, "belongs to no grid");
+    check(&|m| m.buffers[0].extent = Extent::Table { length: 0, reduce: None }, "has 0 elements");
+    check(&|m| m.buffers[0].extent = Extent::Table { length: u32::MAX, reduce: None }, "has 4294967295 elements");
+    check(&|m| m.buffers.push(m.buffers[0].clone()), "two buffers");
+    check(&|m| m.passes[0].grid = usize::MAX, "runs over no grid");
+    check(&|m| m.passes[0].reads = vec![(99, Access::Own)], "does not exist");
+    check(&|m| m.passes[0].writes = vec![usize::MAX], "does not exist");
+    check(&|m| m.passes[0].reads = vec![(0, Access::Halo(5))], "a halo of 5 does not fit");
+    check(&|m| m.passes[0].entry = "x".into(), "unknown entry point");
+    check(&|m| m.params.push(0), "the parameters' bytes");
+    check(&|m| m.buffers[0].constant = vec![0; 4], "the constant of `heat`");
+    check(&|m| m.passes[0].wgsl = "(".repeat(1 << 20), "bytes, at most");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    #[test]
+    fn random_bytes_are_no_bundle(bytes in proptest::collection::vec(any::<u8>(), 0..300), signed in any::<bool>()) {
+        let key: SecretKey = format!("peercompute-secret-1:{}", "17".repeat(32)).parse().unwrap();
+        let bytes = if signed { resigned(&bytes) } else { bytes };
+        prop_assert!(VerifiedBundle::verify(&bytes, &Trust::key(key.public())).is_err());
+    }
+
+    /// Whatever a trusted key signs is either a workload that checks or an error.
+    #[test]
+    fn mutated_manifests_never_panic(edits in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>(), any::<bool>()), 1..4)) {
+        let (_, key, bytes) = signed();
+        let mut body = body(&bytes).to_vec();
+        // Half of the edits go where the structure is, not into the long WGSL.
+        for (at, byte, front) in edits {
+            let at = at.index(if front { 80 } else { body.len() });
+            body[at] = byte;
+        }
+        if let Ok(verified) = VerifiedBundle::verify(&resigned(&body), &Trust::key(key.public())) {
+            prop_assert_eq!(manifest_hash(&verified.program().manifest), verified.program().hash);
+        }
+    }
+}
