@@ -319,6 +319,7 @@ fn session_config(job: &Job, bundle: &VerifiedBundle, index: u16, speed: f64) ->
 /// Starts a job's processes and sees them through.
 ///
 /// **Errors:** [`LaunchError::Peer`] with the cause, whichever process it struck.
+#[allow(clippy::disallowed_methods, reason = "how long processes may take to end is not the core's business")]
 pub fn launch(job: &Job, progress: &mut dyn FnMut(Progress)) -> Result<Summary, LaunchError> {
     let folder = tempfile::Builder::new().prefix("peercompute-").tempdir().map_err(system("make a folder for the job"))?;
     let file = folder.path().join("job.json");

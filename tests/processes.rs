@@ -1,6 +1,7 @@
 //! Real processes over real sockets on loopback: the same bits for any number of peers, and a clear
 //! report for whatever happens to one of them.
 #![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot go on ends there; waiting for another process takes a clock")]
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};

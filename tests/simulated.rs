@@ -1,6 +1,8 @@
 //! Every workload over simulated peers: the shipped network core and the real executor on virtual
 //! time, with delays and reordering between links from a seed. The state hash is the one-peer hash.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
+
 use std::cell::RefCell;
 use std::path::Path;
 use std::rc::Rc;

@@ -120,6 +120,7 @@ impl Session {
         )
     }
 
+    #[allow(clippy::disallowed_methods, reason = "the outputs are bounded by the core, as the module's head says")]
     fn start(config: SessionConfig, role: Role) -> Result<Session, SessionError> {
         let (events, events_out) = flume::bounded(QUEUE_EVENTS);
         // The core bounds what is in it, and a thread that waited here could not answer pings.
@@ -306,6 +307,7 @@ enum Turn {
     Clock,
 }
 
+#[allow(clippy::disallowed_methods, reason = "the driver is where the clock is")]
 async fn drive(
     mut core: Core,
     mut transport: Transport,

@@ -216,6 +216,7 @@ impl<'a> Node<'a> {
     }
 
     /// Init, imports, and every tick.
+    #[allow(clippy::disallowed_methods, reason = "a run reports how long it took; nothing that it computes depends on it")]
     pub(crate) async fn compute(&mut self, task: &Task, progress: &mut dyn FnMut(Progress)) -> Result<(), NodeError> {
         let program = self.program;
         let mut params = program.manifest.params.clone();

@@ -213,6 +213,7 @@ async fn take_part<'a>(
 /// Measures this peer: elements per second on an even share of the workload, nothing exchanged.
 ///
 /// **Errors:** the executor cannot take the workload.
+#[allow(clippy::disallowed_methods, reason = "a measurement")]
 pub async fn measure(gpu: &Gpu, bundle: &VerifiedBundle, peers: usize) -> Result<f64, NodeError> {
     let program = bundle.program();
     let share = |tiles: u32| (0..tiles as usize).map(|tile| if tile * peers < tiles as usize { 0 } else { 1 }).collect();

@@ -98,6 +98,7 @@ pub fn exchange_throughput(
     Ok(throughput(frame_bytes, frames, elapsed?))
 }
 
+#[allow(clippy::disallowed_methods, reason = "a measurement")]
 fn run_exchanges(session: &Session, frame_bytes: u32, frames: u64) -> Result<Duration, TwinError> {
     let traffic = |me: u16| {
         let mut bytes = vec![frame_bytes; 2];
@@ -242,6 +243,7 @@ async fn raw_dialer(
     elapsed
 }
 
+#[allow(clippy::disallowed_methods, reason = "a measurement")]
 async fn lockstep(stream: Stream, frame_bytes: u32, frames: u64) -> Result<Duration, TwinError> {
     let (mut reading, mut writing) = stream.split();
     let payload = vec![0x5a; frame_bytes as usize];

@@ -194,7 +194,7 @@ impl Gpu {
         let descriptor = wgpu::ShaderModuleDescriptor { label: Some(label), source: wgpu::ShaderSource::Wgsl(wgsl.into()) };
         match checks {
             Checks::Checked => self.device.create_shader_module(descriptor),
-            #[allow(unsafe_code, reason = "the user answers for a bundle that they ask to run unchecked")]
+            #[allow(unsafe_code, clippy::disallowed_methods, reason = "the user answers for a bundle that they ask to run unchecked")]
             // SAFETY: the caller of `Checks::Unchecked` vouches that the kernels stay in bounds and end.
             Checks::Unchecked => unsafe { self.device.create_shader_module_trusted(descriptor, wgpu::ShaderRuntimeChecks::unchecked()) },
         }
