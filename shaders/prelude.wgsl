@@ -32,6 +32,8 @@ struct PcDispatch {
     span_z: u32,
     /// Where in the tile the dispatch starts.
     offset: vec3<u32>,
+    /// The box that the invocations count through, for a pipeline of slabs.
+    slab: vec3<u32>,
 }
 
 var<storage, read> tile: array<vec4<i32>>;
@@ -39,6 +41,8 @@ var<uniform> pc_dispatch: PcDispatch;
 
 /// Set for a pipeline that only runs where every neighbour within the halo lies in the same tile.
 override pc_interior: bool = false;
+/// Set for a pipeline whose invocations count through a box of any shape, x first, whatever the workgroup's.
+override pc_slab: bool = false;
 
 /// The place of an invocation, from @builtin(global_invocation_id).
 fn cell(id: vec3<u32>) -> Cell {
@@ -49,8 +53,16 @@ fn cell(id: vec3<u32>) -> Cell {
         z = id.z % pc_dispatch.span_z;
     }
     row += pc_dispatch.first_row;
+    var spread = vec3<u32>(id.xy, z);
+    if (pc_slab) {
+        let lane = id.x % PC_GROUP.x + PC_GROUP.x * (id.y + PC_GROUP.y * z);
+        let k = id.x / PC_GROUP.x * (PC_GROUP.x * PC_GROUP.y * PC_GROUP.z) + lane;
+        let slab = pc_dispatch.slab;
+        spread = vec3<u32>(k % slab.x, k / slab.x % slab.y, k / (slab.x * slab.y));
+    }
+    let reached = spread + pc_dispatch.offset;
     // Axes that the grid does not have are 0 for the compiler too.
-    let local = (vec3<u32>(id.xy, z) + pc_dispatch.offset) * PC_USED;
+    let local = reached * PC_USED;
     let place = tile[row * PC_ROW];
     // The element's address must not wait for a load: rows are slots, unless other peers' tiles lie between them.
     var first = row * PC_SLOT;
@@ -61,7 +73,13 @@ fn cell(id: vec3<u32>) -> Cell {
     if (!PC_DIVISIBLE) {
         extent = tile[row * PC_ROW + 1u].xyz;
     }
-    let inside = pc_interior || PC_FULL || all(local < vec3<u32>(extent));
+    var inside = PC_FULL || all(reached < vec3<u32>(extent));
+    if (pc_interior) {
+        inside = all(reached < vec3<u32>(extent - PC_HALO));
+    }
+    if (pc_slab) {
+        inside = spread.z < pc_dispatch.slab.z;
+    }
     let in_tile = vec3<i32>(local);
     let index = first + u32(in_tile.x + extent.x * (in_tile.y + extent.y * in_tile.z));
     let in_groups = local / PC_GROUP;

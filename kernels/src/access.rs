@@ -222,6 +222,36 @@ fn local_of(function: &Function, pointer: Handle<Expression>) -> Option<Handle<n
     }
 }
 
+/// Whether an entry point knows nothing of its workgroup: of the builtins it takes only the global id, and
+/// it neither waits for, shares with, nor asks other invocations.
+pub fn is_free(module: &Module, entry: usize) -> bool {
+    let function = &module.entry_points[entry].function;
+    let global_id = |binding: &Option<naga::Binding>| matches!(binding, Some(naga::Binding::BuiltIn(naga::BuiltIn::GlobalInvocationId)));
+    let takes_only_the_id = function.arguments.iter().all(|argument| match &module.types[argument.ty].inner {
+        TypeInner::Struct { members, .. } if argument.binding.is_none() => members.iter().all(|member| global_id(&member.binding)),
+        _ => global_id(&argument.binding),
+    });
+    let shares = module.global_variables.iter().any(|(_, variable)| variable.space == naga::AddressSpace::WorkGroup);
+    let bodies = module.functions.iter().map(|(_, function)| &function.body).chain([&function.body]);
+    takes_only_the_id && !shares && bodies.into_iter().all(stands_alone)
+}
+
+fn stands_alone(block: &Block) -> bool {
+    block.iter().all(|statement| match statement {
+        Statement::Block(inner) => stands_alone(inner),
+        Statement::If { accept, reject, .. } => stands_alone(accept) && stands_alone(reject),
+        Statement::Switch { cases, .. } => cases.iter().all(|case| stands_alone(&case.body)),
+        Statement::Loop { body, continuing, .. } => stands_alone(body) && stands_alone(continuing),
+        Statement::ControlBarrier(_)
+        | Statement::MemoryBarrier(_)
+        | Statement::WorkGroupUniformLoad { .. }
+        | Statement::SubgroupBallot { .. }
+        | Statement::SubgroupGather { .. }
+        | Statement::SubgroupCollectiveOperation { .. } => false,
+        _ => true,
+    })
+}
+
 /// The first loop of an entry point's call tree that can never be left, by its span.
 pub fn endless_loop(module: &Module, entry: usize) -> Option<naga::Span> {
     let bodies = module.functions.iter().map(|(_, f)| f).chain([&module.entry_points[entry].function]);

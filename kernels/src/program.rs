@@ -75,6 +75,8 @@ pub struct CheckedPass {
     pub halo: u32,
     /// Bytes of workgroup memory.
     pub workgroup_bytes: u32,
+    /// Whether its invocations know nothing of their workgroup: an executor may group them as it likes.
+    pub is_free: bool,
 }
 
 /// What must be fresh before a pass reads it.
@@ -462,6 +464,7 @@ impl PassChecker<'_> {
             workgroup: checked.workgroup_size,
             groups_per_tile: link::groups_per_tile(grid, checked.workgroup_size),
             bindings,
+            is_free: access::is_free(&module, entry) && !writes.iter().any(|write| matches!(write, Write::Partials | Write::Atomics)),
             writes,
             halo: link::pass_halo(&pass.reads),
             workgroup_bytes: workgroup_bytes.min(u64::from(u32::MAX)) as u32,

@@ -472,3 +472,54 @@ var<storage, read_write> v_next: array<u32>;
     }
     assert_eq!(words(&state, "v"), v);
 }
+
+#[test]
+fn workgroups_wider_than_the_grid_count_no_element_twice() {
+    for (shape, tile, workgroup) in [("[30, 20]", "[10, 10]", "8, 8, 4"), ("[100]", "[25]", "16, 16"), ("[9, 8, 7]", "[4, 8, 3]", "2, 3, 5")] {
+        let toml = format!(
+            r#"
+name = "count"
+version = "0.1.0"
+class = "exact"
+grid = {{ shape = {shape}, tile = {tile} }}
+[buffers.v]
+element = "u32"
+boundary = "wrap"
+[buffers.n]
+element = "u32"
+length = 1
+reduce = "sum"
+[[passes]]
+kernel = "k.wgsl"
+entry = "step"
+reads = {{ v = {{ halo = 1 }} }}
+writes = ["v"]
+[[passes]]
+kernel = "k.wgsl"
+entry = "count"
+writes = ["n"]
+"#
+        );
+        let wgsl = format!(
+            r#"
+var<storage, read> v: array<u32>;
+var<storage, read_write> v_next: array<u32>;
+var<storage, read_write> n_next: array<atomic<u32>>;
+@compute @workgroup_size({workgroup}) fn step(@builtin(global_invocation_id) id: vec3<u32>) {{
+    let c = cell(id);
+    if (!c.inside) {{ return; }}
+    v_next[c.index] = v[at(c, -1, 0, 0)] + 1u;
+}}
+@compute @workgroup_size({workgroup}) fn count(@builtin(global_invocation_id) id: vec3<u32>) {{
+    let c = cell(id);
+    if (!c.inside) {{ return; }}
+    atomicAdd(&n_next[0], 1u);
+}}
+"#
+        );
+        let state = check(&toml, &wgsl, 3);
+        let points = words(&state, "v").len() as u32;
+        assert_eq!(words(&state, "n"), [points], "{shape} by {workgroup}");
+        assert!(words(&state, "v").iter().all(|&v| v == 3));
+    }
+}

@@ -27,7 +27,7 @@ use crate::{Bench, BenchError, Effort};
 /// Dispatches that the executor's ring holds: `BATCH_MAX` of the gpu executor.
 const RING_DISPATCHES: u64 = 256;
 /// Bytes of the uniform of a dispatch.
-const DISPATCH_BYTES: u64 = 32;
+const DISPATCH_BYTES: u64 = 48;
 /// Bytes of one affine copy of an exchange.
 const COPY_BYTES: u64 = 48;
 
@@ -97,7 +97,7 @@ pub fn predict(program: &Program, placement: &Placement, layout: &Layout, unifor
         parts.tile_tables += placement.owned_by(number, placement.me).len() as u64 * row_words * 4;
     }
     parts.params = (program.manifest.params.len() as u64).max(16).next_multiple_of(16);
-    parts.ring = RING_DISPATCHES * uniform_alignment.max(DISPATCH_BYTES);
+    parts.ring = RING_DISPATCHES * DISPATCH_BYTES.next_multiple_of(uniform_alignment);
     for plan in &layout.exchanges {
         let sent_words = plan.send.last().map_or(0, |run| run.end) as u64;
         let copies = plan.pack.iter().chain(&plan.unpack_local).chain(&plan.unpack).map(|set| set.copies.len() as u64).sum::<u64>();

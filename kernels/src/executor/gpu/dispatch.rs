@@ -4,7 +4,12 @@
 //! the box' z share the dispatch's z. More than 65,535 groups along an axis are split. On software
 //! adapters a pass that reads a halo runs its interior and its borders apart: a CPU pays for every
 //! branch in `at`, a GPU for every dispatch (plan/sketches/slots.md has the figures).
-//! Invariant: the dispatches of a pass cover every workgroup of every tile exactly once.
+//!
+//! Apart, a pass whose invocations know nothing of their workgroup (a *free* one) has an interior that
+//! starts right behind the halo and borders that are slabs of just the halo's depth, counted through
+//! whatever the workgroup's shape; any other is cut between workgroups.
+//! Invariant: the dispatches of a pass cover every element of every tile exactly once, and every
+//! workgroup exactly once unless the pass is free.
 
 use peercompute_buffers::Grid;
 
@@ -19,17 +24,30 @@ pub enum Borders {
     Apart,
 }
 
+/// Which of a pass' pipelines a dispatch needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Part {
+    /// Any elements: `at` asks the neighbour table where it has to.
+    Any,
+    /// Elements whose every neighbour within the halo lies in the same tile.
+    Interior,
+    /// A slab of elements, counted through.
+    Slab,
+}
+
 /// One dispatch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Dispatch {
-    /// Whether every neighbour within the halo lies in the same tile.
-    pub(crate) interior: bool,
+    /// The pipeline.
+    pub(crate) part: Part,
     /// The first row of the tile table.
     pub(crate) first_row: u32,
     /// Invocations along z for one tile.
     pub(crate) span_z: u32,
     /// Where in the tile it starts, in invocations.
     pub(crate) offset: [u32; 3],
+    /// The slab's extent; 0 for other parts.
+    pub(crate) slab: [u32; 3],
     /// Workgroups.
     pub(crate) groups: [u32; 3],
 }
@@ -44,26 +62,82 @@ pub(crate) struct DispatchUniform {
     pub(crate) span_z: u32,
     pub(crate) offset: [u32; 3],
     pub(crate) padding: u32,
+    pub(crate) slab: [u32; 3],
+    pub(crate) padding_end: u32,
+}
+
+/// A pass, as far as its dispatches depend on it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PassShape {
+    pub(crate) workgroup: [u32; 3],
+    pub(crate) halo: u32,
+    pub(crate) is_free: bool,
 }
 
 /// A box of workgroups: first and one past the last, along each axis.
 type GroupBox = [[u32; 2]; 3];
 
 /// The dispatches of a pass over `rows` tiles.
-pub(crate) fn dispatches(grid: &Grid, workgroup: [u32; 3], halo: u32, rows: u32, borders: Borders, groups_max: u32) -> Vec<Dispatch> {
+pub(crate) fn dispatches(grid: &Grid, pass: PassShape, rows: u32, borders: Borders, groups_max: u32) -> Vec<Dispatch> {
+    let PassShape { workgroup, halo, is_free } = pass;
+    if borders == Borders::Apart
+        && is_free
+        && let Some(list) = free_parts(grid, workgroup, halo, rows, groups_max)
+    {
+        return list;
+    }
     let groups = groups_per_tile(grid, workgroup);
     let whole: GroupBox = groups.map(|count| [0, count]);
     let mut list = Vec::new();
     match (borders, interior(grid, workgroup, halo)) {
         (Borders::Apart, Some(inner)) => {
-            push(&mut list, true, inner, workgroup, rows, groups_max);
+            push(&mut list, Part::Interior, inner, workgroup, rows, groups_max);
             for part in shell(whole, inner) {
-                push(&mut list, false, part, workgroup, rows, groups_max);
+                push(&mut list, Part::Any, part, workgroup, rows, groups_max);
             }
         }
-        _ => push(&mut list, false, whole, workgroup, rows, groups_max),
+        _ => push(&mut list, Part::Any, whole, workgroup, rows, groups_max),
     }
     list
+}
+
+/// The interior and the slabs around it, in elements; `None` where the interior is not most of a tile,
+/// or something would not fit one dispatch.
+fn free_parts(grid: &Grid, workgroup: [u32; 3], halo: u32, rows: u32, groups_max: u32) -> Option<Vec<Dispatch>> {
+    if halo == 0 || !grid.is_divisible() {
+        return None;
+    }
+    let dims = usize::from(grid.dims);
+    let depth = |axis: usize| if axis < dims { halo } else { 0 };
+    let inner: GroupBox = [0, 1, 2].map(|axis| [depth(axis), grid.tile[axis].saturating_sub(depth(axis))]);
+    let inside: u64 = inner.iter().map(|[first, end]| u64::from(end.saturating_sub(*first))).product();
+    if inside * 2 <= grid.tile_points() {
+        return None;
+    }
+    let groups = [0, 1, 2].map(|axis| (inner[axis][1] - inner[axis][0]).div_ceil(workgroup[axis]));
+    if groups[0] > groups_max || groups[1] > groups_max || groups[2] > groups_max {
+        return None;
+    }
+    let size = u64::from(workgroup[0]) * u64::from(workgroup[1]) * u64::from(workgroup[2]);
+    let mut parts = vec![(Part::Interior, inner.map(|[first, _]| first), [0; 3], groups)];
+    for slab in shell(grid.tile.map(|extent| [0, extent]), inner) {
+        let extent = slab.map(|[first, end]| end - first);
+        let groups = extent.iter().map(|&e| u64::from(e)).product::<u64>().div_ceil(size);
+        if groups > u64::from(groups_max) {
+            return None;
+        }
+        parts.push((Part::Slab, slab.map(|[first, _]| first), extent, [groups as u32, 1, 1]));
+    }
+    let mut list = Vec::new();
+    for (part, offset, slab, groups) in parts {
+        let rows_max = groups_max / groups[2];
+        for first_row in (0..rows).step_by(rows_max as usize) {
+            let groups = [groups[0], groups[1], groups[2] * rows_max.min(rows - first_row)];
+            let span_z = groups[2] / rows_max.min(rows - first_row) * workgroup[2];
+            list.push(Dispatch { part, first_row, span_z, offset, slab, groups });
+        }
+    }
+    Some(list)
 }
 
 /// The workgroups that lie in the tile with their whole halo, if they are most of it.
@@ -103,7 +177,7 @@ fn shell(mut outer: GroupBox, inner: GroupBox) -> Vec<GroupBox> {
     parts
 }
 
-fn push(list: &mut Vec<Dispatch>, interior: bool, part: GroupBox, workgroup: [u32; 3], rows: u32, groups_max: u32) {
+fn push(list: &mut Vec<Dispatch>, kind: Part, part: GroupBox, workgroup: [u32; 3], rows: u32, groups_max: u32) {
     let cuts = |[first, end]: [u32; 2]| (first..end).step_by(groups_max as usize).map(move |at| [at, end.min(at + groups_max)]);
     for z in cuts(part[2]) {
         let groups_z = z[1] - z[0];
@@ -112,10 +186,11 @@ fn push(list: &mut Vec<Dispatch>, interior: bool, part: GroupBox, workgroup: [u3
             for y in cuts(part[1]) {
                 for x in cuts(part[0]) {
                     list.push(Dispatch {
-                        interior,
+                        part: kind,
                         first_row,
                         span_z: groups_z * workgroup[2],
                         offset: [x[0] * workgroup[0], y[0] * workgroup[1], z[0] * workgroup[2]],
+                        slab: [0; 3],
                         groups: [x[1] - x[0], y[1] - y[0], groups_z * rows_max.min(rows - first_row)],
                     });
                 }
@@ -145,13 +220,14 @@ mod tests {
             prop_assume!(groups[2] <= groups_max);
             let mut seen = std::collections::BTreeMap::new();
             let borders = if apart { Borders::Apart } else { Borders::InPlace };
-            for d in dispatches(&grid, workgroup, halo, rows, borders, groups_max) {
+            let pass = PassShape { workgroup, halo, is_free: false };
+            for d in dispatches(&grid, pass, rows, borders, groups_max) {
                 prop_assert!(d.groups.iter().all(|&g| g > 0 && g <= groups_max), "{:?}", d);
                 let groups_z = d.span_z / workgroup[2];
                 for z in 0..d.groups[2] { for y in 0..d.groups[1] { for x in 0..d.groups[0] {
                     let group = [x + d.offset[0] / workgroup[0], y + d.offset[1] / workgroup[1], z % groups_z + d.offset[2] / workgroup[2]];
                     *seen.entry((d.first_row + z / groups_z, group)).or_insert(0) += 1;
-                    if d.interior {
+                    if d.part == Part::Interior {
                         for axis in 0..dims {
                             prop_assert!(group[axis] * workgroup[axis] >= halo);
                             prop_assert!((group[axis] + 1) * workgroup[axis] + halo <= grid.tile[axis]);
@@ -160,6 +236,49 @@ mod tests {
                 }}}
             }
             prop_assert_eq!(seen.len() as u32, rows * groups.iter().product::<u32>());
+            prop_assert!(seen.values().all(|&n| n == 1));
+        }
+
+        /// As the prelude computes it.
+        #[test]
+        fn every_element_of_every_tile_is_dispatched_once(
+            tile in proptest::array::uniform3(1u32..12),
+            workgroup in proptest::array::uniform3(1u32..5),
+            dims in 1usize..4,
+            halo in 1u32..4,
+            rows in 1u32..5,
+            groups_max in 12u32..80,
+        ) {
+            let grid = Grid::new(&tile.map(|e| e * 2)[..dims], &tile[..dims]).unwrap();
+            let [wx, wy, wz] = workgroup;
+            prop_assume!(groups_per_tile(&grid, workgroup)[2] <= groups_max);
+            let mut seen = std::collections::BTreeMap::new();
+            let pass = PassShape { workgroup, halo, is_free: true };
+            for d in dispatches(&grid, pass, rows, Borders::Apart, groups_max) {
+                prop_assert!(d.groups.iter().all(|&g| g > 0 && g <= groups_max), "{:?}", d);
+                for idz in 0..d.groups[2] * wz { for idy in 0..d.groups[1] * wy { for idx in 0..d.groups[0] * wx {
+                    let (row, z) = (idz / d.span_z, idz % d.span_z);
+                    let mut spread = [idx, idy, z];
+                    if d.part == Part::Slab {
+                        let lane = idx % wx + wx * (idy + wy * z);
+                        let k = idx / wx * (wx * wy * wz) + lane;
+                        spread = [k % d.slab[0], k / d.slab[0] % d.slab[1], k / (d.slab[0] * d.slab[1])];
+                    }
+                    let reached = [0, 1, 2].map(|a| spread[a] + d.offset[a]);
+                    let depth = |a: usize| if a < dims { halo } else { 0 };
+                    let inside = match d.part {
+                        Part::Any => (0..3).all(|a| reached[a] < grid.tile[a]),
+                        Part::Interior => (0..3).all(|a| reached[a] + depth(a) < grid.tile[a]),
+                        Part::Slab => spread[2] < d.slab[2],
+                    };
+                    if inside {
+                        prop_assert!((0..3).all(|a| reached[a] < grid.tile[a]));
+                        prop_assert!(d.part != Part::Interior || (0..dims).all(|a| reached[a] >= halo));
+                        *seen.entry((d.first_row + row, reached)).or_insert(0) += 1;
+                    }
+                }}}
+            }
+            prop_assert_eq!(seen.len() as u64, u64::from(rows) * grid.tile_points());
             prop_assert!(seen.values().all(|&n| n == 1));
         }
     }

@@ -12,11 +12,11 @@ use peercompute_buffers::TileId;
 use peercompute_buffers::exchange::{self, CopySet};
 use peercompute_buffers::transfer::tile_bytes;
 
-use super::dispatch::{Dispatch, DispatchUniform, dispatches};
+use super::dispatch::{Dispatch, DispatchUniform, Part, PassShape, dispatches};
 use super::memory::Memory;
 use super::profile::{PassTime, Profile};
 use super::tables::{Step, Table, layout_entry};
-use super::{Checks, Gpu};
+use super::{Borders, Checks, Gpu};
 use crate::declaration::{Access, Extent};
 use crate::executor::layout::field_ghost;
 use crate::executor::{ExecutorError, Layout, Run};
@@ -38,8 +38,8 @@ struct PageCopies {
 
 struct PassPipelines {
     layout: wgpu::BindGroupLayout,
-    table: wgpu::ComputePipeline,
-    interior: Option<wgpu::ComputePipeline>,
+    /// One for each part that a dispatch needs.
+    parts: Vec<(Part, wgpu::ComputePipeline)>,
     /// Per page, its dispatches.
     dispatches: Vec<Vec<Dispatch>>,
     /// Per page, the row of its first owned tile among all owned tiles.
@@ -112,7 +112,7 @@ impl<'a> GpuRun<'a> {
             .await?;
         let params_bytes = program.manifest.params.clone();
         let params = memory.uniform("params", &params_bytes);
-        let ring_stride = u64::from(gpu.limits.min_uniform_buffer_offset_alignment).max(size_of::<DispatchUniform>() as u64);
+        let ring_stride = (size_of::<DispatchUniform>() as u64).next_multiple_of(gpu.limits.min_uniform_buffer_offset_alignment.into());
         let ring = memory.buffer("dispatches", ring_stride * BATCH_MAX as u64, wgpu::BufferUsages::UNIFORM | wgpu::BufferUsages::COPY_DST);
         let (copy_layout, copy_pipeline) = copy_pipeline(gpu);
         let mut pipelines = Vec::new();
@@ -422,14 +422,13 @@ impl Run for GpuRun<'_> {
                     span_z: dispatch.span_z,
                     offset: dispatch.offset,
                     padding: 0,
+                    slab: dispatch.slab,
+                    padding_end: 0,
                 };
                 let at = self.ring_used as u64 * self.ring_stride;
                 self.ring_used += 1;
                 self.ring_content[at as usize..at as usize + size_of::<DispatchUniform>()].copy_from_slice(bytemuck::bytes_of(&uniform));
-                let pipeline = match (&pipelines.interior, dispatch.interior) {
-                    (Some(interior), true) => interior.clone(),
-                    _ => pipelines.table.clone(),
-                };
+                let Some(pipeline) = pipelines.parts.iter().find(|(part, _)| *part == dispatch.part).map(|(_, pipeline)| pipeline.clone()) else { continue };
                 let offsets = [at as u32];
                 let group = self.bind_groups[&key].clone();
                 let compute = self.compute();
@@ -564,31 +563,38 @@ async fn pass_pipelines(gpu: &Gpu, program: &Program, layout: &Layout, index: us
     let mut page_rows = Vec::new();
     let mut lists = Vec::new();
     let mut row = 0;
+    let uses_table = checked.bindings.iter().any(|binding| binding.role == Role::TileTable);
+    // Without the table there is no border to tell from the interior.
+    let borders = if uses_table { gpu.borders } else { Borders::InPlace };
     for page in &residency.pages {
         page_rows.push(row);
         row += page.owned.len() as u32;
-        lists.push(dispatches(&residency.grid, checked.workgroup, checked.halo, page.owned.len() as u32, gpu.borders, groups_max));
+        let shape = PassShape { workgroup: checked.workgroup, halo: checked.halo, is_free: checked.is_free && uses_table };
+        lists.push(dispatches(&residency.grid, shape, page.owned.len() as u32, borders, groups_max));
     }
-    let uses_table = checked.bindings.iter().any(|binding| binding.role == Role::TileTable);
-    let has_interior = uses_table && lists.iter().flatten().any(|dispatch| dispatch.interior);
     let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
-    let make = |interior: bool| {
-        let mut key = blake3::Hasher::new();
-        key.update(declared.entry.as_bytes()).update(&[0, u8::from(interior)]).update(declared.wgsl.as_bytes());
-        gpu.cached_pipeline(*key.finalize().as_bytes(), || compile(gpu, declared, checked, interior))
-    };
-    let (bind_group_layout, table) = make(false);
-    // The two pipelines take the same bindings; a bind group made for one serves both.
-    let interior = has_interior.then(|| make(true).1);
+    let mut parts: Vec<(Part, wgpu::ComputePipeline)> = Vec::new();
+    let mut layout = None;
+    // `Any` is always there: its layout serves the others, which take the same bindings.
+    for part in [Part::Any, Part::Interior, Part::Slab] {
+        if part == Part::Any || lists.iter().flatten().any(|dispatch| dispatch.part == part) {
+            let mut key = blake3::Hasher::new();
+            key.update(declared.entry.as_bytes()).update(&[0, part as u8]).update(declared.wgsl.as_bytes());
+            let (of_part, pipeline) = gpu.cached_pipeline(*key.finalize().as_bytes(), || compile(gpu, declared, checked, part));
+            layout.get_or_insert(of_part);
+            parts.push((part, pipeline));
+        }
+    }
     if let Some(error) = scope.pop().await {
         gpu.forget_pipelines();
         return Err(ExecutorError::Kernel { adapter: gpu.info.adapter.clone(), entry: declared.entry.clone(), cause: error.to_string() });
     }
-    Ok(PassPipelines { layout: bind_group_layout, table, interior, dispatches: lists, page_rows })
+    let Some(layout) = layout else { return Err(ExecutorError::Lost { cause: "no pipeline was made".into() }) };
+    Ok(PassPipelines { layout, parts, dispatches: lists, page_rows })
 }
 
 /// Compiles one pass for the adapter.
-fn compile(gpu: &Gpu, declared: &Pass, checked: &CheckedPass, interior: bool) -> (wgpu::BindGroupLayout, wgpu::ComputePipeline) {
+fn compile(gpu: &Gpu, declared: &Pass, checked: &CheckedPass, part: Part) -> (wgpu::BindGroupLayout, wgpu::ComputePipeline) {
     let module = gpu.module(&declared.entry, &declared.wgsl, gpu.options.checks);
     let entries: Vec<_> = checked
         .bindings
@@ -609,7 +615,11 @@ fn compile(gpu: &Gpu, declared: &Pass, checked: &CheckedPass, interior: bool) ->
         bind_group_layouts: &[Some(&layout)],
         immediate_size: 0,
     });
-    let constants: &[(&str, f64)] = if interior { &[("pc_interior", 1.0)] } else { &[] };
+    let constants: &[(&str, f64)] = match part {
+        Part::Any => &[],
+        Part::Interior => &[("pc_interior", 1.0)],
+        Part::Slab => &[("pc_slab", 1.0)],
+    };
     let pipeline = gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
         label: Some(&declared.entry),
         layout: Some(&pipeline_layout),
