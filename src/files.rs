@@ -53,10 +53,9 @@ pub enum FileError {
 ///
 /// **Errors:** [`FileError::NoBuffer`].
 pub fn buffer_named(program: &Program, name: &str) -> Result<usize, FileError> {
-    program.buffer(name).ok_or_else(|| FileError::NoBuffer {
-        name: name.into(),
-        known: program.manifest.buffers.iter().map(|buffer| buffer.name.clone()).collect(),
-    })
+    program
+        .buffer(name)
+        .ok_or_else(|| FileError::NoBuffer { name: name.into(), known: program.manifest.buffers.iter().map(|buffer| buffer.name.clone()).collect() })
 }
 
 /// The extents of a buffer, x first: a grid's used axes, or a table's length.
@@ -83,7 +82,13 @@ pub fn import(program: &Program, buffer: usize, path: &Path) -> Result<Vec<u8>, 
             return Err(content("a picture fills a 2-D field of f32".into()));
         }
         if [picture.width(), picture.height()] != shape[..] {
-            return Err(content(format!("the picture has {}×{} pixels, the grid {}×{} points", picture.width(), picture.height(), shape[0], shape[1])));
+            return Err(content(format!(
+                "the picture has {}×{} pixels, the grid {}×{} points",
+                picture.width(),
+                picture.height(),
+                shape[0],
+                shape[1]
+            )));
         }
         return Ok(picture.to_luma32f().into_raw().iter().flat_map(|value| value.to_le_bytes()).collect());
     }

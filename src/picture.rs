@@ -154,7 +154,10 @@ mod tests {
         let bytes: Vec<u8> = [0.0f32, 1.0, 2.0, f32::NAN].iter().flat_map(|v| v.to_le_bytes()).collect();
         write_field(&path, "a", &[2, 2], &Element::scalar(Scalar::F32), &bytes).unwrap();
         let picture = image::open(&path).unwrap().to_rgb8();
-        let colour = |t: f64| { let c = colorous::VIRIDIS.eval_continuous(t); Rgb([c.r, c.g, c.b]) };
+        let colour = |t: f64| {
+            let c = colorous::VIRIDIS.eval_continuous(t);
+            Rgb([c.r, c.g, c.b])
+        };
         assert_eq!(*picture.get_pixel(0, 0), colour(0.0));
         assert_eq!(*picture.get_pixel(1, 0), colour(0.5));
         assert_eq!(*picture.get_pixel(0, 1), colour(1.0));

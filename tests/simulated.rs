@@ -151,21 +151,12 @@ fn simulate(gpu: &Gpu, bundle: &VerifiedBundle, peers: u16, ticks: u64, seed: u6
     let result = Rc::new(RefCell::new(vec![None; usize::from(peers)]));
     let nodes = (0..peers).map(|place| {
         let config = CoreConfig { bundle: program.hash, ..peer_config(place, peers) };
-        let node = Node {
-            gpu,
-            bundle,
-            ticks,
-            peers: usize::from(peers),
-            me: 0,
-            ops: ops.clone(),
-            at: 0,
-            sequence: 0,
-            run: None,
-            result: result.clone(),
-        };
+        let node =
+            Node { gpu, bundle, ticks, peers: usize::from(peers), me: 0, ops: ops.clone(), at: 0, sequence: 0, run: None, result: result.clone() };
         SimPeer { config, node: Box::new(node) }
     });
-    let report = Simulation::new(seed, nodes.collect(), Faults::default()).run(Duration::from_secs(3600)).unwrap_or_else(|failure| panic!("{failure}"));
+    let report =
+        Simulation::new(seed, nodes.collect(), Faults::default()).run(Duration::from_secs(3600)).unwrap_or_else(|failure| panic!("{failure}"));
     assert!(report.outcomes.iter().all(|outcome| matches!(outcome, Outcome::Finished)), "seed {seed}: {:?}", report.outcomes);
     let mut sums = vec![StateDigest::default(); program.elements.len()];
     for (peer, digests) in result.borrow().iter().enumerate() {

@@ -53,7 +53,8 @@ fn exchange() {
 
 #[test]
 fn without_an_adapter_every_gpu_bench_fails_and_says_why() {
-    let options = BenchOptions { adapter: Some("no such adapter".into()), only: vec![Bench::Heat, Bench::Strips], effort: Effort::Tiny, bodies: None };
+    let options =
+        BenchOptions { adapter: Some("no such adapter".into()), only: vec![Bench::Heat, Bench::Strips], effort: Effort::Tiny, bodies: None };
     let report = run(&options, &mut |_| {});
     let failed: Vec<&str> = report.failures.iter().map(|failure| failure.bench.as_str()).collect();
     assert_eq!(failed, ["heat", "strips"]);

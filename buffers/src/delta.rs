@@ -394,7 +394,13 @@ mod tests {
                 .enumerate()
                 .map(|(index, &before)| match kind {
                     0 => random(),
-                    1 => if random().is_multiple_of(20) { random() } else { before },
+                    1 => {
+                        if random().is_multiple_of(20) {
+                            random()
+                        } else {
+                            before
+                        }
+                    }
                     2 => seed,
                     3 => before.wrapping_add(random() & 0xff),
                     _ => (index as f32 * 0.01).sin().to_bits(),

@@ -37,8 +37,7 @@ impl StateDigest {
         for (row, row_data) in bytes.chunks_exact(row_bytes).enumerate() {
             let y = u64::from(block.origin[1]) + row as u64 % u64::from(block.extent[1]);
             let z = u64::from(block.origin[2]) + row as u64 / u64::from(block.extent[1]);
-            let first = u64::from(block.origin[0])
-                + u64::from(grid.shape[0]) * (y + u64::from(grid.shape[1]) * z);
+            let first = u64::from(block.origin[0]) + u64::from(grid.shape[0]) * (y + u64::from(grid.shape[1]) * z);
             sum.add(digest_run(first, element, row_data));
         }
         sum
@@ -113,7 +112,7 @@ pub fn hex(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
     use crate::layout::Scalar;
-    use crate::transfer::{tile_from_field, tile_bytes};
+    use crate::transfer::{tile_bytes, tile_from_field};
 
     #[test]
     fn the_digest_depends_on_the_field_alone() {

@@ -214,7 +214,12 @@ pub fn plan(residency: &Residency, owner_of: &dyn Fn(TileId) -> usize, me: usize
     for (&(buffer, piece), &word) in &inbox {
         if let Some((page, first)) = residency.slot(piece.tile) {
             let to = slot_side(residency, first, &piece, words(buffer));
-            push(&mut unpack, buffer, page, Copy { extent: extent(&piece, words(buffer)), from: box_side(word, &piece, piece.extent, words(buffer)), to });
+            push(
+                &mut unpack,
+                buffer,
+                page,
+                Copy { extent: extent(&piece, words(buffer)), from: box_side(word, &piece, piece.extent, words(buffer)), to },
+            );
         }
     }
     // Strips are assembled from boxes of others and, by way of the outbox, of our own.
@@ -249,7 +254,12 @@ pub fn plan(residency: &Residency, owner_of: &dyn Fn(TileId) -> usize, me: usize
     for (buffer, piece, word) in outbox {
         if let Some((page, first)) = residency.slot(piece.tile) {
             let from = slot_side(residency, first, &piece, words(buffer));
-            push(&mut pack, buffer, page, Copy { extent: extent(&piece, words(buffer)), from, to: box_side(word, &piece, piece.extent, words(buffer)) });
+            push(
+                &mut pack,
+                buffer,
+                page,
+                Copy { extent: extent(&piece, words(buffer)), from, to: box_side(word, &piece, piece.extent, words(buffer)) },
+            );
         }
     }
     plan.outbox_words = u64::from(at);

@@ -207,13 +207,9 @@ mod tests {
 
     #[test]
     fn tiles_cover_the_grid_exactly_once() {
-        for (shape, tile) in [
-            (vec![1], vec![1]),
-            (vec![10], vec![4]),
-            (vec![7, 5], vec![3, 2]),
-            (vec![4, 4], vec![8, 8]),
-            (vec![5, 4, 3], vec![2, 3, 2]),
-        ] {
+        for (shape, tile) in
+            [(vec![1], vec![1]), (vec![10], vec![4]), (vec![7, 5], vec![3, 2]), (vec![4, 4], vec![8, 8]), (vec![5, 4, 3], vec![2, 3, 2])]
+        {
             let grid = Grid::new(&shape, &tile).unwrap();
             let mut seen = vec![0u32; grid.points() as usize];
             for tile in grid.tiles() {

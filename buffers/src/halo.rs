@@ -28,8 +28,7 @@ pub type Direction = [i8; 3];
 /// The directions of a grid's halo, in table order: `x + 3 y + 9 z` with -1 counted as 0. The centre is left out.
 pub fn directions(dims: u8) -> impl Iterator<Item = Direction> {
     let span = move |axis: u8| if axis < dims { -1..=1i8 } else { 0..=0 };
-    span(2).flat_map(move |z| span(1).flat_map(move |y| span(0).map(move |x| [x, y, z])))
-        .filter(|d| *d != [0, 0, 0])
+    span(2).flat_map(move |z| span(1).flat_map(move |y| span(0).map(move |x| [x, y, z]))).filter(|d| *d != [0, 0, 0])
 }
 
 /// Entries of a tile's neighbour table: 3 per axis.
@@ -108,9 +107,7 @@ fn axis_runs(grid: &Grid, axis: usize, start: i64, len: u32, boundary: Boundary)
                 *len += 1;
                 *extent += 1;
             }
-            (Some(Run { len, from: Some((position, first, 1)), .. }), Some((p, local, _)))
-                if *position == p && local == *first =>
-            {
+            (Some(Run { len, from: Some((position, first, 1)), .. }), Some((p, local, _))) if *position == p && local == *first => {
                 *len += 1;
             }
             _ => runs.push(Run { to: offset, len: 1, from }),
@@ -142,11 +139,9 @@ pub fn pieces(grid: &Grid, tile: TileId, direction: Direction, depth: u32, depth
             for x in &runs[0] {
                 let axes = [x, y, z];
                 let from = match (x.from, y.from, z.from) {
-                    (Some(x), Some(y), Some(z)) => Some(TileBox {
-                        tile: grid.tile_at([x.0, y.0, z.0]),
-                        origin: [x.1, y.1, z.1],
-                        extent: [x.2, y.2, z.2],
-                    }),
+                    (Some(x), Some(y), Some(z)) => {
+                        Some(TileBox { tile: grid.tile_at([x.0, y.0, z.0]), origin: [x.1, y.1, z.1], extent: [x.2, y.2, z.2] })
+                    }
                     _ => None,
                 };
                 pieces.push(Piece { to: axes.map(|run| run.to), extent: axes.map(|run| run.len), from });

@@ -105,11 +105,10 @@ impl Residency {
         let page_elements = (page_bytes_max / u64::from(element_bytes)).min(i32::MAX as u64);
         let resident: Vec<TileId> = if rules.whole { grid.tiles().collect() } else { owned.to_vec() };
         // A page is filled by its slots first; the strips of its tiles are a bound that the cut must leave room for.
-        let strip_bound = halo::directions(grid.dims)
-            .map(|d| halo_elements(&grid, d, rules.depth))
-            .sum::<u64>();
-        let fits = |count: u64| count * slot < page_elements
-            && (count * (slot + strip_bound) < page_elements || all_direct(&grid, &rules, &resident, count));
+        let strip_bound = halo::directions(grid.dims).map(|d| halo_elements(&grid, d, rules.depth)).sum::<u64>();
+        let fits = |count: u64| {
+            count * slot < page_elements && (count * (slot + strip_bound) < page_elements || all_direct(&grid, &rules, &resident, count))
+        };
         let per_page = if rules.whole {
             let needed = grid.points();
             if needed > page_elements {
@@ -125,10 +124,7 @@ impl Residency {
             }
             count as usize
         };
-        let pages = resident
-            .chunks(per_page)
-            .map(|tiles| lay_out_page(&grid, &rules, tiles, owned))
-            .collect();
+        let pages = resident.chunks(per_page).map(|tiles| lay_out_page(&grid, &rules, tiles, owned)).collect();
         Ok(Residency { grid, rules, pages })
     }
 
@@ -235,7 +231,14 @@ fn direct(grid: &Grid, rules: &HaloRules, tile: TileId, direction: Direction) ->
     found
 }
 
-fn tile_table(grid: &Grid, tiles: &[TileId], owned: &[TileId], entries: &[(TileId, Direction, Entry)], depth: u32, constant: Option<u32>) -> Vec<i32> {
+fn tile_table(
+    grid: &Grid,
+    tiles: &[TileId],
+    owned: &[TileId],
+    entries: &[(TileId, Direction, Entry)],
+    depth: u32,
+    constant: Option<u32>,
+) -> Vec<i32> {
     let slot = grid.tile_points() as u32;
     let row_words = (HEADER_WORDS + 4 * halo::table_entries(grid.dims)) as usize;
     let first_of = |tile: TileId| tiles.binary_search(&tile).map_or(0, |index| index as u32 * slot);

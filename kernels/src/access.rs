@@ -485,7 +485,8 @@ impl<'a> Walk<'a> {
             let outcome = match statement {
                 Statement::Store { pointer, .. } => match frame.function.expressions[*pointer] {
                     Expression::Access { base, index }
-                        if matches!(frame.function.expressions[base], Expression::GlobalVariable(g) if g == global) && self.value(frame, index, 0) == Value::Index(Where::Own) =>
+                        if matches!(frame.function.expressions[base], Expression::GlobalVariable(g) if g == global)
+                            && self.value(frame, index, 0) == Value::Index(Where::Own) =>
                     {
                         Stores::Always
                     }
@@ -506,7 +507,11 @@ impl<'a> Walk<'a> {
                     if leaves { Stores::Never } else { Stores::NotYet }
                 }
                 Statement::Loop { body, continuing, .. } => {
-                    if returns(body) || returns(continuing) { Stores::Never } else { Stores::NotYet }
+                    if returns(body) || returns(continuing) {
+                        Stores::Never
+                    } else {
+                        Stores::NotYet
+                    }
                 }
                 Statement::Return { .. } | Statement::Kill | Statement::Break | Statement::Continue => Stores::Never,
                 _ => Stores::NotYet,

@@ -276,7 +276,8 @@ impl VerifiedBundle {
         if !bytes.starts_with(MAGIC) {
             return Err(BundleError::NotABundle);
         }
-        let word = |at: usize, length: usize| bytes.get(at..at + length).ok_or(BundleError::Length { given: bytes.len(), expected: (HEAD + TAIL) as u64 });
+        let word =
+            |at: usize, length: usize| bytes.get(at..at + length).ok_or(BundleError::Length { given: bytes.len(), expected: (HEAD + TAIL) as u64 });
         let format = u16::from_le_bytes([word(8, 2)?[0], word(8, 2)?[1]]);
         if format != FORMAT {
             return Err(BundleError::Format { given: format, known: FORMAT });

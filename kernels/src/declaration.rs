@@ -259,11 +259,7 @@ impl Reader<'_> {
         let name = raw.name.into_inner();
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
         if name.is_empty() || name.len() > 64 || !name.chars().all(plain) {
-            return Err(self.wrong(
-                "a workload's name is 1 to 64 letters, digits and `-_./`",
-                "",
-                name_span,
-            ));
+            return Err(self.wrong("a workload's name is 1 to 64 letters, digits and `-_./`", "", name_span));
         }
         let version_span = raw.version.span();
         let version = semver::Version::parse(raw.version.get_ref())
@@ -352,9 +348,7 @@ impl Reader<'_> {
         for (name, grid) in &raw {
             self.identifier(name, grid.span())?;
             let shape = chosen(&overrides.shapes, name)?.unwrap_or(grid.get_ref().shape.clone());
-            let tile = chosen(&overrides.tiles, name)?
-                .or(grid.get_ref().tile.clone())
-                .unwrap_or_else(|| default_tile(&shape));
+            let tile = chosen(&overrides.tiles, name)?.or(grid.get_ref().tile.clone()).unwrap_or_else(|| default_tile(&shape));
             let built = Grid::new(&shape, &tile).map_err(|e| self.wrong(e.to_string(), "", grid.span()))?;
             grids.push(GridDeclaration { name: name.clone(), grid: built });
         }
@@ -374,10 +368,13 @@ impl Reader<'_> {
         let known = || grids.iter().map(|g| g.name.clone()).collect::<Vec<_>>();
         match name {
             None if grids.len() == 1 => Ok(0),
-            None => Err(self.wrong("the workload has several grids and this does not say which", format!("add `grid = \"{}\"`", grids[0].name), span)),
-            Some(name) => grids.iter().position(|g| g.name == *name.get_ref()).ok_or_else(|| {
-                self.error(ErrorKind::Unknown { what: "grid", name: name.get_ref().clone(), known: known() }, name.span())
-            }),
+            None => {
+                Err(self.wrong("the workload has several grids and this does not say which", format!("add `grid = \"{}\"`", grids[0].name), span))
+            }
+            Some(name) => grids
+                .iter()
+                .position(|g| g.name == *name.get_ref())
+                .ok_or_else(|| self.error(ErrorKind::Unknown { what: "grid", name: name.get_ref().clone(), known: known() }, name.span())),
         }
     }
 
@@ -405,7 +402,9 @@ impl Reader<'_> {
             };
             let extent = match (&buffer.length, &buffer.reduce) {
                 (None, None) => Extent::Field { grid: self.grid_named(buffer.grid.as_ref(), grids, span.clone())? },
-                (None, Some(reduce)) => return Err(self.wrong("`reduce` is for tables", "add `length`: how many elements the table has", reduce.span())),
+                (None, Some(reduce)) => {
+                    return Err(self.wrong("`reduce` is for tables", "add `length`: how many elements the table has", reduce.span()));
+                }
                 (Some(length), _) if *length.get_ref() == 0 || *length.get_ref() > TABLE_LENGTH_MAX => {
                     return Err(self.wrong(format!("a table has 1 to {TABLE_LENGTH_MAX} elements"), "", length.span()));
                 }
@@ -424,7 +423,15 @@ impl Reader<'_> {
             if buffer.values.is_some() && matches!(extent, Extent::Field { .. } | Extent::Table { reduce: Some(_), .. }) {
                 return Err(self.wrong("`values` fill a table that no pass writes", "use an init pass or an import", span));
             }
-            buffers.push(BufferDeclaration { name, element: buffer.element.get_ref().clone(), extent, boundary, constant, values: buffer.values, span });
+            buffers.push(BufferDeclaration {
+                name,
+                element: buffer.element.get_ref().clone(),
+                extent,
+                boundary,
+                constant,
+                values: buffer.values,
+                span,
+            });
         }
         Ok(buffers)
     }
@@ -459,9 +466,10 @@ impl Reader<'_> {
     fn pass(&self, raw: RawPass, init: bool, grids: &[GridDeclaration], buffers: &[BufferDeclaration]) -> Result<PassDeclaration, WorkloadError> {
         let names: Vec<String> = buffers.iter().map(|b| b.name.clone()).collect();
         let find = |name: &str, span: Range<usize>| {
-            names.iter().position(|known| known == name).ok_or_else(|| {
-                self.error(ErrorKind::Unknown { what: "buffer", name: name.into(), known: names.clone() }, span)
-            })
+            names
+                .iter()
+                .position(|known| known == name)
+                .ok_or_else(|| self.error(ErrorKind::Unknown { what: "buffer", name: name.into(), known: names.clone() }, span))
         };
         let kernel = raw.kernel.get_ref();
         let safe = std::path::Path::new(kernel).components().all(|part| matches!(part, std::path::Component::Normal(_)));
@@ -631,11 +639,8 @@ writes = ["temperature"]
 
     #[test]
     fn overrides_replace_what_is_declared() {
-        let overrides = Overrides {
-            tiles: vec![(None, vec![8, 32])],
-            shapes: vec![(None, vec![100, 70])],
-            params: vec![("rate".into(), "0.2".into())],
-        };
+        let overrides =
+            Overrides { tiles: vec![(None, vec![8, 32])], shapes: vec![(None, vec![100, 70])], params: vec![("rate".into(), "0.2".into())] };
         let heat = Declaration::parse(HEAT, &overrides).unwrap();
         assert_eq!(heat.grids[0].grid, Grid::new(&[100, 70], &[8, 32]).unwrap());
         assert_eq!(heat.params["rate"].as_float(), Some(0.2));

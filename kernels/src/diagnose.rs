@@ -93,9 +93,7 @@ impl ErrorKind {
     pub fn help(&self) -> Option<String> {
         match self {
             ErrorKind::Toml { suggestion, .. } => suggestion.as_ref().map(|name| format!("did you mean `{name}`?")),
-            ErrorKind::Declaration { help, .. } | ErrorKind::UndeclaredAccess { help, .. } => {
-                (!help.is_empty()).then(|| help.clone())
-            }
+            ErrorKind::Declaration { help, .. } | ErrorKind::UndeclaredAccess { help, .. } => (!help.is_empty()).then(|| help.clone()),
             ErrorKind::Unknown { name, known, .. } | ErrorKind::BindingWithoutBuffer { name, known } => {
                 let base = name.strip_suffix("_next").unwrap_or(name);
                 match nearest(base, known) {
@@ -110,9 +108,7 @@ impl ErrorKind {
             )),
             ErrorKind::ElementMismatch { found, .. } => Some(format!("declare `element = \"{found}\"`, or change the WGSL")),
             ErrorKind::UnusedAccess { .. } => Some("take it out of the pass: what is declared is shipped".into()),
-            ErrorKind::BeyondHalo { given, buffer, .. } => {
-                Some(format!("declare `reads = {{ {buffer} = {{ halo = {} }} }}`", given.unsigned_abs()))
-            }
+            ErrorKind::BeyondHalo { given, buffer, .. } => Some(format!("declare `reads = {{ {buffer} = {{ halo = {} }} }}`", given.unsigned_abs())),
             ErrorKind::HaloTooLarge { halo, .. } => Some(format!("use tiles of at least {halo} along every axis")),
             ErrorKind::EndlessLoop { .. } => Some("add a `break`, a `break if` or a `return` that can be reached".into()),
             ErrorKind::Wgsl { notes, .. } => (!notes.is_empty()).then(|| notes.join("; ")),

@@ -122,9 +122,11 @@ fn tail(declaration: &Declaration, pass: &PassDeclaration, workgroup: [u32; 3]) 
         Extent::Table { length, .. } => Some(length),
         Extent::Field { .. } => None,
     });
-    let is_whole = declaration.passes.iter().flat_map(|pass| &pass.reads).any(|&(buffer, access)| {
-        access == Access::All && declaration.buffers[buffer].extent == (Extent::Field { grid: pass.grid })
-    });
+    let is_whole = declaration
+        .passes
+        .iter()
+        .flat_map(|pass| &pass.reads)
+        .any(|&(buffer, access)| access == Access::All && declaration.buffers[buffer].extent == (Extent::Field { grid: pass.grid }));
     let is_full = (0..3).all(|axis| grid.shape[axis].is_multiple_of(grid.tile[axis]) && grid.tile[axis].is_multiple_of(workgroup[axis]));
     let mut text = format!(
         "// linked by peercompute\nconst PC_GRID = {};\nconst PC_TILE = {};\nconst PC_HALO = {};\nconst PC_SIDE = {};\nconst PC_USED = {};\n\

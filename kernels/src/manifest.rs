@@ -13,7 +13,7 @@ use peercompute_buffers::layout::{Element, Scalar};
 use serde::{Deserialize, Serialize};
 
 use crate::declaration::{Access, Class, Declaration, Extent, FILE, GridDeclaration, Overrides};
-use crate::diagnose::{ErrorKind, WorkloadError, error_at};
+use crate::diagnose::{ErrorKind, WorkloadError, error_at, nearest};
 use crate::reflect::{self, ValueError};
 use crate::{link, source};
 
@@ -130,6 +130,13 @@ impl Manifest {
         for buffer in &declaration.buffers {
             let wrong = |kind| error_at(kind, FILE, &declaration.text, buffer.span.clone());
             let Some(element) = reflected.elements.get(&buffer.name) else {
+                let strange: Vec<String> = reflected.elements.keys().filter(|name| declaration.buffer(name).is_none()).cloned().collect();
+                if let Some(near) = nearest(&buffer.name, &strange) {
+                    return Err(wrong(ErrorKind::Declaration {
+                        cause: format!("no kernel of the workload has a variable for the buffer `{}`", buffer.name),
+                        help: format!("the WGSL has `{near}`: give both one name"),
+                    }));
+                }
                 return Err(wrong(ErrorKind::Declaration {
                     cause: format!("no kernel of the workload has a variable for the buffer `{}`", buffer.name),
                     help: format!("add `var<storage, read> {}: array<{}>;` to a kernel, or take the buffer out", buffer.name, buffer.element),

@@ -138,9 +138,8 @@ impl Program {
     /// **Errors:** [`WorkloadError`], the first thing that is wrong.
     pub fn check(manifest: Manifest) -> Result<Program, WorkloadError> {
         let mut manifest = Some(manifest);
-        source::on_deep_stack(|| manifest.take().map(Program::check_here)).unwrap_or_else(|| {
-            Err(ErrorKind::Declaration { cause: "the workload was checked already".into(), help: String::new() }.into())
-        })
+        source::on_deep_stack(|| manifest.take().map(Program::check_here))
+            .unwrap_or_else(|| Err(ErrorKind::Declaration { cause: "the workload was checked already".into(), help: String::new() }.into()))
     }
 
     fn check_here(manifest: Manifest) -> Result<Program, WorkloadError> {
@@ -195,9 +194,11 @@ impl Program {
 
     /// Whether a buffer has two copies: some pass reads it and writes it to the other side.
     pub fn is_double(&self, buffer: usize) -> bool {
-        self.manifest.passes.iter().zip(&self.passes).any(|(pass, checked)| {
-            pass.writes.iter().zip(&checked.writes).any(|(&b, write)| b == buffer && matches!(write, Write::Swap { .. }))
-        })
+        self.manifest
+            .passes
+            .iter()
+            .zip(&self.passes)
+            .any(|(pass, checked)| pass.writes.iter().zip(&checked.writes).any(|(&b, write)| b == buffer && matches!(write, Write::Swap { .. })))
     }
 
     /// The grid whose tiles contribute to a reduced table: that of the pass that writes it.
@@ -205,7 +206,8 @@ impl Program {
         self.manifest.passes.iter().find(|pass| pass.writes.contains(&table)).map(|pass| pass.grid)
     }
 
-    /// Elements that a tick updates: what `elements_per_s` counts, every field that a pass writes once.
+    /// Elements that a tick updates: what `elements_per_s` counts. Every point of every grid that a pass
+    /// runs over counts once, however many passes and fields there are.
     pub fn elements_per_tick(&self) -> u64 {
         let mut grids: Vec<usize> = self.manifest.passes.iter().filter(|pass| !pass.init).map(|pass| pass.grid).collect();
         grids.sort_unstable();
@@ -238,10 +240,8 @@ impl Program {
             _ => &[],
         };
         let known: Vec<String> = fields.iter().map(|field| field.name.clone()).collect();
-        let field = fields
-            .iter()
-            .find(|field| field.name == name)
-            .ok_or_else(|| ErrorKind::Unknown { what: "parameter", name: name.into(), known })?;
+        let field =
+            fields.iter().find(|field| field.name == name).ok_or_else(|| ErrorKind::Unknown { what: "parameter", name: name.into(), known })?;
         let parsed: toml::Table = format!("value = {value}").parse().map_err(|_| ErrorKind::Declaration {
             cause: format!("`{name}={value}`: the value is not TOML"),
             help: "write a number, `true`, or a list `[1.0, 2.0]`".into(),
@@ -402,13 +402,19 @@ impl PassChecker<'_> {
         }
         if let Some(span) = uniformity::diverging_barrier(&module, entry) {
             let cause = format!("`{}` has a barrier that not every invocation of a workgroup reaches", pass.entry);
-            let notes = vec!["keep barriers where control flow is uniform: not under a condition on `c`, the id or shared data, nor after a `return` under one".into()];
+            let notes = vec![
+                "keep barriers where control flow is uniform: not under a condition on `c`, the id or shared data, nor after a `return` under one"
+                    .into(),
+            ];
             return Err(self.at(ErrorKind::Wgsl { cause, notes }, span));
         }
         let mut layouter = Layouter::default();
         layouter.update(module.to_ctx()).map_err(|error| ErrorKind::Wgsl { cause: error.to_string(), notes: Vec::new() })?;
-        let touched = access::touches(&module, entry)
-            .map_err(|_| ErrorKind::TooComplex { what: "calls in one kernel", count: access::CALLS_MAX + 1, limit: access::CALLS_MAX })?;
+        let touched = access::touches(&module, entry).map_err(|_| ErrorKind::TooComplex {
+            what: "calls in one kernel",
+            count: access::CALLS_MAX + 1,
+            limit: access::CALLS_MAX,
+        })?;
         let uses = info.get_entry_point(entry);
         let mut bindings = Vec::new();
         let mut variables: Vec<Variable> = Vec::new();
@@ -446,6 +452,10 @@ impl PassChecker<'_> {
                         let known = self.manifest.buffers.iter().map(|b| b.name.clone()).collect();
                         return Err(self.at(ErrorKind::BindingWithoutBuffer { name, known }, span));
                     };
+                    if !matches!(variable.space, naga::AddressSpace::Storage { .. }) {
+                        let notes = vec![format!("declare `var<storage, read> {name}: array<{}>;`", self.manifest.buffers[buffer].element)];
+                        return Err(self.at(ErrorKind::Wgsl { cause: format!("`{name}` is a buffer and not in `storage`"), notes }, span));
+                    }
                     self.element_of(&module, &layouter, variable.ty, buffer, span)?;
                     if next { Role::Next(buffer) } else { Role::Current(buffer) }
                 }
@@ -471,7 +481,14 @@ impl PassChecker<'_> {
         })
     }
 
-    fn element_of(&mut self, module: &naga::Module, layouter: &Layouter, ty: naga::Handle<naga::Type>, buffer: usize, span: naga::Span) -> Result<(), WorkloadError> {
+    fn element_of(
+        &mut self,
+        module: &naga::Module,
+        layouter: &Layouter,
+        ty: naga::Handle<naga::Type>,
+        buffer: usize,
+        span: naga::Span,
+    ) -> Result<(), WorkloadError> {
         let declared = &self.manifest.buffers[buffer];
         let mismatch = |found: String| ErrorKind::ElementMismatch { buffer: declared.name.clone(), declared: declared.element.clone(), found };
         let (base, size) = match module.types[ty].inner {
@@ -522,14 +539,18 @@ impl PassChecker<'_> {
                         } else {
                             format!("declare `writes = [\"{}\"]` and write to `{0}_next`", name(buffer))
                         };
-                        return Err(self.at(ErrorKind::UndeclaredAccess { entry: entry(), does: "writes", buffer: name(buffer), help }, variable.span));
+                        return Err(
+                            self.at(ErrorKind::UndeclaredAccess { entry: entry(), does: "writes", buffer: name(buffer), help }, variable.span)
+                        );
                     }
                     self.check_read(buffer, variable)?;
                 }
                 Role::Next(buffer) => {
                     if !pass.writes.contains(&buffer) {
                         let help = format!("declare `writes = [\"{}\"]`, or read `{0}`", name(buffer));
-                        return Err(self.at(ErrorKind::UndeclaredAccess { entry: entry(), does: "writes", buffer: name(buffer), help }, variable.span));
+                        return Err(
+                            self.at(ErrorKind::UndeclaredAccess { entry: entry(), does: "writes", buffer: name(buffer), help }, variable.span)
+                        );
                     }
                     self.check_write(buffer, variable, find(Role::Current(buffer)).is_some())?;
                 }
@@ -539,9 +560,15 @@ impl PassChecker<'_> {
         for &(buffer, _) in &pass.reads {
             if find(Role::Current(buffer)).is_none() && !(pass.writes.contains(&buffer) && find(Role::Next(buffer)).is_some()) {
                 if self.has_variable(&name(buffer)) {
-                    self.warnings.push(format!("`{}` declares that it reads `{}`, but does not: its halo is shipped for nothing", pass.entry, name(buffer)));
+                    self.warnings.push(format!(
+                        "`{}` declares that it reads `{}`, but does not: its halo is shipped for nothing",
+                        pass.entry,
+                        name(buffer)
+                    ));
                 } else {
-                    return Err(ErrorKind::BufferWithoutBinding { entry: entry(), does: "reads", buffer: name(buffer), variable: name(buffer) }.into());
+                    return Err(
+                        ErrorKind::BufferWithoutBinding { entry: entry(), does: "reads", buffer: name(buffer), variable: name(buffer) }.into()
+                    );
                 }
             }
         }
@@ -629,9 +656,7 @@ impl PassChecker<'_> {
                 declared.name,
                 link::pass_halo(&pass.reads).max(1)
             ))),
-            Where::Anywhere => Err(undeclared(
-                "the index is neither `cell(id).index` nor from `at`: read it so, or declare `\"all\"`".into(),
-            )),
+            Where::Anywhere => Err(undeclared("the index is neither `cell(id).index` nor from `at`: read it so, or declare `\"all\"`".into())),
         }
     }
 
@@ -646,7 +671,9 @@ impl PassChecker<'_> {
                 return Ok(());
             }
             return match variable.touches.load {
-                Some(_) => wrong(format!("`{}` reads its own share of `{}`", pass.entry, declared.name), "keep it in a variable or in workgroup memory"),
+                Some(_) => {
+                    wrong(format!("`{}` reads its own share of `{}`", pass.entry, declared.name), "keep it in a variable or in workgroup memory")
+                }
                 None => Ok(()),
             };
         }
@@ -657,10 +684,9 @@ impl PassChecker<'_> {
             );
         }
         match variable.touches.load {
-            Some(_) if reads_current => wrong(
-                format!("`{}` reads `{}_next` while it writes it", pass.entry, declared.name),
-                "read the buffer without `_next`",
-            ),
+            Some(_) if reads_current => {
+                wrong(format!("`{}` reads `{}_next` while it writes it", pass.entry, declared.name), "read the buffer without `_next`")
+            }
             Some(place) if place != Where::Own => wrong(
                 format!("`{}` reads neighbours in `{}_next` while they are being written", pass.entry, declared.name),
                 "read the buffer without `_next`",

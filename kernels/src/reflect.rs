@@ -160,8 +160,11 @@ pub fn write_value(element: &Element, path: &str, value: &toml::Value, bytes: &m
     };
     match &element.kind {
         ElementKind::Scalar(scalar) => {
-            let word = scalar_bytes(*scalar, value)
-                .ok_or_else(|| ValueError::Kind { path: path.into(), wanted: element.name.clone(), given: value.to_string() })?;
+            let word = scalar_bytes(*scalar, value).ok_or_else(|| ValueError::Kind {
+                path: path.into(),
+                wanted: element.name.clone(),
+                given: value.to_string(),
+            })?;
             bytes[..4].copy_from_slice(&word);
         }
         ElementKind::Vector(scalar, count) => {
@@ -183,9 +186,8 @@ pub fn write_value(element: &Element, path: &str, value: &toml::Value, bytes: &m
             }
         }
         ElementKind::Struct(fields) => {
-            let table = value
-                .as_table()
-                .ok_or_else(|| ValueError::Kind { path: path.into(), wanted: element.name.clone(), given: value.to_string() })?;
+            let table =
+                value.as_table().ok_or_else(|| ValueError::Kind { path: path.into(), wanted: element.name.clone(), given: value.to_string() })?;
             let known: Vec<String> = fields.iter().map(|field| field.name.clone()).collect();
             if let Some(name) = table.keys().find(|name| !known.contains(name)) {
                 return Err(ValueError::NoField { of: element.name.clone(), name: name.clone(), known });

@@ -1,13 +1,14 @@
 //! The gpu executor against the oracles and against itself: whatever the shape, the tiles, the pages,
 //! the borders and the number of peers, the bits are the same.
+#![allow(clippy::unwrap_used, reason = "a test ends at the first thing that fails")]
 
 mod oracle;
 
 use std::path::Path;
 
+use peercompute_buffers::TileId;
 use peercompute_buffers::digest::{StateDigest, StateHasher, hex};
 use peercompute_buffers::transfer::field_from_tile;
-use peercompute_buffers::TileId;
 use peercompute_kernels::executor::gpu::{Borders, Gpu, GpuOptions};
 use peercompute_kernels::executor::{Placement, Run, mesh};
 use peercompute_kernels::{Manifest, Overrides, Program, SecretKey, Trust, VerifiedBundle, bundle};
@@ -74,11 +75,7 @@ fn state(gpu: &Gpu, bundle: &VerifiedBundle, peers: usize, ticks: u64) -> (Vec<(
 
 fn shapes(folder: &str) -> Vec<(Vec<u32>, Vec<u32>)> {
     match folder {
-        f if f.ends_with("wave3d") => vec![
-            (vec![1, 1, 1], vec![1, 1, 1]),
-            (vec![17, 9, 11], vec![5, 4, 3]),
-            (vec![16, 16, 16], vec![8, 8, 8]),
-        ],
+        f if f.ends_with("wave3d") => vec![(vec![1, 1, 1], vec![1, 1, 1]), (vec![17, 9, 11], vec![5, 4, 3]), (vec![16, 16, 16], vec![8, 8, 8])],
         f if f.ends_with("nbody") => vec![(vec![1], vec![1]), (vec![300], vec![64]), (vec![1024], vec![256])],
         f if f.ends_with("wave6") || f.ends_with("gauss") => {
             vec![(vec![3, 3], vec![3, 3]), (vec![50, 37], vec![16, 8]), (vec![64, 64], vec![16, 32])]

@@ -1,5 +1,6 @@
 //! What is wrong with a workload is said, with its place, and nothing panics: declarations, WGSL,
 //! folders and bundles that must be refused, from plain mistakes to hostile texts and bytes.
+#![allow(clippy::unwrap_used, reason = "a test ends at the first thing that fails")]
 
 use std::path::Path;
 
@@ -568,4 +569,30 @@ proptest! {
             prop_assert_eq!(manifest_hash(&verified.program().manifest), verified.program().hash);
         }
     }
+}
+
+#[test]
+fn a_buffer_outside_storage_is_named() {
+    let table = edited(
+        TOML,
+        &[("[params]", "[buffers.weights]\nelement = \"vec4<f32>\"\nlength = 4\n\n[params]"), ("reads = {", "reads = { weights = \"all\",")],
+    );
+    let uniform = edited(
+        WGSL,
+        &[
+            ("var<uniform> params", "var<uniform> weights: array<vec4<f32>, 4>;\nvar<uniform> params"),
+            ("sum * params", "sum * weights[1].x * params"),
+        ],
+    );
+    assert_refused!(check(&table, &uniform).unwrap_err(), ErrorKind::Wgsl { .. }, "not in `storage`", "small.wgsl:4");
+    let misspelt = edited(
+        WGSL,
+        &[
+            ("var<storage, read> heat:", "var<storage, read> heta:"),
+            ("heat_next:", "heta_next:"),
+            ("= heat[", "= heta["),
+            ("heat_next[", "heta_next["),
+        ],
+    );
+    assert_refused!(check(TOML, &misspelt).unwrap_err(), ErrorKind::Declaration { .. }, "the WGSL has `heta`");
 }

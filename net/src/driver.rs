@@ -112,12 +112,7 @@ impl Session {
 
     /// Joins the run hosted at `address`.
     pub fn join(config: SessionConfig, address: &str) -> Result<Session, SessionError> {
-        Session::start(
-            config,
-            Role::Joiner {
-                coordinator: address.to_owned(),
-            },
-        )
+        Session::start(config, Role::Joiner { coordinator: address.to_owned() })
     }
 
     #[allow(clippy::disallowed_methods, reason = "the outputs are bounded by the core, as the module's head says")]
@@ -127,38 +122,25 @@ impl Session {
         let (outputs_in, outputs) = flume::unbounded();
         let (started_in, started) = flume::bounded(1);
         // One thread for all links: measured as fast as several, and no work moves between cores.
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
-        let thread = std::thread::Builder::new()
-            .name("peercompute-net".to_owned())
-            .spawn(move || {
-                runtime.block_on(async move {
-                    let transport = match Transport::start(config.transport.clone()).await {
-                        Ok(transport) => transport,
-                        Err(error) => {
-                            let _ = started_in.send(Err(error));
-                            return;
-                        }
-                    };
-                    let place = (
-                        transport.identity().to_owned(),
-                        transport.addresses().to_vec(),
-                    );
-                    let core = core_config(&config, role, &place);
-                    if started_in.send(Ok(place)).is_ok() {
-                        drive(Core::new(core), transport, events_out, outputs_in).await;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let thread = std::thread::Builder::new().name("peercompute-net".to_owned()).spawn(move || {
+            runtime.block_on(async move {
+                let transport = match Transport::start(config.transport.clone()).await {
+                    Ok(transport) => transport,
+                    Err(error) => {
+                        let _ = started_in.send(Err(error));
+                        return;
                     }
-                });
-            })?;
+                };
+                let place = (transport.identity().to_owned(), transport.addresses().to_vec());
+                let core = core_config(&config, role, &place);
+                if started_in.send(Ok(place)).is_ok() {
+                    drive(Core::new(core), transport, events_out, outputs_in).await;
+                }
+            });
+        })?;
         let (identity, addresses) = started.recv().map_err(|_| SessionError::Ended)??;
-        Ok(Session {
-            identity,
-            addresses,
-            events: Some(events),
-            outputs: Some(outputs),
-            thread: Some(thread),
-        })
+        Ok(Session { identity, addresses, events: Some(events), outputs: Some(outputs), thread: Some(thread) })
     }
 
     /// The identity that this peer proves to others.
@@ -172,10 +154,7 @@ impl Session {
     }
 
     /// The next output for the node; blocks. After `Failed` or `Finished`, [`SessionError::Ended`].
-    #[allow(
-        clippy::should_implement_trait,
-        reason = "an iterator could not tell why it ended"
-    )]
+    #[allow(clippy::should_implement_trait, reason = "an iterator could not tell why it ended")]
     pub fn next(&self) -> Result<Output, SessionError> {
         let outputs = self.outputs.as_ref().ok_or(SessionError::Ended)?;
         outputs.recv().map_err(|_| SessionError::Ended)
@@ -186,9 +165,7 @@ impl Session {
         let outputs = self.outputs.as_ref().ok_or(SessionError::Ended)?;
         outputs.recv_timeout(limit).map_err(|error| match error {
             flume::RecvTimeoutError::Disconnected => SessionError::Ended,
-            flume::RecvTimeoutError::Timeout => SessionError::TimedOut {
-                waited_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX),
-            },
+            flume::RecvTimeoutError::Timeout => SessionError::TimedOut { waited_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX) },
         })
     }
 
@@ -201,47 +178,23 @@ impl Session {
     }
 
     /// Answers `Assemble`.
-    pub fn plan_made(
-        &self,
-        plan: Bytes,
-        traffic: Traffic,
-        ownership: Ownership,
-    ) -> Result<(), SessionError> {
-        self.send(Event::PlanMade {
-            plan,
-            traffic,
-            ownership,
-        })
+    pub fn plan_made(&self, plan: Bytes, traffic: Traffic, ownership: Ownership) -> Result<(), SessionError> {
+        self.send(Event::PlanMade { plan, traffic, ownership })
     }
 
     /// Answers `PlanReceived`.
-    pub fn plan_accepted(
-        &self,
-        traffic: Traffic,
-        ownership: Ownership,
-    ) -> Result<(), SessionError> {
+    pub fn plan_accepted(&self, traffic: Traffic, ownership: Ownership) -> Result<(), SessionError> {
         self.send(Event::PlanAccepted { traffic, ownership })
     }
 
     /// Answers `PlanReceived` with a no, which ends the run.
     pub fn plan_refused(&self, reason: &str) -> Result<(), SessionError> {
-        self.send(Event::PlanRefused {
-            reason: reason.to_owned(),
-        })
+        self.send(Event::PlanRefused { reason: reason.to_owned() })
     }
 
     /// Posts the payloads of the next exchange; answered by `Deliver`.
-    pub fn post(
-        &self,
-        sequence: u64,
-        exchange: u16,
-        payloads: Vec<(PeerIndex, Bytes)>,
-    ) -> Result<(), SessionError> {
-        self.send(Event::Post {
-            sequence,
-            exchange,
-            payloads,
-        })
+    pub fn post(&self, sequence: u64, exchange: u16, payloads: Vec<(PeerIndex, Bytes)>) -> Result<(), SessionError> {
+        self.send(Event::Post { sequence, exchange, payloads })
     }
 
     /// Sends own tiles' final content to a peer.
@@ -261,9 +214,7 @@ impl Session {
 
     /// Ends the run for everybody.
     pub fn stop(&self, text: &str) -> Result<(), SessionError> {
-        self.send(Event::Stop {
-            text: text.to_owned(),
-        })
+        self.send(Event::Stop { text: text.to_owned() })
     }
 }
 
@@ -277,11 +228,7 @@ impl Drop for Session {
     }
 }
 
-fn core_config(
-    config: &SessionConfig,
-    role: Role,
-    (identity, addresses): &(String, Vec<String>),
-) -> CoreConfig {
+fn core_config(config: &SessionConfig, role: Role, (identity, addresses): &(String, Vec<String>)) -> CoreConfig {
     CoreConfig {
         role,
         identity: identity.clone(),
@@ -308,12 +255,7 @@ enum Turn {
 }
 
 #[allow(clippy::disallowed_methods, reason = "the driver is where the clock is")]
-async fn drive(
-    mut core: Core,
-    mut transport: Transport,
-    events: flume::Receiver<Event>,
-    outputs: flume::Sender<Output>,
-) {
+async fn drive(mut core: Core, mut transport: Transport, events: flume::Receiver<Event>, outputs: flume::Sender<Output>) {
     let begun = Instant::now();
     let room = transport.room();
     let mut node_here = true;
@@ -322,9 +264,7 @@ async fn drive(
         if core.is_over() {
             break;
         }
-        let due = core.deadline().map_or(IDLE_TICK, |at| {
-            at.saturating_sub(begun.elapsed()).min(IDLE_TICK)
-        });
+        let due = core.deadline().map_or(IDLE_TICK, |at| at.saturating_sub(begun.elapsed()).min(IDLE_TICK));
         let congested = transport.is_congested();
         let turn = tokio::select! {
             biased;
@@ -344,11 +284,7 @@ async fn drive(
                     core.handle(event_from_transport(event), begun.elapsed());
                 }
                 // However busy the network is, the node gets its turn.
-                let event = if transport.is_congested() {
-                    None
-                } else {
-                    events.try_recv().ok()
-                };
+                let event = if transport.is_congested() { None } else { events.try_recv().ok() };
                 if let Some(event) = event {
                     carry_out(&mut core, &mut transport, &outputs, begun);
                     core.handle(event, begun.elapsed());
@@ -357,12 +293,7 @@ async fn drive(
             Turn::Node(event) => core.handle(event, begun.elapsed()),
             Turn::NodeGone => {
                 node_here = false;
-                core.handle(
-                    Event::Stop {
-                        text: "the node has gone".to_owned(),
-                    },
-                    begun.elapsed(),
-                );
+                core.handle(Event::Stop { text: "the node has gone".to_owned() }, begun.elapsed());
             }
             Turn::Room => transport.pump(),
             Turn::Clock => core.handle(Event::Tick, begun.elapsed()),
@@ -377,40 +308,20 @@ async fn drive(
 }
 
 /// Does what the core wants done, until it wants nothing more.
-fn carry_out(
-    core: &mut Core,
-    transport: &mut Transport,
-    outputs: &flume::Sender<Output>,
-    begun: Instant,
-) {
+fn carry_out(core: &mut Core, transport: &mut Transport, outputs: &flume::Sender<Output>, begun: Instant) {
     while let Some(output) = core.poll_output() {
         match output {
             Output::Dial { address } => {
                 if let Err(reason) = transport.dial(&address) {
-                    core.handle(
-                        Event::DialFailed {
-                            address,
-                            error: reason.to_string(),
-                        },
-                        begun.elapsed(),
-                    );
+                    core.handle(Event::DialFailed { address, error: reason.to_string() }, begun.elapsed());
                 }
             }
             Output::Send { link, frame } => {
                 if let Err(reason) = transport.send(link, frame) {
-                    core.handle(
-                        Event::Closed {
-                            link,
-                            reason: reason.to_string(),
-                        },
-                        begun.elapsed(),
-                    );
+                    core.handle(Event::Closed { link, reason: reason.to_string() }, begun.elapsed());
                 }
             }
-            Output::Limit {
-                link,
-                frame_bytes_max,
-            } => transport.limit(link, frame_bytes_max),
+            Output::Limit { link, frame_bytes_max } => transport.limit(link, frame_bytes_max),
             Output::Close { link, .. } => transport.close(link),
             // A node that has gone is noticed by its events' end.
             for_the_node => drop(outputs.send(for_the_node)),
@@ -420,20 +331,9 @@ fn carry_out(
 
 fn event_from_transport(event: TransportEvent) -> Event {
     match event {
-        TransportEvent::Opened {
-            link,
-            identity,
-            outgoing,
-        } => Event::Opened {
-            link,
-            identity,
-            outgoing,
-        },
+        TransportEvent::Opened { link, identity, outgoing } => Event::Opened { link, identity, outgoing },
         TransportEvent::Received { link, frame } => Event::Received { link, frame },
-        TransportEvent::Closed { link, reason } => Event::Closed {
-            link,
-            reason: reason.to_string(),
-        },
+        TransportEvent::Closed { link, reason } => Event::Closed { link, reason: reason.to_string() },
         TransportEvent::DialFailed { address, error } => Event::DialFailed { address, error },
     }
 }

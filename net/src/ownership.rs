@@ -107,70 +107,40 @@ impl Ownership {
     /// at all count as one peer; weights beyond [`PEERS_MAX`] are ignored.
     pub fn split(grids: &[Grid], weights: &[f64]) -> Ownership {
         let weights = usable_weights(weights);
-        let grids = grids
-            .iter()
-            .map(|grid| split_grid(grid, &weights))
-            .collect();
+        let grids = grids.iter().map(|grid| split_grid(grid, &weights)).collect();
         Ownership { epoch: 0, grids }
     }
 
     /// The owner of one tile; `None` where there is no such tile.
     pub fn owner(&self, grid: usize, tile: TileId) -> Option<PeerIndex> {
-        self.grids
-            .get(grid)?
-            .get(usize::try_from(tile.0).ok()?)
-            .copied()
+        self.grids.get(grid)?.get(usize::try_from(tile.0).ok()?).copied()
     }
 
     /// The tiles of one grid that a peer owns, in tile order.
     pub fn owned(&self, grid: usize, peer: PeerIndex) -> impl Iterator<Item = TileId> + '_ {
-        self.grids
-            .get(grid)
-            .into_iter()
-            .flatten()
-            .zip(0u32..)
-            .filter_map(move |(owner, tile)| (*owner == peer).then_some(TileId(tile)))
+        self.grids.get(grid).into_iter().flatten().zip(0u32..).filter_map(move |(owner, tile)| (*owner == peer).then_some(TileId(tile)))
     }
 
     /// Checks an ownership that came from elsewhere against the grids and the number of peers.
     ///
     /// **Errors**: the first thing that does not fit; refuse the plan that brought it.
     pub fn check(&self, grids: &[Grid], peers: usize) -> Result<(), OwnershipError> {
-        let limits = [
-            ("grid", self.grids.len(), GRIDS_MAX),
-            ("peer", peers, PEERS_MAX),
-        ];
+        let limits = [("grid", self.grids.len(), GRIDS_MAX), ("peer", peers, PEERS_MAX)];
         for (what, given, limit) in limits {
             if given > limit {
                 return Err(OwnershipError::AboveLimit { what, given, limit });
             }
         }
         if self.grids.len() != grids.len() {
-            return Err(OwnershipError::GridCount {
-                expected: grids.len(),
-                given: self.grids.len(),
-            });
+            return Err(OwnershipError::GridCount { expected: grids.len(), given: self.grids.len() });
         }
         for (grid, (owners, shape)) in self.grids.iter().zip(grids).enumerate() {
             let expected = shape.tile_count();
             if expected > TILES_MAX || owners.len() != expected as usize {
-                return Err(OwnershipError::TileCount {
-                    grid,
-                    expected,
-                    given: owners.len(),
-                });
+                return Err(OwnershipError::TileCount { grid, expected, given: owners.len() });
             }
-            if let Some((owner, tile)) = owners
-                .iter()
-                .zip(0u32..)
-                .find(|(owner, _)| owner.at() >= peers)
-            {
-                return Err(OwnershipError::UnknownOwner {
-                    grid,
-                    tile,
-                    owner: *owner,
-                    peers,
-                });
+            if let Some((owner, tile)) = owners.iter().zip(0u32..).find(|(owner, _)| owner.at() >= peers) {
+                return Err(OwnershipError::UnknownOwner { grid, tile, owner: *owner, peers });
             }
         }
         Ok(())
@@ -205,10 +175,7 @@ fn split_grid(grid: &Grid, weights: &[f64]) -> Vec<PeerIndex> {
     for z in 0..nz {
         for y in 0..ny {
             for x in 0..nx {
-                cells.push(Cell {
-                    coord: [x, y, z],
-                    tile,
-                });
+                cells.push(Cell { coord: [x, y, z], tile });
                 tile += 1;
             }
         }
@@ -219,13 +186,7 @@ fn split_grid(grid: &Grid, weights: &[f64]) -> Vec<PeerIndex> {
 }
 
 /// Gives `cells` to the peers `first..first + weights.len()`. Depth is at most the number of peers.
-fn bisect(
-    cells: &mut [Cell],
-    tile_shape: [u32; 3],
-    weights: &[f64],
-    first: usize,
-    owners: &mut [PeerIndex],
-) {
+fn bisect(cells: &mut [Cell], tile_shape: [u32; 3], weights: &[f64], first: usize, owners: &mut [PeerIndex]) {
     if cells.is_empty() {
         return;
     }
@@ -288,11 +249,7 @@ fn cells_of_low(cells: &[Cell], axis: usize, low: &[f64], high: &[f64]) -> usize
     let count = snapped(cells, axis, exact.round() as usize);
     let wanting = |weights: &[f64]| weights.iter().filter(|w| **w > 0.0).count();
     let (wanting_low, wanting_high) = (wanting(low), wanting(high));
-    if cells.len() >= wanting_low + wanting_high {
-        count.clamp(wanting_low, cells.len() - wanting_high)
-    } else {
-        count.min(cells.len())
-    }
+    if cells.len() >= wanting_low + wanting_high { count.clamp(wanting_low, cells.len() - wanting_high) } else { count.min(cells.len()) }
 }
 
 /// The nearest whole plane across `axis`, where that costs the smaller side little.
@@ -304,17 +261,9 @@ fn snapped(cells: &[Cell], axis: usize, count: usize) -> usize {
     let plane = cells[count].coord[axis];
     let start = cells.partition_point(|cell| cell.coord[axis] < plane);
     let end = cells.partition_point(|cell| cell.coord[axis] <= plane);
-    let nearest = if count - start <= end - count {
-        start
-    } else {
-        end
-    };
+    let nearest = if count - start <= end - count { start } else { end };
     let loss = count.abs_diff(nearest) as f64 / smaller as f64;
-    if loss <= SNAP_LOSS_MAX {
-        nearest
-    } else {
-        count
-    }
+    if loss <= SNAP_LOSS_MAX { nearest } else { count }
 }
 
 #[cfg(test)]
@@ -323,32 +272,19 @@ mod tests {
 
     fn grid(tiles: [u32; 3]) -> Grid {
         let dims = if tiles[2] > 1 { 3 } else { 2 };
-        Grid {
-            shape: tiles.map(|n| n * 16),
-            tile: [16, 16, 16],
-            dims,
-        }
+        Grid { shape: tiles.map(|n| n * 16), tile: [16, 16, 16], dims }
     }
 
     fn flat(nx: u32, ny: u32) -> Grid {
-        Grid {
-            shape: [nx * 16, ny * 16, 1],
-            tile: [16, 16, 1],
-            dims: 2,
-        }
+        Grid { shape: [nx * 16, ny * 16, 1], tile: [16, 16, 1], dims: 2 }
     }
 
     /// The owners drawn as rows of digits.
     fn check(grid: &Grid, weights: &[f64], expected: &[&str]) {
         let ownership = Ownership::split(std::slice::from_ref(grid), weights);
-        ownership
-            .check(std::slice::from_ref(grid), weights.len().max(1))
-            .expect("split is valid");
+        ownership.check(std::slice::from_ref(grid), weights.len().max(1)).expect("split is valid");
         let [nx, _, _] = grid.tiles_per_axis();
-        let drawn: Vec<String> = ownership.grids[0]
-            .chunks(nx as usize)
-            .map(|row| row.iter().map(|p| p.to_string()).collect())
-            .collect();
+        let drawn: Vec<String> = ownership.grids[0].chunks(nx as usize).map(|row| row.iter().map(|p| p.to_string()).collect()).collect();
         assert_eq!(drawn, expected);
     }
 
@@ -356,11 +292,7 @@ mod tests {
     fn four_equal_peers_get_quadrants() {
         let top = "00001111";
         let bottom = "22223333";
-        check(
-            &flat(8, 8),
-            &[1.0; 4],
-            &[top, top, top, top, bottom, bottom, bottom, bottom],
-        );
+        check(&flat(8, 8), &[1.0; 4], &[top, top, top, top, bottom, bottom, bottom, bottom]);
     }
 
     #[test]
@@ -398,9 +330,7 @@ mod tests {
     #[test]
     fn fewer_tiles_than_peers_leaves_some_without() {
         let ownership = Ownership::split(&[flat(2, 1)], &[1.0; 5]);
-        let owned: usize = (0..5)
-            .map(|p| ownership.owned(0, PeerIndex(p)).count())
-            .sum();
+        let owned: usize = (0..5).map(|p| ownership.owned(0, PeerIndex(p)).count()).sum();
         assert_eq!(owned, 2);
         assert_ne!(ownership.owner(0, TileId(0)), ownership.owner(0, TileId(1)));
     }
@@ -411,27 +341,16 @@ mod tests {
         for _ in 0..300 {
             let tiles = [random.u32(1..12), random.u32(1..12), random.u32(1..6)];
             let grid = grid(tiles);
-            let weights: Vec<f64> = (0..random.usize(1..20))
-                .map(|_| 0.5 + random.f64())
-                .collect();
+            let weights: Vec<f64> = (0..random.usize(1..20)).map(|_| 0.5 + random.f64()).collect();
             let ownership = Ownership::split(std::slice::from_ref(&grid), &weights);
-            assert_eq!(
-                ownership.check(std::slice::from_ref(&grid), weights.len()),
-                Ok(())
-            );
-            assert_eq!(
-                ownership,
-                Ownership::split(std::slice::from_ref(&grid), &weights)
-            );
+            assert_eq!(ownership.check(std::slice::from_ref(&grid), weights.len()), Ok(()));
+            assert_eq!(ownership, Ownership::split(std::slice::from_ref(&grid), &weights));
             let count = f64::from(grid.tile_count());
             let total: f64 = weights.iter().sum();
             for (peer, weight) in weights.iter().enumerate() {
                 let owned = ownership.owned(0, PeerIndex(peer as u16)).count() as f64;
                 let fair = count * weight / total;
-                assert!(
-                    (owned - fair).abs() <= 3.0 + 0.25 * fair,
-                    "{tiles:?} {weights:?}: {peer} owns {owned}, fair {fair}"
-                );
+                assert!((owned - fair).abs() <= 3.0 + 0.25 * fair, "{tiles:?} {weights:?}: {peer} owns {owned}, fair {fair}");
                 assert!(owned >= 1.0 || count < weights.len() as f64);
             }
         }
@@ -453,10 +372,7 @@ mod tests {
     #[test]
     fn borders_are_short() {
         // Sixteen square blocks of 16x16 tiles: six cuts of 16 faces. Stripes would pay 15.
-        assert_eq!(
-            border(&Ownership::split(&[flat(16, 16)], &[1.0; 16]), 16),
-            6 * 16
-        );
+        assert_eq!(border(&Ownership::split(&[flat(16, 16)], &[1.0; 16]), 16), 6 * 16);
         assert!(border(&Ownership::split(&[flat(16, 16)], &[1.0; 7]), 16) <= 60);
     }
 
@@ -465,22 +381,10 @@ mod tests {
         let grids = [flat(2, 2)];
         let good = Ownership::split(&grids, &[1.0; 2]);
         assert_eq!(good.check(&grids, 2), Ok(()));
-        assert!(matches!(
-            good.check(&grids, 1),
-            Err(OwnershipError::UnknownOwner { .. })
-        ));
-        assert!(matches!(
-            good.check(&[flat(3, 2)], 2),
-            Err(OwnershipError::TileCount { .. })
-        ));
-        assert!(matches!(
-            good.check(&[], 2),
-            Err(OwnershipError::GridCount { .. })
-        ));
-        assert!(matches!(
-            good.check(&grids, PEERS_MAX + 1),
-            Err(OwnershipError::AboveLimit { .. })
-        ));
+        assert!(matches!(good.check(&grids, 1), Err(OwnershipError::UnknownOwner { .. })));
+        assert!(matches!(good.check(&[flat(3, 2)], 2), Err(OwnershipError::TileCount { .. })));
+        assert!(matches!(good.check(&[], 2), Err(OwnershipError::GridCount { .. })));
+        assert!(matches!(good.check(&grids, PEERS_MAX + 1), Err(OwnershipError::AboveLimit { .. })));
         assert_eq!(good.owner(0, TileId(4)), None);
         assert_eq!(good.owner(1, TileId(0)), None);
     }

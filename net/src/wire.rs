@@ -295,22 +295,14 @@ pub fn encode(message: &Message) -> Frame {
             head.extend(index.to_le_bytes());
             body = envelope.clone();
         }
-        Message::Data {
-            sequence,
-            exchange,
-            payload,
-        } => {
+        Message::Data { sequence, exchange, payload } => {
             head.push(0);
             head.extend(exchange.to_le_bytes());
             head.extend(0u32.to_le_bytes());
             head.extend(sequence.to_le_bytes());
             body = payload.clone();
         }
-        Message::Commit {
-            grid,
-            tile,
-            body: content,
-        } => {
+        Message::Commit { grid, tile, body: content } => {
             head.push(0);
             head.extend(grid.to_le_bytes());
             head.extend(tile.to_le_bytes());
@@ -332,10 +324,7 @@ pub fn encode(message: &Message) -> Frame {
     }
     let length = (head.len() - LENGTH_BYTES + body.len()) as u32;
     head[..LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
-    Frame {
-        head: head.into(),
-        body,
-    }
+    Frame { head: head.into(), body }
 }
 
 /// Reads the content of one frame.
@@ -346,53 +335,30 @@ pub fn decode(content: Bytes) -> Result<Message, WireError> {
     let kind = reader.u8("kind")?;
     let message = match kind {
         1 => Message::Hello(take_hello(&mut reader)?),
-        2 => Message::Plan {
-            index: reader.u16("plan index")?,
-            envelope: reader.everything(),
-        },
+        2 => Message::Plan { index: reader.u16("plan index")?, envelope: reader.everything() },
         3 => Message::Linked,
         4 => {
             reader.zeros("data padding", 1)?;
             let exchange = reader.u16("exchange")?;
             reader.zeros("data padding", 4)?;
-            Message::Data {
-                exchange,
-                sequence: reader.u64("sequence")?,
-                payload: reader.everything(),
-            }
+            Message::Data { exchange, sequence: reader.u64("sequence")?, payload: reader.everything() }
         }
         5 => {
             reader.zeros("commit padding", 1)?;
             let (grid, tile) = (reader.u16("grid")?, reader.u32("tile")?);
             reader.zeros("commit padding", 8)?;
-            Message::Commit {
-                grid,
-                tile,
-                body: reader.everything(),
-            }
+            Message::Commit { grid, tile, body: reader.everything() }
         }
         6 => {
             limit("report", reader.rest.len(), REPORT_BYTES_MAX)?;
             Message::Report(reader.everything())
         }
         7 => Message::Done,
-        8 => Message::Refuse {
-            reason: take_reason(&mut reader)?,
-            text: take_text(&mut reader)?,
-        },
-        9 => Message::Abort {
-            by: reader.u16("abort by")?,
-            text: take_text(&mut reader)?,
-        },
-        10 => Message::Ping {
-            waiting: reader.flag("ping waiting")?,
-        },
-        11 => Message::Pong {
-            waiting: reader.flag("pong waiting")?,
-        },
-        12 => Message::Progress {
-            sequence: reader.u64("progress sequence")?,
-        },
+        8 => Message::Refuse { reason: take_reason(&mut reader)?, text: take_text(&mut reader)? },
+        9 => Message::Abort { by: reader.u16("abort by")?, text: take_text(&mut reader)? },
+        10 => Message::Ping { waiting: reader.flag("ping waiting")? },
+        11 => Message::Pong { waiting: reader.flag("pong waiting")? },
+        12 => Message::Progress { sequence: reader.u64("progress sequence")? },
         kind => return Err(WireError::UnknownKind { kind }),
     };
     reader.end()?;
@@ -436,11 +402,7 @@ pub fn decode_envelope(bytes: Bytes) -> Result<Envelope, WireError> {
     limit("plan length", plan_bytes, PLAN_BYTES_MAX)?;
     let plan = reader.take("plan", plan_bytes)?;
     reader.end()?;
-    Ok(Envelope {
-        staleness,
-        roster,
-        plan,
-    })
+    Ok(Envelope { staleness, roster, plan })
 }
 
 /// The longest prefix of `text` within `bytes_max` bytes that is still text.
@@ -488,20 +450,13 @@ pub(crate) fn name_of(message: &Message) -> &'static str {
 }
 
 fn code_of(reason: RefuseReason) -> u8 {
-    REFUSE_REASONS
-        .iter()
-        .zip(0u8..)
-        .find_map(|(r, code)| (*r == reason).then_some(code))
-        .unwrap_or(0)
+    REFUSE_REASONS.iter().zip(0u8..).find_map(|(r, code)| (*r == reason).then_some(code)).unwrap_or(0)
 }
 
 fn take_reason(reader: &mut Reader) -> Result<RefuseReason, WireError> {
     let code = reader.u8("refuse reason")?;
     let known = REFUSE_REASONS.get(usize::from(code)).copied();
-    known.ok_or(WireError::BadValue {
-        field: "refuse reason",
-        value: code.into(),
-    })
+    known.ok_or(WireError::BadValue { field: "refuse reason", value: code.into() })
 }
 
 fn put_hello(out: &mut Vec<u8>, hello: &Hello) {
@@ -534,21 +489,14 @@ fn put_short(out: &mut Vec<u8>, text: &str, bytes_max: usize) {
     out.extend_from_slice(text.as_bytes());
 }
 
-fn take_short(
-    reader: &mut Reader,
-    field: &'static str,
-    bytes_max: usize,
-) -> Result<String, WireError> {
+fn take_short(reader: &mut Reader, field: &'static str, bytes_max: usize) -> Result<String, WireError> {
     let length = usize::from(reader.u8(field)?);
     reader.text(field, length, bytes_max)
 }
 
 fn put_addresses(out: &mut Vec<u8>, addresses: &[String]) {
     // A cut address leads nowhere: leave it out.
-    let fitting = addresses
-        .iter()
-        .filter(|a| a.len() <= ADDRESS_BYTES_MAX)
-        .take(ADDRESSES_MAX);
+    let fitting = addresses.iter().filter(|a| a.len() <= ADDRESS_BYTES_MAX).take(ADDRESSES_MAX);
     out.push(fitting.clone().count() as u8);
     for address in fitting {
         out.extend((address.len() as u16).to_le_bytes());
@@ -579,15 +527,7 @@ fn take_text(reader: &mut Reader) -> Result<String, WireError> {
 }
 
 fn limit(field: &'static str, given: usize, limit: usize) -> Result<(), WireError> {
-    if given > limit {
-        Err(WireError::TooLong {
-            field,
-            given,
-            limit,
-        })
-    } else {
-        Ok(())
-    }
+    if given > limit { Err(WireError::TooLong { field, given, limit }) } else { Ok(()) }
 }
 
 /// What is left of a frame's content.
@@ -599,11 +539,7 @@ impl Reader {
     fn take(&mut self, field: &'static str, needed: usize) -> Result<Bytes, WireError> {
         let left = self.rest.len();
         if needed > left {
-            return Err(WireError::Truncated {
-                field,
-                needed,
-                left,
-            });
+            return Err(WireError::Truncated { field, needed, left });
         }
         Ok(self.rest.split_to(needed))
     }
@@ -634,29 +570,18 @@ impl Reader {
         match self.u8(field)? {
             0 => Ok(false),
             1 => Ok(true),
-            value => Err(WireError::BadValue {
-                field,
-                value: value.into(),
-            }),
+            value => Err(WireError::BadValue { field, value: value.into() }),
         }
     }
 
     fn zeros(&mut self, field: &'static str, count: usize) -> Result<(), WireError> {
         match self.take(field, count)?.iter().find(|byte| **byte != 0) {
             None => Ok(()),
-            Some(byte) => Err(WireError::BadValue {
-                field,
-                value: (*byte).into(),
-            }),
+            Some(byte) => Err(WireError::BadValue { field, value: (*byte).into() }),
         }
     }
 
-    fn text(
-        &mut self,
-        field: &'static str,
-        length: usize,
-        bytes_max: usize,
-    ) -> Result<String, WireError> {
+    fn text(&mut self, field: &'static str, length: usize, bytes_max: usize) -> Result<String, WireError> {
         limit(field, length, bytes_max)?;
         let bytes = self.take(field, length)?;
         let text = std::str::from_utf8(&bytes).map_err(|_| WireError::NotText { field })?;

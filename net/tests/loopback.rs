@@ -15,35 +15,18 @@ const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
 const HANG: Duration = Duration::from_secs(60);
 
 fn config(listen: &str, name: &str) -> SessionConfig {
-    let transport = TransportConfig {
-        listen: vec![listen.to_owned()],
-        ..TransportConfig::default()
-    };
-    SessionConfig {
-        transport,
-        name: name.to_owned(),
-        ..SessionConfig::default()
-    }
+    let transport = TransportConfig { listen: vec![listen.to_owned()], ..TransportConfig::default() };
+    SessionConfig { transport, name: name.to_owned(), ..SessionConfig::default() }
 }
 
 /// Everybody sends everybody `bytes`.
 fn traffic(me: u16, peers: u16, bytes: u32) -> Traffic {
-    let all: Vec<u32> = (0..peers)
-        .map(|other| if other == me { 0 } else { bytes })
-        .collect();
-    Traffic {
-        exchanges: vec![ExchangeTraffic {
-            send: all.clone(),
-            receive: all,
-        }],
-    }
+    let all: Vec<u32> = (0..peers).map(|other| if other == me { 0 } else { bytes }).collect();
+    Traffic { exchanges: vec![ExchangeTraffic { send: all.clone(), receive: all }] }
 }
 
 fn ownership(peers: u16) -> Ownership {
-    Ownership {
-        epoch: 0,
-        grids: vec![(0..peers).map(PeerIndex).collect()],
-    }
+    Ownership { epoch: 0, grids: vec![(0..peers).map(PeerIndex).collect()] }
 }
 
 fn payload(from: u16, to: u16, sequence: u64, bytes: u32) -> Bytes {
@@ -65,43 +48,23 @@ fn node(session: &Session, peers: u16, bytes: u32, exchanges: u64) -> Result<See
     let mut seen = Seen::default();
     let post = |me: u16, sequence: u64| {
         let others = (0..peers).filter(|to| *to != me);
-        session.post(
-            sequence,
-            0,
-            others
-                .map(|to| (PeerIndex(to), payload(me, to, sequence, bytes)))
-                .collect(),
-        )
+        session.post(sequence, 0, others.map(|to| (PeerIndex(to), payload(me, to, sequence, bytes))).collect())
     };
     loop {
         match session.next_within(HANG).expect("goes on") {
             Output::Assemble { .. } => {
-                session
-                    .plan_made(
-                        Bytes::from_static(b"plan"),
-                        traffic(0, peers, bytes),
-                        ownership(peers),
-                    )
-                    .expect("goes on");
+                session.plan_made(Bytes::from_static(b"plan"), traffic(0, peers, bytes), ownership(peers)).expect("goes on");
             }
             Output::PlanReceived { index, plan, .. } => {
                 assert_eq!(plan, "plan");
                 seen.me = index.0;
-                session
-                    .plan_accepted(traffic(index.0, peers, bytes), ownership(peers))
-                    .expect("goes on");
+                session.plan_accepted(traffic(index.0, peers, bytes), ownership(peers)).expect("goes on");
             }
             Output::Start => post(seen.me, 0).expect("goes on"),
             Output::Deliver { sequence, payloads } => {
-                assert_eq!(
-                    (sequence, payloads.len()),
-                    (seen.exchanges, usize::from(peers) - 1)
-                );
+                assert_eq!((sequence, payloads.len()), (seen.exchanges, usize::from(peers) - 1));
                 for (from, bytes_in) in &payloads {
-                    assert!(
-                        *bytes_in == payload(from.0, seen.me, sequence, bytes),
-                        "other bytes from {from}"
-                    );
+                    assert!(*bytes_in == payload(from.0, seen.me, sequence, bytes), "other bytes from {from}");
                 }
                 seen.exchanges += 1;
                 if seen.exchanges < exchanges {
@@ -109,22 +72,12 @@ fn node(session: &Session, peers: u16, bytes: u32, exchanges: u64) -> Result<See
                     let _ = post(seen.me, seen.exchanges);
                     continue;
                 }
-                let commit = CommitBody {
-                    grid: 0,
-                    tile: seen.me.into(),
-                    body: Bytes::from(vec![seen.me as u8; 100_000]),
-                };
-                session
-                    .publish(PeerIndex(0), vec![commit])
-                    .expect("goes on");
-                session
-                    .report(Bytes::from_static(b"well"))
-                    .expect("goes on");
+                let commit = CommitBody { grid: 0, tile: seen.me.into(), body: Bytes::from(vec![seen.me as u8; 100_000]) };
+                session.publish(PeerIndex(0), vec![commit]).expect("goes on");
+                session.report(Bytes::from_static(b"well")).expect("goes on");
                 session.finish().expect("goes on");
             }
-            Output::Commit {
-                from, tile, body, ..
-            } => seen.tiles.push((from.0, tile, body)),
+            Output::Commit { from, tile, body, .. } => seen.tiles.push((from.0, tile, body)),
             Output::Report { .. } => seen.reports += 1,
             Output::Failed(error) => return Err(error),
             Output::Finished => return Ok(seen),
@@ -139,32 +92,17 @@ fn check_run(listen: &str, peers: u16, bytes: u32, exchanges: u64) {
     let guests: Vec<_> = (1..peers)
         .map(|guest| {
             let (config, address) = (config(listen, &format!("guest-{guest}")), address.clone());
-            std::thread::spawn(move || {
-                node(
-                    &Session::join(config, &address).expect("joins"),
-                    peers,
-                    bytes,
-                    exchanges,
-                )
-            })
+            std::thread::spawn(move || node(&Session::join(config, &address).expect("joins"), peers, bytes, exchanges))
         })
         .collect();
     let mut seen = node(&host, peers, bytes, exchanges).expect("finishes");
     for guest in guests {
-        assert_eq!(
-            guest.join().expect("no panic").expect("finishes").exchanges,
-            exchanges
-        );
+        assert_eq!(guest.join().expect("no panic").expect("finishes").exchanges, exchanges);
     }
     seen.tiles.sort();
-    let tiles: Vec<_> = (0..peers)
-        .map(|p| (p, u32::from(p), Bytes::from(vec![p as u8; 100_000])))
-        .collect();
+    let tiles: Vec<_> = (0..peers).map(|p| (p, u32::from(p), Bytes::from(vec![p as u8; 100_000]))).collect();
     assert!(seen.tiles == tiles);
-    assert_eq!(
-        (seen.exchanges, seen.reports),
-        (exchanges, usize::from(peers))
-    );
+    assert_eq!((seen.exchanges, seen.reports), (exchanges, usize::from(peers)));
     assert!(matches!(host.next(), Err(SessionError::Ended)));
 }
 
@@ -195,26 +133,15 @@ fn tiles_still_under_way_when_all_are_done_arrive() {
     const TILES: u32 = 96;
     let host = Session::host(config(TCP, "host"), 2).expect("hosts");
     let address = host.addresses()[0].clone();
-    let owners = || Ownership {
-        epoch: 0,
-        grids: vec![vec![PeerIndex(1); TILES as usize]],
-    };
+    let owners = || Ownership { epoch: 0, grids: vec![vec![PeerIndex(1); TILES as usize]] };
     let guest = std::thread::spawn(move || {
         let session = Session::join(config(TCP, "guest"), &address).expect("joins");
         loop {
             match session.next_within(HANG).expect("goes on") {
-                Output::PlanReceived { .. } => session
-                    .plan_accepted(Traffic::default(), owners())
-                    .expect("goes on"),
+                Output::PlanReceived { .. } => session.plan_accepted(Traffic::default(), owners()).expect("goes on"),
                 Output::Start => {
-                    let tile = |tile| CommitBody {
-                        grid: 0,
-                        tile,
-                        body: Bytes::from(vec![tile as u8; 1_000_000]),
-                    };
-                    session
-                        .publish(PeerIndex(0), (0..TILES).map(tile).collect())
-                        .expect("goes on");
+                    let tile = |tile| CommitBody { grid: 0, tile, body: Bytes::from(vec![tile as u8; 1_000_000]) };
+                    session.publish(PeerIndex(0), (0..TILES).map(tile).collect()).expect("goes on");
                     session.finish().expect("goes on");
                 }
                 Output::Finished => return,
@@ -225,9 +152,7 @@ fn tiles_still_under_way_when_all_are_done_arrive() {
     let mut tiles = 0;
     loop {
         match host.next_within(HANG).expect("goes on") {
-            Output::Assemble { .. } => host
-                .plan_made(Bytes::new(), Traffic::default(), owners())
-                .expect("goes on"),
+            Output::Assemble { .. } => host.plan_made(Bytes::new(), Traffic::default(), owners()).expect("goes on"),
             Output::Start => host.finish().expect("goes on"),
             Output::Commit { tile, body, .. } => {
                 assert_eq!(body, vec![tile as u8; 1_000_000]);
@@ -256,14 +181,7 @@ fn a_guest_may_come_before_its_host() {
     let address = early.addresses()[0].clone();
     port_of.transport.listen = vec![address.split("/p2p/").next().expect("a prefix").to_owned()];
     drop((early, host));
-    let guest = std::thread::spawn(move || {
-        node(
-            &Session::join(config(TCP, "guest"), &address).expect("joins"),
-            2,
-            10,
-            3,
-        )
-    });
+    let guest = std::thread::spawn(move || node(&Session::join(config(TCP, "guest"), &address).expect("joins"), 2, 10, 3));
     let host = Session::host(port_of, 2).expect("hosts again");
     node(&host, 2, 10, 3).expect("finishes");
     guest.join().expect("no panic").expect("finishes");
@@ -273,30 +191,10 @@ fn a_guest_may_come_before_its_host() {
 fn another_bundle_is_refused_and_told_why() {
     let host = Session::host(config(TCP, "host"), 2).expect("hosts");
     let address = host.addresses()[0].clone();
-    let odd = SessionConfig {
-        bundle: [1; 32],
-        ..config(TCP, "odd")
-    };
-    let refused =
-        node(&Session::join(odd, &address).expect("joins"), 2, 10, 3).expect_err("is refused");
-    assert!(
-        matches!(
-            &refused,
-            RunError::Refused {
-                reason: RefuseReason::Bundle,
-                ..
-            }
-        ),
-        "{refused}"
-    );
-    let guest = std::thread::spawn(move || {
-        node(
-            &Session::join(config(TCP, "guest"), &address).expect("joins"),
-            2,
-            10,
-            3,
-        )
-    });
+    let odd = SessionConfig { bundle: [1; 32], ..config(TCP, "odd") };
+    let refused = node(&Session::join(odd, &address).expect("joins"), 2, 10, 3).expect_err("is refused");
+    assert!(matches!(&refused, RunError::Refused { reason: RefuseReason::Bundle, .. }), "{refused}");
+    let guest = std::thread::spawn(move || node(&Session::join(config(TCP, "guest"), &address).expect("joins"), 2, 10, 3));
     node(&host, 2, 10, 3).expect("the run goes on");
     guest.join().expect("no panic").expect("finishes");
 }
@@ -319,14 +217,10 @@ fn a_node_that_goes_ends_the_run_for_all() {
                 match session.next_within(HANG).expect("goes on") {
                     Output::PlanReceived { index, .. } => {
                         me = index.0;
-                        session
-                            .plan_accepted(traffic(me, 3, 100), ownership(3))
-                            .expect("goes on");
+                        session.plan_accepted(traffic(me, 3, 100), ownership(3)).expect("goes on");
                     }
                     Output::Start => {
-                        let to = (0..3)
-                            .filter(|to| *to != me)
-                            .map(|to| (PeerIndex(to), payload(me, to, 0, 100)));
+                        let to = (0..3).filter(|to| *to != me).map(|to| (PeerIndex(to), payload(me, to, 0, 100)));
                         session.post(0, 0, to.collect()).expect("goes on");
                     }
                     Output::Deliver { .. } => return None,
@@ -339,41 +233,22 @@ fn a_node_that_goes_ends_the_run_for_all() {
     goes.join().expect("no panic");
     let at_other = stays.join().expect("no panic").expect("ends");
     for error in [at_host, at_other] {
-        assert!(
-            matches!(&error, RunError::Aborted { name, .. } if name == "goes"),
-            "{error}"
-        );
+        assert!(matches!(&error, RunError::Aborted { name, .. } if name == "goes"), "{error}");
     }
 }
 
 #[test]
 fn nobody_at_the_address_is_reported() {
-    let config = SessionConfig {
-        silence_limit: Duration::from_millis(600),
-        ..config(TCP, "guest")
-    };
+    let config = SessionConfig { silence_limit: Duration::from_millis(600), ..config(TCP, "guest") };
     let session = Session::join(config, "/ip4/127.0.0.1/tcp/1").expect("starts");
     let output = session.next_within(HANG).expect("ends");
-    assert!(
-        matches!(
-            output,
-            Output::Failed(RunError::Unreachable {
-                peer: PeerIndex(0),
-                ..
-            })
-        ),
-        "{output:?}"
-    );
+    assert!(matches!(output, Output::Failed(RunError::Unreachable { peer: PeerIndex(0), .. })), "{output:?}");
 }
 
 #[test]
 fn a_taken_port_is_reported() {
     let first = Session::host(config(TCP, "first"), 2).expect("hosts");
-    let taken = first.addresses()[0]
-        .split("/p2p/")
-        .next()
-        .expect("a prefix")
-        .to_owned();
+    let taken = first.addresses()[0].split("/p2p/").next().expect("a prefix").to_owned();
     match Session::host(config(&taken, "second"), 2) {
         Err(SessionError::Transport(TransportError::AddressTaken { address })) => {
             assert_eq!(address, taken)

@@ -25,34 +25,15 @@ fn addresses() -> impl Strategy<Value = Vec<String>> {
 
 fn reason() -> impl Strategy<Value = RefuseReason> {
     use RefuseReason::*;
-    proptest::sample::select(vec![
-        Version, Bundle, Token, Plan, Full, Identity, Protocol, Silent,
-    ])
+    proptest::sample::select(vec![Version, Bundle, Token, Plan, Full, Identity, Protocol, Silent])
 }
 
 fn hello() -> impl Strategy<Value = Message> {
-    let head = (
-        any::<u16>(),
-        proptest::option::of(0..u16::MAX),
-        any::<[u8; 32]>(),
-        any::<[u8; 32]>(),
-        any::<[u8; 16]>(),
-    );
-    (head, -1e300..1e300, text(NAME_BYTES_MAX), addresses()).prop_map(
-        |(head, speed, name, addresses)| {
-            let (version, index, bundle, plan, token) = head;
-            Message::Hello(Hello {
-                version,
-                index,
-                bundle,
-                plan,
-                token,
-                speed,
-                name,
-                addresses,
-            })
-        },
-    )
+    let head = (any::<u16>(), proptest::option::of(0..u16::MAX), any::<[u8; 32]>(), any::<[u8; 32]>(), any::<[u8; 16]>());
+    (head, -1e300..1e300, text(NAME_BYTES_MAX), addresses()).prop_map(|(head, speed, name, addresses)| {
+        let (version, index, bundle, plan, token) = head;
+        Message::Hello(Hello { version, index, bundle, plan, token, speed, name, addresses })
+    })
 }
 
 fn message() -> impl Strategy<Value = Message> {
@@ -60,22 +41,11 @@ fn message() -> impl Strategy<Value = Message> {
         hello(),
         (any::<u16>(), bytes(200)).prop_map(|(index, envelope)| Message::Plan { index, envelope }),
         Just(Message::Linked),
-        (any::<u64>(), any::<u16>(), bytes(200)).prop_map(|(sequence, exchange, payload)| {
-            Message::Data {
-                sequence,
-                exchange,
-                payload,
-            }
-        }),
-        (any::<u16>(), any::<u32>(), bytes(200)).prop_map(|(grid, tile, body)| Message::Commit {
-            grid,
-            tile,
-            body
-        }),
+        (any::<u64>(), any::<u16>(), bytes(200)).prop_map(|(sequence, exchange, payload)| { Message::Data { sequence, exchange, payload } }),
+        (any::<u16>(), any::<u32>(), bytes(200)).prop_map(|(grid, tile, body)| Message::Commit { grid, tile, body }),
         bytes(200).prop_map(Message::Report),
         Just(Message::Done),
-        (reason(), text(TEXT_BYTES_MAX))
-            .prop_map(|(reason, text)| Message::Refuse { reason, text }),
+        (reason(), text(TEXT_BYTES_MAX)).prop_map(|(reason, text)| Message::Refuse { reason, text }),
         (any::<u16>(), text(TEXT_BYTES_MAX)).prop_map(|(by, text)| Message::Abort { by, text }),
         any::<bool>().prop_map(|waiting| Message::Ping { waiting }),
         any::<bool>().prop_map(|waiting| Message::Pong { waiting }),
@@ -85,30 +55,16 @@ fn message() -> impl Strategy<Value = Message> {
 
 /// Whether the message ends where its fields do, not where the frame does.
 fn is_fixed(message: &Message) -> bool {
-    !matches!(
-        message,
-        Message::Plan { .. } | Message::Data { .. } | Message::Commit { .. } | Message::Report(_)
-    )
+    !matches!(message, Message::Plan { .. } | Message::Data { .. } | Message::Commit { .. } | Message::Report(_))
 }
 
 fn envelope() -> impl Strategy<Value = Envelope> {
-    let peer = (text(IDENTITY_BYTES_MAX), text(NAME_BYTES_MAX), addresses()).prop_map(
-        |(identity, name, addresses)| RosterPeer {
-            identity,
-            name,
-            addresses,
-        },
-    );
-    (
-        any::<u32>(),
-        proptest::collection::vec(peer, 0..6),
-        bytes(300),
-    )
-        .prop_map(|(staleness, roster, plan)| Envelope {
-            staleness,
-            roster,
-            plan,
-        })
+    let peer = (text(IDENTITY_BYTES_MAX), text(NAME_BYTES_MAX), addresses()).prop_map(|(identity, name, addresses)| RosterPeer {
+        identity,
+        name,
+        addresses,
+    });
+    (any::<u32>(), proptest::collection::vec(peer, 0..6), bytes(300)).prop_map(|(staleness, roster, plan)| Envelope { staleness, roster, plan })
 }
 
 fn mutated(mut bytes: Vec<u8>, edits: &[(usize, u8, u8)]) -> Vec<u8> {
@@ -183,144 +139,53 @@ fn lengths_above_their_limits_are_refused_before_their_bytes_are_looked_for() {
         bytes.push(name_length);
         decode(bytes.into())
     };
-    assert_eq!(
-        hello(65),
-        Err(WireError::TooLong {
-            field: "name",
-            given: 65,
-            limit: 64
-        })
-    );
-    assert_eq!(
-        hello(64),
-        Err(WireError::Truncated {
-            field: "name",
-            needed: 64,
-            left: 0
-        })
-    );
+    assert_eq!(hello(65), Err(WireError::TooLong { field: "name", given: 65, limit: 64 }));
+    assert_eq!(hello(64), Err(WireError::Truncated { field: "name", needed: 64, left: 0 }));
     let text = |length: u16| decode([&[9, 0, 0][..], &length.to_le_bytes()].concat().into());
-    assert_eq!(
-        text(513),
-        Err(WireError::TooLong {
-            field: "text",
-            given: 513,
-            limit: 512
-        })
-    );
+    assert_eq!(text(513), Err(WireError::TooLong { field: "text", given: 513, limit: 512 }));
     let report = |bytes: usize| decode([vec![6], vec![0; bytes]].concat().into());
     assert!(report(REPORT_BYTES_MAX).is_ok());
-    assert!(matches!(
-        report(REPORT_BYTES_MAX + 1),
-        Err(WireError::TooLong {
-            field: "report",
-            ..
-        })
-    ));
+    assert!(matches!(report(REPORT_BYTES_MAX + 1), Err(WireError::TooLong { field: "report", .. })));
     let roster = |peers: u16| decode_envelope([&[0; 4][..], &peers.to_le_bytes()].concat().into());
-    assert!(matches!(
-        roster(1025),
-        Err(WireError::TooLong {
-            field: "roster length",
-            ..
-        })
-    ));
+    assert!(matches!(roster(1025), Err(WireError::TooLong { field: "roster length", .. })));
     assert!(matches!(roster(1024), Err(WireError::Truncated { .. })));
     let plan = |bytes: u32| decode_envelope([&[0; 6][..], &bytes.to_le_bytes()].concat().into());
-    assert!(matches!(
-        plan(PLAN_BYTES_MAX as u32 + 1),
-        Err(WireError::TooLong {
-            field: "plan length",
-            ..
-        })
-    ));
+    assert!(matches!(plan(PLAN_BYTES_MAX as u32 + 1), Err(WireError::TooLong { field: "plan length", .. })));
 }
 
 #[test]
 fn what_is_not_a_message_is_named() {
-    let check =
-        |bytes: &[u8], expected| assert_eq!(decode(Bytes::copy_from_slice(bytes)), Err(expected));
-    check(
-        &[],
-        WireError::Truncated {
-            field: "kind",
-            needed: 1,
-            left: 0,
-        },
-    );
+    let check = |bytes: &[u8], expected| assert_eq!(decode(Bytes::copy_from_slice(bytes)), Err(expected));
+    check(&[], WireError::Truncated { field: "kind", needed: 1, left: 0 });
     check(&[0], WireError::UnknownKind { kind: 0 });
     check(&[13], WireError::UnknownKind { kind: 13 });
     check(&[3, 0], WireError::TrailingBytes { bytes: 1 });
-    check(
-        &[10, 2],
-        WireError::BadValue {
-            field: "ping waiting",
-            value: 2,
-        },
-    );
-    check(
-        &[8, 8, 0, 0],
-        WireError::BadValue {
-            field: "refuse reason",
-            value: 8,
-        },
-    );
+    check(&[10, 2], WireError::BadValue { field: "ping waiting", value: 2 });
+    check(&[8, 8, 0, 0], WireError::BadValue { field: "refuse reason", value: 8 });
     check(&[9, 0, 0, 1, 0, 0xff], WireError::NotText { field: "text" });
-    check(
-        &[4, 1, 0, 0],
-        WireError::BadValue {
-            field: "data padding",
-            value: 1,
-        },
-    );
+    check(&[4, 1, 0, 0], WireError::BadValue { field: "data padding", value: 1 });
 }
 
 /// The bytes themselves, so that a change of layout is a decision.
 #[test]
 fn the_layout_is_as_documented() {
-    let data = Message::Data {
-        sequence: 0x0807_0605_0403_0201,
-        exchange: 0x0a09,
-        payload: Bytes::from_static(b"xy"),
-    };
+    let data = Message::Data { sequence: 0x0807_0605_0403_0201, exchange: 0x0a09, payload: Bytes::from_static(b"xy") };
     let frame = encode(&data);
     let expected = [18, 0, 0, 0, 4, 0, 9, 10, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8];
-    assert_eq!(
-        (&frame.head[..], &frame.body[..]),
-        (&expected[..], &b"xy"[..])
-    );
+    assert_eq!((&frame.head[..], &frame.body[..]), (&expected[..], &b"xy"[..]));
     assert_eq!(frame.head.len() - LENGTH_BYTES, BULK_HEAD_BYTES);
-    let commit = encode(&Message::Commit {
-        grid: 0x0201,
-        tile: 0x0605_0403,
-        body: Bytes::from_static(b"z"),
-    });
-    assert_eq!(
-        &commit.head[..],
-        [17, 0, 0, 0, 5, 0, 1, 2, 3, 4, 5, 6, 0, 0, 0, 0, 0, 0, 0, 0]
-    );
-    let refuse = encode(&Message::Refuse {
-        reason: RefuseReason::Silent,
-        text: "no".to_owned(),
-    });
+    let commit = encode(&Message::Commit { grid: 0x0201, tile: 0x0605_0403, body: Bytes::from_static(b"z") });
+    assert_eq!(&commit.head[..], [17, 0, 0, 0, 5, 0, 1, 2, 3, 4, 5, 6, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let refuse = encode(&Message::Refuse { reason: RefuseReason::Silent, text: "no".to_owned() });
     assert_eq!(&refuse.head[..], [6, 0, 0, 0, 8, 7, 2, 0, b'n', b'o']);
-    let abort = encode(&Message::Abort {
-        by: 0x0201,
-        text: String::new(),
-    });
+    let abort = encode(&Message::Abort { by: 0x0201, text: String::new() });
     assert_eq!(&abort.head[..], [5, 0, 0, 0, 9, 1, 2, 0, 0]);
 }
 
 #[test]
 fn what_is_too_long_to_say_is_cut_to_what_may_be_said() {
     let long = "ä".repeat(300);
-    let Ok(Message::Abort { text, .. }) = decode(
-        encode(&Message::Abort {
-            by: 0,
-            text: long.clone(),
-        })
-        .content(),
-    ) else {
+    let Ok(Message::Abort { text, .. }) = decode(encode(&Message::Abort { by: 0, text: long.clone() }).content()) else {
         panic!("a cut text decodes");
     };
     assert!(long.starts_with(&text) && text.len() == 512);

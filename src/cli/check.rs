@@ -111,7 +111,11 @@ pub(crate) fn run(args: &CheckArgs, adapter: Option<&str>, json: bool) -> Result
     Ok(())
 }
 
-fn shipped(gpu: &peercompute_kernels::executor::gpu::Gpu, program: &Program, peers: u16) -> Result<u64, peercompute_kernels::executor::ExecutorError> {
+fn shipped(
+    gpu: &peercompute_kernels::executor::gpu::Gpu,
+    program: &Program,
+    peers: u16,
+) -> Result<u64, peercompute_kernels::executor::ExecutorError> {
     let grids: Vec<_> = program.manifest.grids.iter().map(|grid| grid.grid).collect();
     let ownership = Ownership::split(&grids, &vec![1.0; usize::from(peers)]);
     let plan = RunPlan { ownership, ticks: 0, changes: Vec::new(), gather: Vec::new() };
@@ -133,7 +137,12 @@ fn describe(program: &Program, peers: u16) -> CheckReport {
     let name = |buffer: usize| manifest.buffers[buffer].name.clone();
     let grids = manifest.grids.iter().map(|grid| {
         let dims = usize::from(grid.grid.dims);
-        GridReport { name: grid.name.clone(), shape: grid.grid.shape[..dims].to_vec(), tile: grid.grid.tile[..dims].to_vec(), tiles: grid.grid.tile_count() }
+        GridReport {
+            name: grid.name.clone(),
+            shape: grid.grid.shape[..dims].to_vec(),
+            tile: grid.grid.tile[..dims].to_vec(),
+            tiles: grid.grid.tile_count(),
+        }
     });
     let buffers = manifest.buffers.iter().enumerate().map(|(index, buffer)| {
         let (extent, boundary) = match buffer.extent {
@@ -251,7 +260,11 @@ fn print(report: &CheckReport) {
         say(format!("    bindings  {}", or_nothing(&pass.bindings)));
     }
     say("\na tick");
-    say(format!("  updates {}elements, moves at least {}B in executor memory", si(report.elements_per_tick as f64), si(report.bytes_per_tick as f64)));
+    say(format!(
+        "  updates {}elements, moves at least {}B in executor memory",
+        si(report.elements_per_tick as f64),
+        si(report.bytes_per_tick as f64)
+    ));
     if report.adapter.is_some() {
         say(format!("  ships {}B between {} peers", si(report.shipped_bytes_per_tick as f64), report.peers));
     }

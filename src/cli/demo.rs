@@ -85,9 +85,5 @@ pub(crate) fn run(adapter: Option<&str>, json: bool) -> Result<(), LaunchError> 
         let verdict = if is_identical { "bit-identical to" } else { "DIFFERENT from" };
         say(format!("the {PEERS}-peer result is {verdict} the 1-peer result (state hash {})", &together.state_hash[..16]));
     }
-    if is_identical {
-        Ok(())
-    } else {
-        Err(LaunchError::Differs { together: together.state_hash, alone: alone.state_hash })
-    }
+    if is_identical { Ok(()) } else { Err(LaunchError::Differs { together: together.state_hash, alone: alone.state_hash }) }
 }

@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use peercompute::keys::KeyFileError;
 use peercompute::launch::LaunchError;
+use peercompute_bench::{Bench, BenchOptions, Effort};
 use peercompute_kernels::{Overrides, PublicKey};
 
 /// WGSL kernels over flat buffers, on one GPU or partitioned across peers.
@@ -53,12 +54,12 @@ enum Command {
 
 #[derive(Args)]
 struct BenchArgs {
-    /// Small sizes: whether it works, not how fast.
+    /// Few and short rounds, and only what has a target on every adapter.
     #[arg(long)]
     quick: bool,
-    /// Only the measurements whose name contains this.
-    #[arg(long, value_name = "NAME")]
-    only: Option<String>,
+    /// Only this measurement; may be given more than once.
+    #[arg(long, value_name = "NAME", value_parser = bench_named)]
+    only: Vec<Bench>,
 }
 
 #[derive(Args)]
@@ -132,7 +133,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         Some(Command::Keygen(args)) => sign::keygen(&args, json),
         Some(Command::Sign(args)) => sign::sign(&args, json),
         Some(Command::Verify(args)) => sign::verify(&args, json),
-        Some(Command::Bench(args)) => bench(&args, adapter, json),
+        Some(Command::Bench(args)) => return exit(bench(&args, adapter, json)),
         Some(Command::Peer(args)) => {
             let mut tell = |message: &peercompute::launch::Message| say_json(message);
             return exit(peercompute::launch::run_peer(&args.job, args.index, args.link.as_deref(), &mut tell));
@@ -153,10 +154,10 @@ fn exit(is_fine: bool) -> ExitCode {
     if is_fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// A line for people.
-#[allow(clippy::print_stdout, reason = "this is what the command is for")]
+/// A line for people. A reader that has gone, as `| head` does, is no error.
 fn say(text: impl std::fmt::Display) {
-    println!("{text}");
+    use std::io::Write;
+    let _ = writeln!(std::io::stdout(), "{text}");
 }
 
 /// A line for programs.
@@ -167,9 +168,29 @@ fn say_json(value: &impl serde::Serialize) {
     }
 }
 
-fn bench(args: &BenchArgs, adapter: Option<&str>, json: bool) -> Result<(), LaunchError> {
-    let _ = (args, adapter, json);
-    Ok(())
+fn bench(args: &BenchArgs, adapter: Option<&str>, json: bool) -> bool {
+    let effort = if args.quick { Effort::Quick } else { Effort::Full };
+    let options = BenchOptions { adapter: adapter.map(Into::into), only: args.only.clone(), effort, bodies: None };
+    let report = peercompute_bench::run(&options, &mut |line| eprintln!("{line}"));
+    if json {
+        say_json(&report);
+    } else {
+        say(&report);
+    }
+    // A missed speed is a figure; a count that is wrong, or a bench that failed, is an error.
+    report.is_sound()
+}
+
+fn bench_named(name: &str) -> Result<Bench, String> {
+    Bench::from_name(name).ok_or_else(|| format!("there is {}", Bench::ALL.map(Bench::name).join(", ")))
+}
+
+/// `rate=0.2`.
+fn assignment(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() && !value.is_empty() => Ok((name.into(), value.into())),
+        _ => Err(format!("`{text}` is not NAME=VALUE")),
+    }
 }
 
 /// 1234567 as `1.23 M`.

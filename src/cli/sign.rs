@@ -9,7 +9,7 @@ use peercompute_buffers::digest::hex;
 use peercompute_kernels::{Manifest, Overrides, Program, VerifiedBundle, bundle};
 use serde_json::json;
 
-use super::{GridExtents, extents, say, say_json};
+use super::{GridExtents, assignment, extents, say, say_json};
 
 #[derive(Args)]
 pub(crate) struct KeygenArgs {
@@ -34,8 +34,8 @@ pub(crate) struct SignArgs {
     #[arg(long, value_name = "[GRID=]X,Y,Z", value_parser = extents)]
     shape: Vec<GridExtents>,
     /// Another value of a parameter, as TOML.
-    #[arg(long, value_name = "NAME=VALUE")]
-    set: Vec<String>,
+    #[arg(long, value_name = "NAME=VALUE", value_parser = assignment)]
+    set: Vec<(String, String)>,
 }
 
 #[derive(Args)]
@@ -58,8 +58,7 @@ pub(crate) fn keygen(args: &KeygenArgs, json: bool) -> Result<(), LaunchError> {
 }
 
 pub(crate) fn sign(args: &SignArgs, json: bool) -> Result<(), LaunchError> {
-    let params = args.set.iter().filter_map(|text| text.split_once('=')).map(|(name, value)| (name.to_string(), value.to_string())).collect();
-    let overrides = Overrides { tiles: args.tile.clone(), shapes: args.shape.clone(), params };
+    let overrides = Overrides { tiles: args.tile.clone(), shapes: args.shape.clone(), params: args.set.clone() };
     let manifest = Manifest::from_folder(&args.workload, &overrides).map_err(keys::KeyFileError::from)?;
     let key = keys::read_secret(&args.key)?;
     // Nothing is signed that would not run.
@@ -71,7 +70,14 @@ pub(crate) fn sign(args: &SignArgs, json: bool) -> Result<(), LaunchError> {
         say_json(&json!({ "workload": manifest.name, "version": manifest.version, "bundle": hex(&program.hash), "bytes": bytes.len(),
             "file": args.output, "key": key.public().to_string() }));
     } else {
-        say(format!("{} {} signed: {}, {} bytes\nbundle {}", manifest.name, manifest.version, args.output.display(), bytes.len(), hex(&program.hash)));
+        say(format!(
+            "{} {} signed: {}, {} bytes\nbundle {}",
+            manifest.name,
+            manifest.version,
+            args.output.display(),
+            bytes.len(),
+            hex(&program.hash)
+        ));
     }
     Ok(())
 }

@@ -395,9 +395,8 @@ const POOL_MAX: usize = 8;
 impl Pool {
     fn keep(&mut self, content: &[u8]) -> Bytes {
         let free = self.kept.iter().position(|bytes| bytes.is_unique());
-        let mut memory = free
-            .and_then(|index| self.kept.swap_remove(index).try_into_mut().ok())
-            .unwrap_or_else(|| BytesMut::with_capacity(content.len()));
+        let mut memory =
+            free.and_then(|index| self.kept.swap_remove(index).try_into_mut().ok()).unwrap_or_else(|| BytesMut::with_capacity(content.len()));
         memory.clear();
         memory.extend_from_slice(content);
         let bytes = memory.freeze();

@@ -70,13 +70,12 @@ pub async fn host(
         Split::Measured => std::iter::once(own_speed).chain(joiners.iter().map(|joiner| joiner.speed)).collect(),
     };
     let grids: Vec<_> = program.manifest.grids.iter().map(|grid| grid.grid).collect();
-    let plan = RunPlan { ownership: Ownership::split(&grids, &weights), ticks: task.ticks, changes: task.changes.clone(), gather: task.gather.clone() };
+    let plan =
+        RunPlan { ownership: Ownership::split(&grids, &weights), ticks: task.ticks, changes: task.changes.clone(), gather: task.gather.clone() };
     plan.check(program, peers)?;
     let placement = plan.placement(0, peers);
     let layout = gpu.layout(program, &placement)?;
-    session
-        .plan_made(plan.to_bytes()?.into(), traffic(&layout)?, plan.ownership.clone())
-        .map_err(|error| ended(session, error))?;
+    session.plan_made(plan.to_bytes()?.into(), traffic(&layout)?, plan.ownership.clone()).map_err(|error| ended(session, error))?;
     let mut node = take_part(gpu, bundle, session, &placement, task, progress).await?;
     let mut digests = node.digests().await?;
     let mut gathered = Gathered::new(program, &plan);
@@ -223,7 +222,9 @@ pub async fn measure(gpu: &Gpu, bundle: &VerifiedBundle, peers: usize) -> Result
         .grids
         .iter()
         .zip(&owners)
-        .map(|(grid, owners)| owners.iter().zip(grid.grid.tiles()).filter(|(owner, _)| **owner == 0).map(|(_, tile)| grid.grid.tile_block(tile).points()).sum::<u64>())
+        .map(|(grid, owners)| {
+            owners.iter().zip(grid.grid.tiles()).filter(|(owner, _)| **owner == 0).map(|(_, tile)| grid.grid.tile_block(tile).points()).sum::<u64>()
+        })
         .sum();
     let mut run = gpu.load(bundle, &Placement { me: 0, peers: 2, owners }).await?;
     let passes: Vec<usize> = (0..program.passes.len()).filter(|&pass| !program.manifest.passes[pass].init).collect();

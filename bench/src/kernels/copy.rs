@@ -27,12 +27,10 @@ pub(super) fn run(gpu: &Gpu, effort: Effort, figures: &mut Vec<Figure>, progress
     };
     copy.run_driver(1);
     let each = timed(&|| copy.run_kernel(2))? / 2.0;
-    let measured = rounds::interleave(
-        effort.rounds(),
-        rounds::repeats(effort, each),
-        &mut |times| timed(&|| copy.run_kernel(times)),
-        &mut |times| timed(&|| copy.run_driver(times)),
-    )?;
+    let measured =
+        rounds::interleave(effort.rounds(), rounds::repeats(effort, each), &mut |times| timed(&|| copy.run_kernel(times)), &mut |times| {
+            timed(&|| copy.run_driver(times))
+        })?;
     let mut figure = measured.figure(Bench::Copy, case, Kind::Context, "GB/s", 2.0 * bytes as f64 / 1e9, "the driver's copy command");
     figure.notes.push("a copy kernel against the driver's copy command; bytes read and written".into());
     figures.push(figure);

@@ -23,7 +23,13 @@ struct Case {
     target: Option<f64>,
 }
 
-pub(super) fn run(gpus: &Gpus<'_>, effort: Effort, copy: Option<f64>, figures: &mut Vec<Figure>, progress: &mut dyn FnMut(&str)) -> Result<(), BenchError> {
+pub(super) fn run(
+    gpus: &Gpus<'_>,
+    effort: Effort,
+    copy: Option<f64>,
+    figures: &mut Vec<Figure>,
+    progress: &mut dyn FnMut(&str),
+) -> Result<(), BenchError> {
     let mut cases = match (effort, gpus.checked.info().is_software) {
         (Effort::Tiny, _) => vec![Case { side: 128, tile: 64, target: Some(0.90) }],
         (_, true) => vec![Case { side: 4096, tile: 1024, target: Some(0.90) }],
@@ -87,7 +93,8 @@ fn quads(gpu: &Gpu, side: u32, effort: Effort, progress: &mut dyn FnMut(&str)) -
     };
     timed(&quads, 4)?;
     let each = timed(&plain, 4)? / 4.0;
-    let measured = rounds::interleave(effort.rounds(), rounds::repeats(effort, each), &mut |ticks| timed(&quads, ticks), &mut |ticks| timed(&plain, ticks))?;
+    let measured =
+        rounds::interleave(effort.rounds(), rounds::repeats(effort, each), &mut |ticks| timed(&quads, ticks), &mut |ticks| timed(&plain, ticks))?;
     let cells = f64::from(side) * f64::from(side);
     Ok(measured.figure(Bench::Heat, case, Kind::Context, "Gcell/s", cells / 1e9, "hand-written wgpu, contiguous"))
 }

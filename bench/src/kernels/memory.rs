@@ -192,7 +192,15 @@ pub(super) fn run(gpu: &Gpu, effort: Effort, figures: &mut Vec<Figure>, progress
             let mut figure = Figure::exact(Bench::Memory, case, run.memory_bytes(), "prediction from the declaration", parts.total());
             figure.notes.push(format!(
                 "fields {}, strips {}, constant {} (tables {}, reductions {}, tile tables {}, params {}, ring {}, mailboxes {})",
-                parts.fields, parts.strips, parts.constant(), parts.tables, parts.reductions, parts.tile_tables, parts.params, parts.ring, parts.mailboxes,
+                parts.fields,
+                parts.strips,
+                parts.constant(),
+                parts.tables,
+                parts.reductions,
+                parts.tile_tables,
+                parts.params,
+                parts.ring,
+                parts.mailboxes,
             ));
             figures.push(figure);
         }

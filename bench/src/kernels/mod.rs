@@ -139,15 +139,10 @@ fn against(
         each = rounds::seconds(|| framework.run(4))? / 4.0;
         twin_run(4);
     }
-    rounds::interleave(
-        effort.rounds(),
-        rounds::repeats(effort, each),
-        &mut |ticks| rounds::seconds(|| framework.run(ticks)),
-        &mut |ticks| {
-            rounds::seconds(|| {
-                twin_run(ticks);
-                Ok(())
-            })
-        },
-    )
+    rounds::interleave(effort.rounds(), rounds::repeats(effort, each), &mut |ticks| rounds::seconds(|| framework.run(ticks)), &mut |ticks| {
+        rounds::seconds(|| {
+            twin_run(ticks);
+            Ok(())
+        })
+    })
 }

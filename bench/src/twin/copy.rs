@@ -1,9 +1,6 @@
 //! Copies between two buffers: by a kernel, and by the driver's own command.
 
-use super::{
-    bind_group, bind_group_layout, encode_and_wait, encode_ticks_and_wait, pipeline, shader_module,
-    submit_and_wait,
-};
+use super::{bind_group, bind_group_layout, encode_and_wait, encode_ticks_and_wait, pipeline, shader_module, submit_and_wait};
 
 /// Invocations of a workgroup: `LANES` in the WGSL.
 const LANES: u64 = 256;
@@ -32,9 +29,7 @@ impl CopyTwin {
             device.create_buffer(&wgpu::BufferDescriptor {
                 label: Some("copy"),
                 size: bytes,
-                usage: wgpu::BufferUsages::STORAGE
-                    | wgpu::BufferUsages::COPY_SRC
-                    | wgpu::BufferUsages::COPY_DST,
+                usage: wgpu::BufferUsages::STORAGE | wgpu::BufferUsages::COPY_SRC | wgpu::BufferUsages::COPY_DST,
                 mapped_at_creation: false,
             })
         };
@@ -70,9 +65,7 @@ impl CopyTwin {
         if times == 0 {
             return encode_and_wait(&self.device, &self.queue, |_| {});
         }
-        let mut encoder = self
-            .device
-            .create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
         let [from, to] = &self.buffers;
         for _ in 0..times {
             encoder.copy_buffer_to_buffer(from, 0, to, 0, from.size());

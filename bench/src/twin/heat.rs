@@ -2,10 +2,7 @@
 
 use std::cell::Cell;
 
-use super::{
-    bind_group, bind_group_layout, encode_and_wait, encode_ticks_and_wait, pipeline, read_back, shader_module,
-    storage_buffer,
-};
+use super::{bind_group, bind_group_layout, encode_and_wait, encode_ticks_and_wait, pipeline, read_back, shader_module, storage_buffer};
 
 /// How the twin's kernel is cut into invocations and workgroups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,10 +16,7 @@ pub struct HeatTuning {
 impl Default for HeatTuning {
     /// One cell an invocation, 64 x 4 invocations a workgroup: what the framework's kernel uses.
     fn default() -> Self {
-        Self {
-            workgroup: [64, 4],
-            quads: false,
-        }
+        Self { workgroup: [64, 4], quads: false }
     }
 }
 
@@ -48,43 +42,18 @@ impl HeatTwin {
     }
 
     /// The same with another cut. Panics if quads are asked for and n is not divisible by 4.
-    pub fn with_tuning(
-        device: &wgpu::Device,
-        queue: &wgpu::Queue,
-        n: u32,
-        checked: bool,
-        tuning: HeatTuning,
-    ) -> Self {
-        assert!(
-            !tuning.quads || n.is_multiple_of(4),
-            "quads need a width divisible by 4, this one is {n}"
-        );
+    pub fn with_tuning(device: &wgpu::Device, queue: &wgpu::Queue, n: u32, checked: bool, tuning: HeatTuning) -> Self {
+        assert!(!tuning.quads || n.is_multiple_of(4), "quads need a width divisible by 4, this one is {n}");
         let [wx, wy] = tuning.workgroup;
-        let constants = [
-            ("n", f64::from(n)),
-            ("workgroup_x", f64::from(wx)),
-            ("workgroup_y", f64::from(wy)),
-        ];
-        let module = shader_module(
-            device,
-            "heat twin",
-            include_str!("../../shaders/heat_twin.wgsl"),
-            checked,
-        );
+        let constants = [("n", f64::from(n)), ("workgroup_x", f64::from(wx)), ("workgroup_y", f64::from(wy))];
+        let module = shader_module(device, "heat twin", include_str!("../../shaders/heat_twin.wgsl"), checked);
         let layout = bind_group_layout(device, &[true, false]);
-        let entry = if tuning.quads {
-            "diffuse_quad"
-        } else {
-            "diffuse"
-        };
+        let entry = if tuning.quads { "diffuse_quad" } else { "diffuse" };
         let diffuse = pipeline(device, &layout, &module, entry, &constants, checked);
         let seed = pipeline(device, &layout, &module, "seed", &constants, checked);
         let bytes = 4 * u64::from(n) * u64::from(n);
         let fields = [storage_buffer(device, bytes), storage_buffer(device, bytes)];
-        let forward = [
-            bind_group(device, &layout, &[&fields[0], &fields[1]]),
-            bind_group(device, &layout, &[&fields[1], &fields[0]]),
-        ];
+        let forward = [bind_group(device, &layout, &[&fields[0], &fields[1]]), bind_group(device, &layout, &[&fields[1], &fields[0]])];
         let columns = if tuning.quads { n / 4 } else { n };
         let twin = Self {
             device: device.clone(),

@@ -2,10 +2,7 @@
 
 use std::cell::Cell;
 
-use super::{
-    bind_group, bind_group_layout, encode_and_wait, encode_ticks_and_wait, pipeline, read_back, shader_module,
-    storage_buffer,
-};
+use super::{bind_group, bind_group_layout, encode_and_wait, encode_ticks_and_wait, pipeline, read_back, shader_module, storage_buffer};
 
 /// Invocations of a workgroup: `LANES` in the WGSL.
 const LANES: u32 = 256;
@@ -26,31 +23,16 @@ pub struct NbodyTwin {
 impl NbodyTwin {
     /// Seeds `n` bodies like the workload does, for any `n` of at least 1.
     pub fn new(device: &wgpu::Device, queue: &wgpu::Queue, n: u32, checked: bool) -> Self {
-        let module = shader_module(
-            device,
-            "nbody twin",
-            include_str!("../../shaders/nbody_twin.wgsl"),
-            checked,
-        );
+        let module = shader_module(device, "nbody twin", include_str!("../../shaders/nbody_twin.wgsl"), checked);
         let layout = bind_group_layout(device, &[true, false, false]);
         let advance = pipeline(device, &layout, &module, "advance", &[], checked);
         let seed = pipeline(device, &layout, &module, "seed", &[], checked);
         let bytes = 16 * u64::from(n);
         let bodies = [storage_buffer(device, bytes), storage_buffer(device, bytes)];
         let velocity = storage_buffer(device, bytes);
-        let forward = [
-            bind_group(device, &layout, &[&bodies[0], &bodies[1], &velocity]),
-            bind_group(device, &layout, &[&bodies[1], &bodies[0], &velocity]),
-        ];
-        let twin = Self {
-            device: device.clone(),
-            queue: queue.clone(),
-            advance,
-            dispatch: n.div_ceil(LANES),
-            bodies,
-            forward,
-            now: Cell::new(1),
-        };
+        let forward =
+            [bind_group(device, &layout, &[&bodies[0], &bodies[1], &velocity]), bind_group(device, &layout, &[&bodies[1], &bodies[0], &velocity])];
+        let twin = Self { device: device.clone(), queue: queue.clone(), advance, dispatch: n.div_ceil(LANES), bodies, forward, now: Cell::new(1) };
         // Both buffers, so that no lazy zeroing falls into a timing; the second one last.
         encode_and_wait(device, queue, |pass| {
             pass.set_pipeline(&seed);

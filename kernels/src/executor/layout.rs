@@ -68,7 +68,8 @@ impl Layout {
         let manifest = &program.manifest;
         let mut grids = Vec::new();
         for (index, named) in manifest.grids.iter().enumerate() {
-            let strides = manifest.buffers.iter().zip(&program.elements).filter(|(buffer, _)| matches!(buffer.extent, Extent::Field { grid } if grid == index));
+            let strides =
+                manifest.buffers.iter().zip(&program.elements).filter(|(buffer, _)| matches!(buffer.extent, Extent::Field { grid } if grid == index));
             let stride = strides.map(|(_, element)| element.stride).max().unwrap_or(4);
             let owned = placement.owned_by(index, placement.me);
             grids.push(Residency::new(named.grid, program.rules[index].clone(), &owned, stride, page_bytes_max)?);
@@ -125,13 +126,9 @@ impl Layout {
 /// What an exchange refreshes of a field, for the grid's plan.
 pub fn field_ghost(program: &Program, fresh: &Fresh, grid: usize) -> Option<Ghost> {
     match *fresh {
-        Fresh::Field { buffer, depth, whole } if program.manifest.buffers[buffer].extent == (Extent::Field { grid }) => Some(Ghost {
-            buffer,
-            words: program.elements[buffer].words(),
-            boundary: program.manifest.buffers[buffer].boundary,
-            depth,
-            whole,
-        }),
+        Fresh::Field { buffer, depth, whole } if program.manifest.buffers[buffer].extent == (Extent::Field { grid }) => {
+            Some(Ghost { buffer, words: program.elements[buffer].words(), boundary: program.manifest.buffers[buffer].boundary, depth, whole })
+        }
         _ => None,
     }
 }

@@ -7,28 +7,19 @@ use super::{Buffer, buffer, clamped, fill, index, pcg};
 const COURANT2: f32 = 0.25;
 
 pub(super) fn run(shape: [u32; 3], ticks: u64) -> Vec<Buffer> {
-    let mut displacement = fill(shape, |p| {
-        bump(p, shape, 1) - bump(p, shape, 2) + bump(p, shape, 3) - bump(p, shape, 4)
-    });
+    let mut displacement = fill(shape, |p| bump(p, shape, 1) - bump(p, shape, 2) + bump(p, shape, 3) - bump(p, shape, 4));
     let mut velocity = vec![0.0f32; displacement.len()];
     for _ in 0..ticks {
         velocity = fill(shape, |p| {
             let there = |step| displacement[clamped(shape, p, step)];
-            let around =
-                there([-1, 0, 0]) + there([1, 0, 0]) + there([0, -1, 0]) + there([0, 1, 0]);
+            let around = there([-1, 0, 0]) + there([1, 0, 0]) + there([0, -1, 0]) + there([0, 1, 0]);
             let i = index(shape, p);
             velocity[i] + COURANT2 * (around - 4.0 * displacement[i])
         });
-        displacement = fill(shape, |p| {
-            displacement[index(shape, p)] + velocity[index(shape, p)]
-        });
+        displacement = fill(shape, |p| displacement[index(shape, p)] + velocity[index(shape, p)]);
     }
     // Only the last tick's measures remain; before the first tick there are none.
-    let measures = if ticks == 0 {
-        Measures::none()
-    } else {
-        measure(shape, &displacement, &velocity)
-    };
+    let measures = if ticks == 0 { Measures::none() } else { measure(shape, &displacement, &velocity) };
     vec![
         buffer("displacement", &displacement),
         buffer("velocity", &velocity),
@@ -49,30 +40,18 @@ struct Measures {
 
 impl Measures {
     fn none() -> Self {
-        Self {
-            energy: [0.0; 2],
-            lowest: 0.0,
-            highest: 0.0,
-            histogram: [0; 64],
-        }
+        Self { energy: [0.0; 2], lowest: 0.0, highest: 0.0, histogram: [0; 64] }
     }
 }
 
 fn measure(shape: [u32; 3], displacement: &[f32], velocity: &[f32]) -> Measures {
-    let mut measures = Measures {
-        lowest: f32::MAX,
-        highest: -f32::MAX,
-        ..Measures::none()
-    };
+    let mut measures = Measures { lowest: f32::MAX, highest: -f32::MAX, ..Measures::none() };
     fill(shape, |p| {
         let i = index(shape, p);
         let (u, v) = (displacement[i], velocity[i]);
         let (right, down) = (clamped(shape, p, [1, 0, 0]), clamped(shape, p, [0, 1, 0]));
         let (stretch_x, stretch_y) = (displacement[right] - u, displacement[down] - u);
-        let (before_x, before_y) = (
-            stretch_x - (velocity[right] - v),
-            stretch_y - (velocity[down] - v),
-        );
+        let (before_x, before_y) = (stretch_x - (velocity[right] - v), stretch_y - (velocity[down] - v));
         let potential = 0.5 * COURANT2 * (stretch_x * before_x + stretch_y * before_y);
         measures.energy[0] += f64::from(0.5 * v * v);
         measures.energy[1] += f64::from(potential);

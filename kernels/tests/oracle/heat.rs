@@ -10,8 +10,7 @@ pub(super) fn run(shape: [u32; 3], ticks: u64) -> Vec<Buffer> {
         temperature = fill(shape, |p| {
             let t = temperature[index(shape, p)];
             let there = |step| temperature[clamped(shape, p, step)];
-            let around =
-                there([-1, 0, 0]) + there([1, 0, 0]) + there([0, -1, 0]) + there([0, 1, 0]);
+            let around = there([-1, 0, 0]) + there([1, 0, 0]) + there([0, -1, 0]) + there([0, 1, 0]);
             t + RATE * (around - 4.0 * t)
         });
     }

@@ -80,17 +80,13 @@ fn index(shape: [u32; 3], [x, y, z]: [u32; 3]) -> usize {
 
 /// The index of a neighbour where the grid ends in its own border elements.
 fn clamped(shape: [u32; 3], point: [u32; 3], step: [i32; 3]) -> usize {
-    let axis = |a: usize| {
-        (i64::from(point[a]) + i64::from(step[a])).clamp(0, i64::from(shape[a]) - 1) as u32
-    };
+    let axis = |a: usize| (i64::from(point[a]) + i64::from(step[a])).clamp(0, i64::from(shape[a]) - 1) as u32;
     index(shape, [axis(0), axis(1), axis(2)])
 }
 
 /// The index of a neighbour where the grid is a torus.
 fn wrapped(shape: [u32; 3], point: [u32; 3], step: [i32; 3]) -> usize {
-    let axis = |a: usize| {
-        (i64::from(point[a]) + i64::from(step[a])).rem_euclid(i64::from(shape[a])) as u32
-    };
+    let axis = |a: usize| (i64::from(point[a]) + i64::from(step[a])).rem_euclid(i64::from(shape[a])) as u32;
     index(shape, [axis(0), axis(1), axis(2)])
 }
 

@@ -12,12 +12,7 @@ pub(super) fn run(shape: [u32; 3], ticks: u64) -> Vec<Buffer> {
     for _ in 0..ticks {
         for (v, b) in velocity.iter_mut().zip(&body) {
             let sum = acceleration(b, &body);
-            *v = [
-                v[0] + DT * sum[0],
-                v[1] + DT * sum[1],
-                v[2] + DT * sum[2],
-                0.0,
-            ];
+            *v = [v[0] + DT * sum[0], v[1] + DT * sum[1], v[2] + DT * sum[2], 0.0];
         }
         for (b, v) in body.iter_mut().zip(&velocity) {
             *b = [b[0] + DT * v[0], b[1] + DT * v[1], b[2] + DT * v[2], b[3]];
@@ -32,11 +27,7 @@ fn acceleration(p: &[f32; 4], body: &[[f32; 4]]) -> [f32; 3] {
         let (dx, dy, dz) = (other[0] - p[0], other[1] - p[1], other[2] - p[2]);
         let near = 1.0 / (SOFTENING * SOFTENING + dx * dx + dy * dy + dz * dz).sqrt();
         let weight = other[3] * (near * near * near);
-        sum = [
-            sum[0] + dx * weight,
-            sum[1] + dy * weight,
-            sum[2] + dz * weight,
-        ];
+        sum = [sum[0] + dx * weight, sum[1] + dy * weight, sum[2] + dz * weight];
     }
     sum
 }
@@ -54,13 +45,5 @@ fn seed(i: u32, count: u32) -> ([f32; 4], [f32; 4]) {
         }
     }
     let side = if i & 1 == 0 { 1.0f32 } else { -1.0 };
-    (
-        [
-            p[0] + side * 1.5,
-            p[1] + side * 0.4,
-            p[2] * 0.3,
-            1.0 / count as f32,
-        ],
-        [p[1] * -0.7 - side * 0.25, p[0] * 0.7, 0.0, 0.0],
-    )
+    ([p[0] + side * 1.5, p[1] + side * 0.4, p[2] * 0.3, 1.0 / count as f32], [p[1] * -0.7 - side * 0.25, p[0] * 0.7, 0.0, 0.0])
 }

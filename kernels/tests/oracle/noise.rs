@@ -9,13 +9,7 @@ const OCTAVES: u32 = 6;
 const SEED: u32 = 1;
 
 pub(super) fn run(shape: [u32; 3], ticks: u64) -> Vec<Buffer> {
-    let height = fill(shape, |[x, y, _]| {
-        if ticks == 0 {
-            0.0
-        } else {
-            fractal(x as f32 * FREQUENCY, y as f32 * FREQUENCY)
-        }
-    });
+    let height = fill(shape, |[x, y, _]| if ticks == 0 { 0.0 } else { fractal(x as f32 * FREQUENCY, y as f32 * FREQUENCY) });
     vec![buffer("height", &height)]
 }
 
@@ -40,13 +34,7 @@ fn gradient_noise(x: f32, y: f32, seed: u32) -> f32 {
     let n00 = slope(ix, iy, seed, fx, fy);
     let n10 = slope(ix.wrapping_add(1), iy, seed, fx - 1.0, fy);
     let n01 = slope(ix, iy.wrapping_add(1), seed, fx, fy - 1.0);
-    let n11 = slope(
-        ix.wrapping_add(1),
-        iy.wrapping_add(1),
-        seed,
-        fx - 1.0,
-        fy - 1.0,
-    );
+    let n11 = slope(ix.wrapping_add(1), iy.wrapping_add(1), seed, fx - 1.0, fy - 1.0);
     let (u, v) = (fade(fx), fade(fy));
     let near = n00 + u * (n10 - n00);
     let far = n01 + u * (n11 - n01);

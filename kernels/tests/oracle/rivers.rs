@@ -20,20 +20,14 @@ const UP: [i32; 3] = [0, -1, 0];
 const DOWN: [i32; 3] = [0, 1, 0];
 
 pub(super) fn run(shape: [u32; 3], ticks: u64) -> Vec<Buffer> {
-    let height = fill(shape, |[x, y, _]| {
-        terrain(x as f32 * FREQUENCY, y as f32 * FREQUENCY) * RELIEF
-    });
+    let height = fill(shape, |[x, y, _]| terrain(x as f32 * FREQUENCY, y as f32 * FREQUENCY) * RELIEF);
     let mut depth: Vec<f32> = height.iter().map(|h| (SEA_LEVEL - h).max(0.0)).collect();
     let mut flux = vec![[0.0f32; 4]; height.len()];
     for _ in 0..ticks {
         flux = flow(shape, &height, &depth, &flux);
         depth = flood(shape, &depth, &flux);
     }
-    vec![
-        buffer("height", &height),
-        buffer("depth", &depth),
-        buffer("flux", &flux),
-    ]
+    vec![buffer("height", &height), buffer("depth", &depth), buffer("flux", &flux)]
 }
 
 fn flow(shape: [u32; 3], height: &[f32], depth: &[f32], flux: &[[f32; 4]]) -> Vec<[f32; 4]> {
@@ -85,22 +79,12 @@ fn terrain(x: f32, y: f32) -> f32 {
     let relief = steep / (steep + 0.5) * smooth((land.value + 0.24) * 5.0);
     let mut amplitude = 0.045f32;
     let mut scale = 7.0f32;
-    let mut cut = Surface {
-        value: 0.0,
-        dx: 0.0,
-        dy: 0.0,
-    };
+    let mut cut = Surface { value: 0.0, dx: 0.0, dy: 0.0 };
     for octave in 0..4 {
         let gx = land.dx + cut.dx;
         let gy = land.dy + cut.dy;
         let turn = 1.1 / (gx * gx + gy * gy + 0.05).sqrt();
-        let g = gullies(
-            wx * scale,
-            wy * scale,
-            gy * turn,
-            gx * -turn,
-            SEED.wrapping_add(700 + octave),
-        );
+        let g = gullies(wx * scale, wy * scale, gy * turn, gx * -turn, SEED.wrapping_add(700 + octave));
         cut.value += relief * (g.value * amplitude);
         cut.dx += relief * (g.dx * (amplitude * scale));
         cut.dy += relief * (g.dy * (amplitude * scale));
@@ -113,19 +97,11 @@ fn terrain(x: f32, y: f32) -> f32 {
 /// A slow swell, and on it ranges between valleys that branch.
 fn massif(x: f32, y: f32) -> Surface {
     let swell = gradient_noise(x * 0.6, y * 0.6, SEED);
-    let mut range = Surface {
-        value: 1.0,
-        dx: 0.0,
-        dy: 0.0,
-    };
+    let mut range = Surface { value: 1.0, dx: 0.0, dy: 0.0 };
     let mut scale = 1.2f32;
     let mut bed = 0.0f32;
     for octave in 0..3 {
-        let n = gradient_noise(
-            x * scale + 13.7,
-            y * scale + 7.3,
-            SEED.wrapping_add(1 + octave),
-        );
+        let n = gradient_noise(x * scale + 13.7, y * scale + 7.3, SEED.wrapping_add(1 + octave));
         let root = (n.value * n.value + 0.0016).sqrt();
         let side = (1.0 - bed) * 2.0;
         let wall = bed + side * (root - 0.04);
@@ -136,11 +112,7 @@ fn massif(x: f32, y: f32) -> Surface {
         bed = 0.45;
         scale *= 2.2;
     }
-    Surface {
-        value: 0.55 * swell.value + range.value,
-        dx: 0.33 * swell.dx + range.dx,
-        dy: 0.33 * swell.dy + range.dy,
-    }
+    Surface { value: 0.55 * swell.value + range.value, dx: 0.33 * swell.dx + range.dx, dy: 0.33 * swell.dy + range.dy }
 }
 
 /// Stripes across the direction (ax, ay), blended between jittered cells; slopes included.
@@ -148,11 +120,7 @@ fn gullies(x: f32, y: f32, ax: f32, ay: f32, seed: u32) -> Surface {
     let (x0, y0) = (x.floor(), y.floor());
     let (fx, fy) = (x - x0, y - y0);
     let (ix, iy) = (x0 as i32, y0 as i32);
-    let mut sum = Surface {
-        value: 0.0,
-        dx: 0.0,
-        dy: 0.0,
-    };
+    let mut sum = Surface { value: 0.0, dx: 0.0, dy: 0.0 };
     let mut weights = 0.0f32;
     for j in -1..=2 {
         for i in -1..=2 {
@@ -172,11 +140,7 @@ fn gullies(x: f32, y: f32, ax: f32, ay: f32, seed: u32) -> Surface {
             weights += weight;
         }
     }
-    Surface {
-        value: sum.value / weights,
-        dx: sum.dx / weights,
-        dy: sum.dy / weights,
-    }
+    Surface { value: sum.value / weights, dx: sum.dx / weights, dy: sum.dy / weights }
 }
 
 /// Gradient noise with its slopes.
@@ -200,11 +164,7 @@ fn gradient_noise(x: f32, y: f32, seed: u32) -> Surface {
     let far_dx = cx + u * (dx - cx) + du * (d - c);
     let near_dy = ay + u * (by - ay);
     let far_dy = cy + u * (dy - cy);
-    Surface {
-        value: near + v * (far - near),
-        dx: near_dx + v * (far_dx - near_dx),
-        dy: near_dy + v * (far_dy - near_dy) + dv * (far - near),
-    }
+    Surface { value: near + v * (far - near), dx: near_dx + v * (far_dx - near_dx), dy: near_dy + v * (far_dy - near_dy) + dv * (far - near) }
 }
 
 fn lattice(ix: i32, iy: i32, seed: u32) -> u32 {

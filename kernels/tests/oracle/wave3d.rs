@@ -5,30 +5,18 @@ use super::{Buffer, buffer, fill, index, pcg, within};
 const COURANT2: f32 = 0.25;
 
 pub(super) fn run(shape: [u32; 3], ticks: u64) -> Vec<Buffer> {
-    let mut displacement = fill(shape, |p| {
-        bump(p, shape, 1) - bump(p, shape, 2) + bump(p, shape, 3) - bump(p, shape, 4)
-    });
+    let mut displacement = fill(shape, |p| bump(p, shape, 1) - bump(p, shape, 2) + bump(p, shape, 3) - bump(p, shape, 4));
     let mut velocity = vec![0.0f32; displacement.len()];
     for _ in 0..ticks {
         velocity = fill(shape, |p| {
             let i = index(shape, p);
             let there = |step| within(shape, p, step).map_or(0.0, |there| displacement[there]);
-            let around = there([-1, 0, 0])
-                + there([1, 0, 0])
-                + there([0, -1, 0])
-                + there([0, 1, 0])
-                + there([0, 0, -1])
-                + there([0, 0, 1]);
+            let around = there([-1, 0, 0]) + there([1, 0, 0]) + there([0, -1, 0]) + there([0, 1, 0]) + there([0, 0, -1]) + there([0, 0, 1]);
             velocity[i] + COURANT2 * (around - 6.0 * displacement[i])
         });
-        displacement = fill(shape, |p| {
-            displacement[index(shape, p)] + velocity[index(shape, p)]
-        });
+        displacement = fill(shape, |p| displacement[index(shape, p)] + velocity[index(shape, p)]);
     }
-    vec![
-        buffer("displacement", &displacement),
-        buffer("velocity", &velocity),
-    ]
+    vec![buffer("displacement", &displacement), buffer("velocity", &velocity)]
 }
 
 fn bump(p: [u32; 3], shape: [u32; 3], k: u32) -> f32 {

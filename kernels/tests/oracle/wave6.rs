@@ -18,24 +18,16 @@ pub(super) fn run(shape: [u32; 3], ticks: u64) -> Vec<Buffer> {
                 let there = |step| displacement[wrapped(shape, p, step)];
                 there([-r, 0, 0]) + there([r, 0, 0]) + there([0, -r, 0]) + there([0, r, 0])
             };
-            let laplacian = (270.0 * at(1) - 27.0 * at(2) + 2.0 * at(3) - 980.0 * displacement[i])
-                * (1.0 / 180.0);
-            velocity[i] * (1.0 - DAMPING)
-                + COURANT2 * laplacian
-                + drop_impulse(shape, p, tick as u32)
+            let laplacian = (270.0 * at(1) - 27.0 * at(2) + 2.0 * at(3) - 980.0 * displacement[i]) * (1.0 / 180.0);
+            velocity[i] * (1.0 - DAMPING) + COURANT2 * laplacian + drop_impulse(shape, p, tick as u32)
         });
-        displacement = fill(shape, |p| {
-            displacement[index(shape, p)] + velocity[index(shape, p)]
-        });
+        displacement = fill(shape, |p| displacement[index(shape, p)] + velocity[index(shape, p)]);
     }
-    vec![
-        buffer("displacement", &displacement),
-        buffer("velocity", &velocity),
-    ]
+    vec![buffer("displacement", &displacement), buffer("velocity", &velocity)]
 }
 
 fn drop_impulse(shape: [u32; 3], p: [u32; 3], tick: u32) -> f32 {
-    if tick % DROP_EVERY != 0 {
+    if !tick.is_multiple_of(DROP_EVERY) {
         return 0.0;
     }
     let hx = pcg(tick);

@@ -51,25 +51,13 @@ impl Core {
     }
 
     fn dial(&mut self, peer: PeerIndex, addresses: Vec<String>) {
-        let dial = Dial {
-            peer,
-            addresses,
-            next: 1,
-            since: self.now,
-            retry_at: None,
-            opened: false,
-            last_error: "no answer".to_owned(),
-        };
-        self.outputs.push_back(Output::Dial {
-            address: dial.address(0),
-        });
+        let dial = Dial { peer, addresses, next: 1, since: self.now, retry_at: None, opened: false, last_error: "no answer".to_owned() };
+        self.outputs.push_back(Output::Dial { address: dial.address(0) });
         self.dials.push(dial);
     }
 
     pub(super) fn dial_failed(&mut self, address: &str, error: String) {
-        let dialled = |dial: &&mut Dial| {
-            dial.retry_at.is_none() && !dial.opened && dial.addresses.iter().any(|a| a == address)
-        };
+        let dialled = |dial: &&mut Dial| dial.retry_at.is_none() && !dial.opened && dial.addresses.iter().any(|a| a == address);
         if let Some(dial) = self.dials.iter_mut().find(dialled) {
             dial.retry_at = Some(self.now + REDIAL_AFTER);
             dial.last_error = error;
@@ -87,35 +75,18 @@ impl Core {
 
     /// When the dial counts as failed, whatever the transport says of it.
     pub(super) fn dial_deadline(&self, dial: &Dial) -> Duration {
-        if dial.opened {
-            Duration::MAX
-        } else {
-            dial.since + self.config.silence_limit
-        }
+        if dial.opened { Duration::MAX } else { dial.since + self.config.silence_limit }
     }
 
     /// Dials again where it is time, and gives up where it is not worth it any more.
     pub(super) fn tick_dials(&mut self) {
         let now = self.now;
-        if let Some(dial) = self
-            .dials
-            .iter()
-            .find(|dial| self.dial_deadline(dial) <= now)
-        {
+        if let Some(dial) = self.dials.iter().find(|dial| self.dial_deadline(dial) <= now) {
             let (peer, error) = (dial.peer, dial.last_error.clone());
             let address = dial.address(dial.next.saturating_sub(1));
-            return self.fail(RunError::Unreachable {
-                peer,
-                name: self.name(peer),
-                address,
-                error,
-            });
+            return self.fail(RunError::Unreachable { peer, name: self.name(peer), address, error });
         }
-        for dial in self
-            .dials
-            .iter_mut()
-            .filter(|dial| dial.retry_at.is_some_and(|at| at <= now))
-        {
+        for dial in self.dials.iter_mut().filter(|dial| dial.retry_at.is_some_and(|at| at <= now)) {
             let address = dial.address(dial.next);
             dial.next = dial.next.wrapping_add(1);
             dial.retry_at = None;
@@ -126,18 +97,13 @@ impl Core {
     pub(super) fn opened(&mut self, id: LinkId, identity: String, outgoing: bool) {
         let state = if outgoing {
             match self.dialled_peer(&identity) {
-                Some(PeerIndex::COORDINATOR) if self.phase == Phase::Assembling => {
-                    LinkState::Peer(PeerIndex::COORDINATOR)
-                }
+                Some(PeerIndex::COORDINATOR) if self.phase == Phase::Assembling => LinkState::Peer(PeerIndex::COORDINATOR),
                 Some(peer) => LinkState::Dialled(peer),
                 None => return self.turn_away(id, "nobody that was dialled"),
             }
         } else {
-            let waiting =
-                |link: &&Link| matches!(link.state, LinkState::Stranger | LinkState::Held(_));
-            if self.links.values().filter(waiting).count()
-                >= STRANGERS_MAX + self.roster.len().max(PEERS_MAX / 8)
-            {
+            let waiting = |link: &&Link| matches!(link.state, LinkState::Stranger | LinkState::Held(_));
+            if self.links.values().filter(waiting).count() >= STRANGERS_MAX + self.roster.len().max(PEERS_MAX / 8) {
                 return self.turn_away(id, "too many strangers");
             }
             LinkState::Stranger
@@ -154,18 +120,8 @@ impl Core {
             }
             _ => {}
         }
-        self.links.insert(
-            id,
-            Link {
-                identity,
-                state,
-                opened_at: self.now,
-                heard_at: self.now,
-                said_at: self.now,
-                ponged_at: None,
-                waiting_at: None,
-            },
-        );
+        self.links
+            .insert(id, Link { identity, state, opened_at: self.now, heard_at: self.now, said_at: self.now, ponged_at: None, waiting_at: None });
         if outgoing {
             // The coordinator's plan may be large and follows this hello.
             if self.phase == Phase::Assembling {
@@ -179,38 +135,23 @@ impl Core {
     fn dialled_peer(&self, identity: &str) -> Option<PeerIndex> {
         let linked = |peer: PeerIndex| {
             self.peer(peer).is_some_and(|p| p.link.is_some())
-                || self
-                    .links
-                    .values()
-                    .any(|link| matches!(link.state, LinkState::Dialled(p) if p == peer))
+                || self.links.values().any(|link| matches!(link.state, LinkState::Dialled(p) if p == peer))
         };
         let fits = |peer: PeerIndex| match self.roster.get(peer.at()) {
             Some(known) => known.identity == identity,
             // Before the plan only the coordinator is dialled, and its address says who it is.
-            None => !self
-                .links
-                .values()
-                .any(|link| matches!(link.state, LinkState::Peer(_))),
+            None => !self.links.values().any(|link| matches!(link.state, LinkState::Peer(_))),
         };
-        self.dials
-            .iter()
-            .map(|dial| dial.peer)
-            .find(|peer| fits(*peer) && !linked(*peer))
+        self.dials.iter().map(|dial| dial.peer).find(|peer| fits(*peer) && !linked(*peer))
     }
 
     fn turn_away(&mut self, id: LinkId, reason: &str) {
-        self.outputs.push_back(Output::Close {
-            link: id,
-            reason: reason.to_owned(),
-        });
+        self.outputs.push_back(Output::Close { link: id, reason: reason.to_owned() });
     }
 
     /// Lets through what an accepted peer may send, and no more: a plan, then what the traffic needs.
     fn trust(&mut self, id: LinkId) {
-        self.outputs.push_back(Output::Limit {
-            link: id,
-            frame_bytes_max: self.frame_bytes_needed,
-        });
+        self.outputs.push_back(Output::Limit { link: id, frame_bytes_max: self.frame_bytes_needed });
     }
 
     /// The traffic is known: widens the links that are up.
@@ -250,20 +191,9 @@ impl Core {
             _ => String::new(),
         };
         self.joiners.retain(|joiner| joiner.link != id);
-        self.send(
-            id,
-            &Message::Refuse {
-                reason,
-                text: text.to_owned(),
-            },
-        );
+        self.send(id, &Message::Refuse { reason, text: text.to_owned() });
         self.close(id, text);
-        self.outputs.push_back(Output::Refused {
-            identity,
-            name,
-            reason,
-            text: text.to_owned(),
-        });
+        self.outputs.push_back(Output::Refused { identity, name, reason, text: text.to_owned() });
     }
 
     /// A message on a link whose other end is no peer of the run yet.
@@ -273,25 +203,14 @@ impl Core {
         };
         match (&link.state, message) {
             (LinkState::Stranger, Message::Hello(hello)) => self.stranger_hello(id, hello),
-            (LinkState::Dialled(peer), Message::Hello(hello)) => {
-                self.dialled_hello(id, *peer, &hello)
-            }
+            (LinkState::Dialled(peer), Message::Hello(hello)) => self.dialled_hello(id, *peer, &hello),
             (LinkState::Dialled(peer), Message::Refuse { reason, text }) => {
                 let peer = *peer;
-                self.fail(RunError::Refused {
-                    peer,
-                    name: self.name(peer),
-                    reason,
-                    text,
-                });
+                self.fail(RunError::Refused { peer, name: self.name(peer), reason, text });
             }
             (LinkState::Dialled(_), Message::Abort { by, text }) => {
                 let by = PeerIndex(by);
-                self.fail(RunError::Aborted {
-                    by,
-                    name: self.name(by),
-                    text,
-                });
+                self.fail(RunError::Aborted { by, name: self.name(by), text });
             }
             (LinkState::Stranger, Message::Ping { .. } | Message::Pong { .. }) => {
                 self.offend(id, Violation::Unexpected { message: "ping" });
@@ -304,12 +223,7 @@ impl Core {
                 self.close(id, "it left");
             }
             (_, Message::Abort { .. } | Message::Refuse { .. }) => self.close(id, "it left"),
-            (_, message) => self.offend(
-                id,
-                Violation::Unexpected {
-                    message: wire::name_of(&message),
-                },
-            ),
+            (_, message) => self.offend(id, Violation::Unexpected { message: wire::name_of(&message) }),
         }
     }
 
@@ -351,32 +265,13 @@ impl Core {
             return;
         };
         let identity = link.identity.clone();
-        let known = self
-            .joiners
-            .iter()
-            .any(|joiner| joiner.identity == identity);
+        let known = self.joiners.iter().any(|joiner| joiner.identity == identity);
         if known || identity == self.config.identity {
-            return self.refuse_named(
-                id,
-                hello,
-                RefuseReason::Identity,
-                "this identity is here already",
-            );
+            return self.refuse_named(id, hello, RefuseReason::Identity, "this identity is here already");
         }
         link.state = LinkState::Joined;
-        let speed = if hello.speed.is_finite() && hello.speed >= 0.0 {
-            hello.speed
-        } else {
-            0.0
-        };
-        self.joiners.push(Joiner {
-            link: id,
-            index: PeerIndex(0),
-            identity,
-            name: hello.name,
-            speed,
-            addresses: hello.addresses,
-        });
+        let speed = if hello.speed.is_finite() && hello.speed >= 0.0 { hello.speed } else { 0.0 };
+        self.joiners.push(Joiner { link: id, index: PeerIndex(0), identity, name: hello.name, speed, addresses: hello.addresses });
         self.trust(id);
         self.assemble_if_all_here();
     }
@@ -388,11 +283,7 @@ impl Core {
         if self.joiners.len() + 1 < usize::from(peers) {
             return;
         }
-        let own = RosterPeer {
-            identity: self.config.identity.clone(),
-            name: self.config.name.clone(),
-            addresses: self.config.addresses.clone(),
-        };
+        let own = RosterPeer { identity: self.config.identity.clone(), name: self.config.name.clone(), addresses: self.config.addresses.clone() };
         self.roster = vec![own];
         self.peers = vec![Peer::default()];
         for (joiner, index) in self.joiners.iter_mut().zip(1u16..) {
@@ -400,20 +291,11 @@ impl Core {
             if let Some(link) = self.links.get_mut(&joiner.link) {
                 link.state = LinkState::Peer(joiner.index);
             }
-            self.roster.push(RosterPeer {
-                identity: joiner.identity.clone(),
-                name: joiner.name.clone(),
-                addresses: joiner.addresses.clone(),
-            });
-            self.peers.push(Peer {
-                link: Some(joiner.link),
-                ..Peer::default()
-            });
+            self.roster.push(RosterPeer { identity: joiner.identity.clone(), name: joiner.name.clone(), addresses: joiner.addresses.clone() });
+            self.peers.push(Peer { link: Some(joiner.link), ..Peer::default() });
         }
         self.enter(Phase::Deciding);
-        self.outputs.push_back(Output::Assemble {
-            joiners: self.joiners.clone(),
-        });
+        self.outputs.push_back(Output::Assemble { joiners: self.joiners.clone() });
     }
 
     pub(super) fn plan_made(&mut self, plan: Bytes, traffic: Traffic, ownership: Ownership) {
@@ -421,30 +303,16 @@ impl Core {
             return self.misuse("a plan was made out of turn");
         }
         if plan.len() > wire::PLAN_BYTES_MAX {
-            return self.misuse(&format!(
-                "a plan of {} bytes, the limit is {}",
-                plan.len(),
-                wire::PLAN_BYTES_MAX
-            ));
+            return self.misuse(&format!("a plan of {} bytes, the limit is {}", plan.len(), wire::PLAN_BYTES_MAX));
         }
         if let Err(what) = self.settle(&traffic, ownership) {
             return self.misuse(&what);
         }
-        let envelope = Envelope {
-            staleness: self.staleness,
-            roster: self.roster.clone(),
-            plan,
-        };
+        let envelope = Envelope { staleness: self.staleness, roster: self.roster.clone(), plan };
         let envelope = wire::encode_envelope(&envelope);
         self.plan_hash = *blake3::hash(&envelope).as_bytes();
         for to in self.others() {
-            self.send_to(
-                to,
-                &Message::Plan {
-                    index: to.0,
-                    envelope: envelope.clone(),
-                },
-            );
+            self.send_to(to, &Message::Plan { index: to.0, envelope: envelope.clone() });
         }
         if self.peers.len() == 1 {
             self.start();
@@ -452,35 +320,16 @@ impl Core {
     }
 
     /// Joiner: the plan came.
-    pub(super) fn plan(
-        &mut self,
-        id: LinkId,
-        from: PeerIndex,
-        index: u16,
-        envelope: Bytes,
-    ) -> Result<(), Violation> {
-        if self.is_coordinator()
-            || from != PeerIndex::COORDINATOR
-            || self.phase != Phase::Assembling
-        {
+    pub(super) fn plan(&mut self, id: LinkId, from: PeerIndex, index: u16, envelope: Bytes) -> Result<(), Violation> {
+        if self.is_coordinator() || from != PeerIndex::COORDINATOR || self.phase != Phase::Assembling {
             return Err(Violation::Unexpected { message: "plan" });
         }
         let hash = *blake3::hash(&envelope).as_bytes();
-        let Envelope {
-            staleness,
-            roster,
-            plan,
-        } = wire::decode_envelope(envelope)?;
-        let sender = self
-            .links
-            .get(&id)
-            .map(|link| link.identity.as_str())
-            .unwrap_or_default();
+        let Envelope { staleness, roster, plan } = wire::decode_envelope(envelope)?;
+        let sender = self.links.get(&id).map(|link| link.identity.as_str()).unwrap_or_default();
         self.check_roster(&roster, index, sender)?;
         if staleness > super::STALENESS_MAX {
-            return Err(Violation::BadRoster {
-                what: "the staleness is above its limit",
-            });
+            return Err(Violation::BadRoster { what: "the staleness is above its limit" });
         }
         self.me = PeerIndex(index);
         self.plan_hash = hash;
@@ -492,21 +341,11 @@ impl Core {
         }
         self.enter(Phase::Deciding);
         let roster = self.roster.clone();
-        self.outputs.push_back(Output::PlanReceived {
-            plan,
-            index: self.me,
-            roster,
-            staleness,
-        });
+        self.outputs.push_back(Output::PlanReceived { plan, index: self.me, roster, staleness });
         Ok(())
     }
 
-    fn check_roster(
-        &self,
-        roster: &[RosterPeer],
-        index: u16,
-        sender: &str,
-    ) -> Result<(), Violation> {
+    fn check_roster(&self, roster: &[RosterPeer], index: u16, sender: &str) -> Result<(), Violation> {
         let bad = |what| Err(Violation::BadRoster { what });
         let mut identities: Vec<&str> = roster.iter().map(|peer| peer.identity.as_str()).collect();
         identities.sort_unstable();
@@ -531,24 +370,15 @@ impl Core {
             return self.misuse(&what);
         }
         for peer in (1..self.me.0).map(PeerIndex) {
-            let addresses = self
-                .roster
-                .get(peer.at())
-                .map(|known| known.addresses.clone())
-                .unwrap_or_default();
+            let addresses = self.roster.get(peer.at()).map(|known| known.addresses.clone()).unwrap_or_default();
             self.dial(peer, addresses);
         }
-        let held: Vec<LinkId> = self
-            .links
-            .iter()
-            .filter_map(|(id, link)| matches!(link.state, LinkState::Held(_)).then_some(*id))
-            .collect();
+        let held: Vec<LinkId> = self.links.iter().filter_map(|(id, link)| matches!(link.state, LinkState::Held(_)).then_some(*id)).collect();
         for id in held {
             let Some(link) = self.links.get_mut(&id) else {
                 continue;
             };
-            if let LinkState::Held(hello) = std::mem::replace(&mut link.state, LinkState::Stranger)
-            {
+            if let LinkState::Held(hello) = std::mem::replace(&mut link.state, LinkState::Stranger) {
                 self.admit(id, hello);
             }
         }
@@ -560,17 +390,9 @@ impl Core {
         let Some(identity) = self.links.get(&id).map(|link| link.identity.clone()) else {
             return;
         };
-        let mut others = self
-            .links
-            .values()
-            .filter(|link| matches!(link.state, LinkState::Held(_)));
+        let mut others = self.links.values().filter(|link| matches!(link.state, LinkState::Held(_)));
         if others.any(|link| link.identity == identity) {
-            return self.refuse_named(
-                id,
-                hello,
-                RefuseReason::Identity,
-                "this identity is here already",
-            );
+            return self.refuse_named(id, hello, RefuseReason::Identity, "this identity is here already");
         }
         if let Some(link) = self.links.get_mut(&id) {
             link.state = LinkState::Held(hello);
@@ -582,17 +404,10 @@ impl Core {
         let Some(link) = self.links.get(&id) else {
             return;
         };
-        let place = self
-            .roster
-            .iter()
-            .position(|known| known.identity == link.identity);
-        let index = place
-            .and_then(|place| u16::try_from(place).ok())
-            .map(PeerIndex);
+        let place = self.roster.iter().position(|known| known.identity == link.identity);
+        let index = place.and_then(|place| u16::try_from(place).ok()).map(PeerIndex);
         let expected = index.filter(|index| *index > self.me && hello.index == Some(index.0));
-        let Some(peer) =
-            expected.filter(|peer| self.peer(*peer).is_some_and(|peer| peer.link.is_none()))
-        else {
+        let Some(peer) = expected.filter(|peer| self.peer(*peer).is_some_and(|peer| peer.link.is_none())) else {
             return self.refuse_named(id, hello, RefuseReason::Identity, "no place in the roster");
         };
         if hello.plan != self.plan_hash {
@@ -606,9 +421,7 @@ impl Core {
 
     /// A dialled peer answers.
     fn dialled_hello(&mut self, id: LinkId, peer: PeerIndex, hello: &Hello) {
-        let fits = self.check_invited(hello).is_ok()
-            && hello.plan == self.plan_hash
-            && hello.index == Some(peer.0);
+        let fits = self.check_invited(hello).is_ok() && hello.plan == self.plan_hash && hello.index == Some(peer.0);
         if !fits {
             return self.offend(id, Violation::WrongPlan);
         }
@@ -628,9 +441,7 @@ impl Core {
     }
 
     fn linked_if_complete(&mut self) {
-        let complete = self
-            .others()
-            .all(|peer| self.peer(peer).is_some_and(|peer| peer.link.is_some()));
+        let complete = self.others().all(|peer| self.peer(peer).is_some_and(|peer| peer.link.is_some()));
         if self.phase == Phase::Linking && complete && !self.linked_sent {
             self.linked_sent = true;
             self.send_to(PeerIndex::COORDINATOR, &Message::Linked);
@@ -654,10 +465,7 @@ impl Core {
             Some(peer) if !peer.linked => peer.linked = true,
             _ => return Err(unexpected),
         }
-        if self
-            .others()
-            .all(|peer| self.peer(peer).is_some_and(|peer| peer.linked))
-        {
+        if self.others().all(|peer| self.peer(peer).is_some_and(|peer| peer.linked)) {
             for to in self.others() {
                 self.send_to(to, &Message::Linked);
             }

@@ -128,28 +128,18 @@ impl Traffic {
     /// **Errors**: a text that says what is wrong; a defect of the node that made it.
     pub fn check(&self, peers: usize, me: PeerIndex) -> Result<(), String> {
         if self.exchanges.len() > EXCHANGES_MAX {
-            return Err(format!(
-                "{} exchanges, the limit is {EXCHANGES_MAX}",
-                self.exchanges.len()
-            ));
+            return Err(format!("{} exchanges, the limit is {EXCHANGES_MAX}", self.exchanges.len()));
         }
         for (id, exchange) in self.exchanges.iter().enumerate() {
             for (way, bytes) in [("send", &exchange.send), ("receive", &exchange.receive)] {
                 if bytes.len() != peers || peers > PEERS_MAX {
-                    return Err(format!(
-                        "exchange {id} {way} covers {} peers of {peers}",
-                        bytes.len()
-                    ));
+                    return Err(format!("exchange {id} {way} covers {} peers of {peers}", bytes.len()));
                 }
                 if bytes.get(me.at()) != Some(&0) {
-                    return Err(format!(
-                        "exchange {id} {way} has bytes between peer {me} and itself"
-                    ));
+                    return Err(format!("exchange {id} {way} has bytes between peer {me} and itself"));
                 }
                 if let Some(bytes) = bytes.iter().find(|bytes| **bytes > PAYLOAD_BYTES_MAX) {
-                    return Err(format!(
-                        "exchange {id} {way} has a payload of {bytes} bytes"
-                    ));
+                    return Err(format!("exchange {id} {way} has a payload of {bytes} bytes"));
                 }
             }
         }

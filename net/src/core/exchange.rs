@@ -115,8 +115,7 @@ impl Exchanges {
 
     /// The sequence this peer is at: the one it waits for, or the next to post.
     pub(super) fn sequence(&self) -> u64 {
-        self.waiting
-            .map_or(self.next_sequence, |waiting| waiting.sequence)
+        self.waiting.map_or(self.next_sequence, |waiting| waiting.sequence)
     }
 
     pub(super) fn is_waiting(&self) -> bool {
@@ -140,39 +139,21 @@ impl Exchanges {
     ) -> Result<Vec<(PeerIndex, Message)>, PostError> {
         let misuse = |what: String| Err(PostError::Misuse(what));
         if let Some(waiting) = self.waiting {
-            return misuse(format!(
-                "posted {sequence} before {} was delivered",
-                waiting.sequence
-            ));
+            return misuse(format!("posted {sequence} before {} was delivered", waiting.sequence));
         }
         if sequence != self.next_sequence {
-            return misuse(format!(
-                "posted sequence {sequence}, expected {}",
-                self.next_sequence
-            ));
+            return misuse(format!("posted sequence {sequence}, expected {}", self.next_sequence));
         }
         let Some(channel) = self.channels.get_mut(usize::from(exchange)) else {
-            return misuse(format!(
-                "posted exchange {exchange}, which is not in the traffic"
-            ));
+            return misuse(format!("posted exchange {exchange}, which is not in the traffic"));
         };
         let mut payloads = payloads;
         payloads.retain(|(_, payload)| !payload.is_empty());
         payloads.sort_by_key(|(to, _)| *to);
         let given = payloads.iter().map(|(to, payload)| (*to, payload.len()));
-        if !given.eq(channel
-            .send
-            .iter()
-            .map(|(to, bytes)| (*to, *bytes as usize)))
-        {
-            let given: Vec<_> = payloads
-                .iter()
-                .map(|(to, payload)| (to.0, payload.len()))
-                .collect();
-            return misuse(format!(
-                "posted {given:?} for exchange {exchange}, agreed are {:?}",
-                channel.send
-            ));
+        if !given.eq(channel.send.iter().map(|(to, bytes)| (*to, *bytes as usize))) {
+            let given: Vec<_> = payloads.iter().map(|(to, payload)| (to.0, payload.len())).collect();
+            return misuse(format!("posted {given:?} for exchange {exchange}, agreed are {:?}", channel.send));
         }
 
         channel.posted += 1;
@@ -181,11 +162,7 @@ impl Exchanges {
             channel.sequences.pop_front();
         }
         self.next_sequence += 1;
-        self.waiting = Some(Waiting {
-            sequence,
-            exchange,
-            since: now,
-        });
+        self.waiting = Some(Waiting { sequence, exchange, since: now });
         for lane in &mut channel.lanes {
             // What came before its time is now due.
             let Some((given, payload)) = lane.ahead.pop_front() else {
@@ -193,59 +170,29 @@ impl Exchanges {
             };
             self.neighbours[lane.from.at()].ahead -= 1;
             if given != sequence {
-                return Err(PostError::Violation(
-                    lane.from,
-                    Violation::WrongSequence {
-                        exchange,
-                        expected: sequence,
-                        given,
-                    },
-                ));
+                return Err(PostError::Violation(lane.from, Violation::WrongSequence { exchange, expected: sequence, given }));
             }
             lane.latest = Some(payload);
         }
         let mut messages = Vec::with_capacity(payloads.len());
         for (to, payload) in payloads {
             self.neighbours[to.at()].under_way.push_back(sequence);
-            messages.push((
-                to,
-                Message::Data {
-                    sequence,
-                    exchange,
-                    payload,
-                },
-            ));
+            messages.push((to, Message::Data { sequence, exchange, payload }));
         }
         Ok(messages)
     }
 
     /// Takes a payload from the network.
-    pub(super) fn data(
-        &mut self,
-        from: PeerIndex,
-        sequence: u64,
-        exchange: u16,
-        payload: Bytes,
-    ) -> Result<(), Violation> {
+    pub(super) fn data(&mut self, from: PeerIndex, sequence: u64, exchange: u16, payload: Bytes) -> Result<(), Violation> {
         let count = self.channels.len();
         let no_such = Violation::NoSuchExchange { exchange, count };
-        let channel = self
-            .channels
-            .get_mut(usize::from(exchange))
-            .ok_or(no_such)?;
+        let channel = self.channels.get_mut(usize::from(exchange)).ok_or(no_such)?;
         let nothing_owed = Violation::NothingOwed { exchange };
-        let at = channel
-            .lanes
-            .binary_search_by_key(&from, |lane| lane.from)
-            .map_err(|_| nothing_owed.clone())?;
+        let at = channel.lanes.binary_search_by_key(&from, |lane| lane.from).map_err(|_| nothing_owed.clone())?;
         let lane = &mut channel.lanes[at];
         let neighbour = self.neighbours.get_mut(from.at()).ok_or(nothing_owed)?;
         if payload.len() != lane.bytes as usize {
-            return Err(Violation::WrongSize {
-                exchange,
-                expected: lane.bytes,
-                given: payload.len(),
-            });
+            return Err(Violation::WrongSize { exchange, expected: lane.bytes, given: payload.len() });
         }
         if let Some(last) = neighbour.last.filter(|last| sequence <= *last) {
             return Err(Violation::Repeated { sequence, last });
@@ -253,24 +200,14 @@ impl Exchanges {
         if lane.received < channel.posted {
             let lag = channel.posted - 1 - lane.received;
             let newest_first = channel.sequences.iter().rev();
-            let expected = usize::try_from(lag)
-                .ok()
-                .and_then(|lag| newest_first.copied().nth(lag))
-                .unwrap_or(0);
+            let expected = usize::try_from(lag).ok().and_then(|lag| newest_first.copied().nth(lag)).unwrap_or(0);
             if expected != sequence {
-                return Err(Violation::WrongSequence {
-                    exchange,
-                    expected,
-                    given: sequence,
-                });
+                return Err(Violation::WrongSequence { exchange, expected, given: sequence });
             }
             lane.latest = Some(payload);
         } else {
             if neighbour.ahead > self.window {
-                return Err(Violation::TooFarAhead {
-                    frames: neighbour.ahead + 1,
-                    limit: self.window + 1,
-                });
+                return Err(Violation::TooFarAhead { frames: neighbour.ahead + 1, limit: self.window + 1 });
             }
             neighbour.ahead += 1;
             lane.ahead.push_back((sequence, payload));
@@ -296,10 +233,7 @@ impl Exchanges {
 
     /// The delivery, once everything due is here.
     pub(super) fn try_deliver(&mut self) -> Result<Option<Delivery>, (PeerIndex, Violation)> {
-        let Some(Waiting {
-            sequence, exchange, ..
-        }) = self.waiting
-        else {
+        let Some(Waiting { sequence, exchange, .. }) = self.waiting else {
             return Ok(None);
         };
         let mut complete = true;
@@ -313,64 +247,34 @@ impl Exchanges {
                 return Err((from, Violation::Skipped { sequence, exchange }));
             }
         }
-        if !complete
-            || self
-                .neighbours
-                .iter()
-                .any(|n| n.under_way.len() > self.window)
-        {
+        if !complete || self.neighbours.iter().any(|n| n.under_way.len() > self.window) {
             return Ok(None);
         }
         self.waiting = None;
         let stale = self.staleness > 0;
         let channel = &mut self.channels[usize::from(exchange)];
         let take = |lane: &mut Lane| {
-            if stale {
-                lane.latest.clone()
-            } else {
-                lane.latest.take()
-            }
+            if stale { lane.latest.clone() } else { lane.latest.take() }
         };
-        let payloads = channel
-            .lanes
-            .iter_mut()
-            .filter_map(|lane| Some((lane.from, take(lane)?)))
-            .collect();
-        Ok(Some(Delivery {
-            sequence,
-            payloads,
-            progress_to: channel.one_way.clone(),
-        }))
+        let payloads = channel.lanes.iter_mut().filter_map(|lane| Some((lane.from, take(lane)?))).collect();
+        Ok(Some(Delivery { sequence, payloads, progress_to: channel.one_way.clone() }))
     }
 
     /// Whom this peer waits for, what for, and since when.
     pub(super) fn owed(&self) -> Vec<(PeerIndex, Owed, Duration)> {
-        let Some(Waiting {
-            sequence,
-            exchange,
-            since,
-        }) = self.waiting
-        else {
+        let Some(Waiting { sequence, exchange, since }) = self.waiting else {
             return Vec::new();
         };
         let data = self.readiness(exchange).filter(|(_, ready)| !ready);
         let data = data.map(|(from, _)| (from, Owed::Data { sequence, exchange }, since));
-        let slow = self
-            .neighbours
-            .iter()
-            .zip(0u16..)
-            .filter(|(n, _)| n.under_way.len() > self.window);
-        data.chain(slow.map(|(_, peer)| (PeerIndex(peer), Owed::Progress, since)))
-            .collect()
+        let slow = self.neighbours.iter().zip(0u16..).filter(|(n, _)| n.under_way.len() > self.window);
+        data.chain(slow.map(|(_, peer)| (PeerIndex(peer), Owed::Progress, since))).collect()
     }
 
     fn readiness(&self, exchange: u16) -> impl Iterator<Item = (PeerIndex, bool)> + '_ {
         let channel = &self.channels[usize::from(exchange)];
         let needed = channel.posted.saturating_sub(self.staleness).max(1);
-        channel
-            .lanes
-            .iter()
-            .map(move |lane| (lane.from, lane.received >= needed))
+        channel.lanes.iter().map(move |lane| (lane.from, lane.received >= needed))
     }
 }
 
@@ -388,21 +292,10 @@ fn channel_from_traffic(traffic: &super::event::ExchangeTraffic) -> Channel {
         indexed.filter(|(_, bytes)| *bytes > 0).collect()
     };
     let (send, receive) = (nonzero(&traffic.send), nonzero(&traffic.receive));
-    let one_way = receive
-        .iter()
-        .filter(|(from, _)| traffic.send.get(from.at()).is_none_or(|bytes| *bytes == 0));
+    let one_way = receive.iter().filter(|(from, _)| traffic.send.get(from.at()).is_none_or(|bytes| *bytes == 0));
     Channel {
         one_way: one_way.map(|(from, _)| *from).collect(),
-        lanes: receive
-            .iter()
-            .map(|(from, bytes)| Lane {
-                from: *from,
-                bytes: *bytes,
-                received: 0,
-                latest: None,
-                ahead: VecDeque::new(),
-            })
-            .collect(),
+        lanes: receive.iter().map(|(from, bytes)| Lane { from: *from, bytes: *bytes, received: 0, latest: None, ahead: VecDeque::new() }).collect(),
         send,
         posted: 0,
         sequences: VecDeque::new(),

@@ -20,24 +20,14 @@ pub(super) struct Gather {
 
 impl Default for Gather {
     fn default() -> Gather {
-        Gather::new(Ownership {
-            epoch: 0,
-            grids: Vec::new(),
-        })
+        Gather::new(Ownership { epoch: 0, grids: Vec::new() })
     }
 }
 
 impl Gather {
     pub(super) fn new(ownership: Ownership) -> Gather {
-        let committed = ownership
-            .grids
-            .iter()
-            .map(|owners| vec![false; owners.len()])
-            .collect();
-        Gather {
-            ownership,
-            committed,
-        }
+        let committed = ownership.grids.iter().map(|owners| vec![false; owners.len()]).collect();
+        Gather { ownership, committed }
     }
 
     fn owns(&self, peer: PeerIndex, grid: u16, tile: u32) -> bool {
@@ -49,10 +39,7 @@ impl Gather {
         if !self.owns(from, grid, tile) {
             return Err(Violation::ForeignTile { grid, tile });
         }
-        let committed = self
-            .committed
-            .get_mut(usize::from(grid))
-            .and_then(|tiles| tiles.get_mut(tile as usize));
+        let committed = self.committed.get_mut(usize::from(grid)).and_then(|tiles| tiles.get_mut(tile as usize));
         match committed {
             Some(committed) if !*committed => {
                 *committed = true;
@@ -70,21 +57,14 @@ impl Core {
         }
         for CommitBody { grid, tile, body } in commits {
             if !self.gather.owns(self.me, grid, tile) {
-                return self.misuse(&format!(
-                    "published tile {tile} of grid {grid}, which is another's"
-                ));
+                return self.misuse(&format!("published tile {tile} of grid {grid}, which is another's"));
             }
             if body.len() > self.config.commit_bytes_max as usize {
                 return self.misuse(&format!("published {} bytes as one tile", body.len()));
             }
             if to == self.me {
                 match self.gather.take(to, grid, tile) {
-                    Ok(()) => self.outputs.push_back(Output::Commit {
-                        from: to,
-                        grid,
-                        tile,
-                        body,
-                    }),
+                    Ok(()) => self.outputs.push_back(Output::Commit { from: to, grid, tile, body }),
                     Err(violation) => return self.misuse(&violation.to_string()),
                 }
             } else {
@@ -93,30 +73,16 @@ impl Core {
         }
     }
 
-    pub(super) fn commit(
-        &mut self,
-        from: PeerIndex,
-        grid: u16,
-        tile: u32,
-        body: Bytes,
-    ) -> Result<(), Violation> {
+    pub(super) fn commit(&mut self, from: PeerIndex, grid: u16, tile: u32, body: Bytes) -> Result<(), Violation> {
         let limit = self.config.commit_bytes_max;
         if self.exchanges.is_none() {
             return Err(Violation::Unexpected { message: "commit" });
         }
         if body.len() > limit as usize {
-            return Err(Violation::CommitTooLarge {
-                given: body.len(),
-                limit,
-            });
+            return Err(Violation::CommitTooLarge { given: body.len(), limit });
         }
         self.gather.take(from, grid, tile)?;
-        self.outputs.push_back(Output::Commit {
-            from,
-            grid,
-            tile,
-            body,
-        });
+        self.outputs.push_back(Output::Commit { from, grid, tile, body });
         Ok(())
     }
 
@@ -126,19 +92,13 @@ impl Core {
             return self.misuse("reported outside a run");
         }
         if bytes.len() > REPORT_BYTES_MAX || sent >= REPORTS_MAX {
-            return self.misuse(&format!(
-                "report {sent} of {} bytes is above a limit",
-                bytes.len()
-            ));
+            return self.misuse(&format!("report {sent} of {} bytes is above a limit", bytes.len()));
         }
         if let Some(me) = self.peers.get_mut(self.me.at()) {
             me.reports += 1;
         }
         if self.is_coordinator() {
-            self.outputs.push_back(Output::Report {
-                from: self.me,
-                bytes,
-            });
+            self.outputs.push_back(Output::Report { from: self.me, bytes });
         } else {
             self.send_to(PeerIndex::COORDINATOR, &Message::Report(bytes));
         }
@@ -160,10 +120,7 @@ impl Core {
     }
 
     pub(super) fn finish(&mut self) {
-        let waiting = self
-            .exchanges
-            .as_ref()
-            .is_none_or(|exchanges| exchanges.is_waiting());
+        let waiting = self.exchanges.as_ref().is_none_or(|exchanges| exchanges.is_waiting());
         if self.phase != Phase::Running || self.done_at.is_some() || waiting {
             return self.misuse("finished out of turn");
         }
@@ -183,17 +140,11 @@ impl Core {
             peer.done = true;
         }
         self.finish_if_all_done();
-        if self.phase == Phase::Finished {
-            Ok(())
-        } else {
-            self.deliver_or_blame(from)
-        }
+        if self.phase == Phase::Finished { Ok(()) } else { self.deliver_or_blame(from) }
     }
 
     fn finish_if_all_done(&mut self) {
-        let all = self
-            .others()
-            .all(|peer| self.peer(peer).is_some_and(|peer| peer.done));
+        let all = self.others().all(|peer| self.peer(peer).is_some_and(|peer| peer.done));
         if self.done_at.is_none() || !all {
             return;
         }

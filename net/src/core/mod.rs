@@ -32,8 +32,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use event::{
-    CommitBody, CoreConfig, EXCHANGES_MAX, Event, ExchangeTraffic, Joiner, LinkId, Output, Owed,
-    PAYLOAD_BYTES_MAX, REPORTS_MAX, Role, RunError, STALENESS_MAX, Traffic, Violation,
+    CommitBody, CoreConfig, EXCHANGES_MAX, Event, ExchangeTraffic, Joiner, LinkId, Output, Owed, PAYLOAD_BYTES_MAX, REPORTS_MAX, Role, RunError,
+    STALENESS_MAX, Traffic, Violation,
 };
 
 use crate::ownership::{Ownership, PEERS_MAX, PeerIndex};
@@ -166,45 +166,28 @@ impl Core {
         if matches!(self.phase, Phase::Finished | Phase::Failed) {
             // Only a link that opens now still needs an answer.
             if let Event::Opened { link, .. } = event {
-                self.outputs.push_back(Output::Close {
-                    link,
-                    reason: "the run is over".to_owned(),
-                });
+                self.outputs.push_back(Output::Close { link, reason: "the run is over".to_owned() });
             }
             return;
         }
         self.forgive_own_sleep(now);
         self.now = self.now.max(now);
         match event {
-            Event::Opened {
-                link,
-                identity,
-                outgoing,
-            } => self.opened(link, identity, outgoing),
+            Event::Opened { link, identity, outgoing } => self.opened(link, identity, outgoing),
             Event::Received { link, frame } => self.received(link, frame),
             Event::Closed { link, reason } => self.closed(link, reason),
             Event::DialFailed { address, error } => self.dial_failed(&address, error),
             Event::Tick => self.tick(),
-            Event::PlanMade {
-                plan,
-                traffic,
-                ownership,
-            } => self.plan_made(plan, traffic, ownership),
+            Event::PlanMade { plan, traffic, ownership } => self.plan_made(plan, traffic, ownership),
             Event::PlanAccepted { traffic, ownership } => self.plan_accepted(traffic, ownership),
             Event::PlanRefused { reason } => self.fail(RunError::PlanRefused { reason }),
-            Event::Post {
-                sequence,
-                exchange,
-                payloads,
-            } => self.post(sequence, exchange, payloads),
+            Event::Post { sequence, exchange, payloads } => self.post(sequence, exchange, payloads),
             Event::Publish { to, commits } => self.publish(to, commits),
             Event::Report(bytes) => self.report(bytes),
             Event::Finish => self.finish(),
             Event::Stop { text } => self.fail(RunError::Stopped { text }),
         }
-        if self.outputs.len() > OUTPUTS_MAX
-            && !matches!(self.phase, Phase::Finished | Phase::Failed)
-        {
+        if self.outputs.len() > OUTPUTS_MAX && !matches!(self.phase, Phase::Finished | Phase::Failed) {
             self.outputs.clear();
             self.misuse("outputs are not drained");
         }
@@ -248,11 +231,7 @@ impl Core {
             return self.offend(id, Violation::AfterDone { message: name });
         }
         let outcome = match message {
-            Message::Data {
-                sequence,
-                exchange,
-                payload,
-            } => self.data(from, sequence, exchange, payload),
+            Message::Data { sequence, exchange, payload } => self.data(from, sequence, exchange, payload),
             Message::Progress { sequence } => self.progress(from, sequence),
             Message::Commit { grid, tile, body } => self.commit(from, grid, tile, body),
             Message::Report(bytes) => self.reported(from, bytes),
@@ -268,21 +247,12 @@ impl Core {
                 Ok(())
             }
             Message::Refuse { reason, text } => {
-                self.fail(RunError::Refused {
-                    peer: from,
-                    name: self.name(from),
-                    reason,
-                    text,
-                });
+                self.fail(RunError::Refused { peer: from, name: self.name(from), reason, text });
                 Ok(())
             }
             Message::Abort { by, text } => {
                 let by = PeerIndex(by);
-                self.fail(RunError::Aborted {
-                    by,
-                    name: self.name(by),
-                    text,
-                });
+                self.fail(RunError::Aborted { by, name: self.name(by), text });
                 Ok(())
             }
             Message::Hello(_) => Err(Violation::Unexpected { message: name }),
@@ -308,12 +278,7 @@ impl Core {
                 if !over {
                     let sequence = self.exchanges.as_ref().map(Exchanges::sequence);
                     let sequence = sequence.filter(|_| self.phase == Phase::Running);
-                    self.fail(RunError::Lost {
-                        peer,
-                        name: self.name(peer),
-                        sequence,
-                        reason,
-                    });
+                    self.fail(RunError::Lost { peer, name: self.name(peer), sequence, reason });
                 }
             }
         }
@@ -340,13 +305,7 @@ impl Core {
         }
     }
 
-    fn data(
-        &mut self,
-        from: PeerIndex,
-        sequence: u64,
-        exchange: u16,
-        payload: Bytes,
-    ) -> Result<(), Violation> {
+    fn data(&mut self, from: PeerIndex, sequence: u64, exchange: u16, payload: Bytes) -> Result<(), Violation> {
         let unexpected = Violation::Unexpected { message: "data" };
         let exchanges = self.exchanges.as_mut().ok_or(unexpected)?;
         exchanges.data(from, sequence, exchange, payload)?;
@@ -354,13 +313,8 @@ impl Core {
     }
 
     fn progress(&mut self, from: PeerIndex, sequence: u64) -> Result<(), Violation> {
-        let unexpected = Violation::Unexpected {
-            message: "progress",
-        };
-        self.exchanges
-            .as_mut()
-            .ok_or(unexpected)?
-            .progress(from, sequence)?;
+        let unexpected = Violation::Unexpected { message: "progress" };
+        self.exchanges.as_mut().ok_or(unexpected)?.progress(from, sequence)?;
         self.deliver_or_blame(from)
     }
 
@@ -387,10 +341,7 @@ impl Core {
         for to in delivery.progress_to {
             self.send_to(to, &Message::Progress { sequence });
         }
-        self.outputs.push_back(Output::Deliver {
-            sequence,
-            payloads: delivery.payloads,
-        });
+        self.outputs.push_back(Output::Deliver { sequence, payloads: delivery.payloads });
         Ok(())
     }
 
@@ -398,29 +349,14 @@ impl Core {
     fn settle(&mut self, traffic: &Traffic, ownership: Ownership) -> Result<(), String> {
         let peers = self.roster.len();
         traffic.check(peers, self.me)?;
-        let stray = ownership
-            .grids
-            .iter()
-            .flatten()
-            .find(|owner| owner.at() >= peers);
+        let stray = ownership.grids.iter().flatten().find(|owner| owner.at() >= peers);
         if let Some(owner) = stray {
             return Err(format!("a tile is owned by peer {owner} of {peers}"));
         }
-        let payload = traffic
-            .exchanges
-            .iter()
-            .flat_map(|e| e.send.iter().chain(&e.receive))
-            .copied()
-            .max()
-            .unwrap_or(0);
-        let content = payload
-            .max(self.config.commit_bytes_max)
-            .saturating_add(wire::BULK_HEAD_BYTES as u32);
+        let payload = traffic.exchanges.iter().flat_map(|e| e.send.iter().chain(&e.receive)).copied().max().unwrap_or(0);
+        let content = payload.max(self.config.commit_bytes_max).saturating_add(wire::BULK_HEAD_BYTES as u32);
         if content > self.config.frame_bytes_max {
-            return Err(format!(
-                "frames of {content} bytes, the limit is {}",
-                self.config.frame_bytes_max
-            ));
+            return Err(format!("frames of {content} bytes, the limit is {}", self.config.frame_bytes_max));
         }
         self.frame_bytes_needed = content.max(wire::PLAN_FRAME_BYTES_MAX);
         self.trust_peers();
@@ -454,9 +390,7 @@ impl Core {
 
     fn others(&self) -> impl Iterator<Item = PeerIndex> + use<> {
         let me = self.me;
-        (0..self.peers.len() as u16)
-            .map(PeerIndex)
-            .filter(move |peer| *peer != me)
+        (0..self.peers.len() as u16).map(PeerIndex).filter(move |peer| *peer != me)
     }
 
     fn is_coordinator(&self) -> bool {
@@ -466,10 +400,7 @@ impl Core {
     fn send(&mut self, id: LinkId, message: &Message) {
         if let Some(link) = self.links.get_mut(&id) {
             link.said_at = self.now;
-            self.outputs.push_back(Output::Send {
-                link: id,
-                frame: wire::encode(message),
-            });
+            self.outputs.push_back(Output::Send { link: id, frame: wire::encode(message) });
         }
     }
 
@@ -481,33 +412,22 @@ impl Core {
 
     fn close(&mut self, id: LinkId, reason: &str) {
         if self.links.remove(&id).is_some() {
-            self.outputs.push_back(Output::Close {
-                link: id,
-                reason: reason.to_owned(),
-            });
+            self.outputs.push_back(Output::Close { link: id, reason: reason.to_owned() });
         }
     }
 
     fn misuse(&mut self, what: &str) {
-        self.fail(RunError::Misuse {
-            what: what.to_owned(),
-        });
+        self.fail(RunError::Misuse { what: what.to_owned() });
     }
 
     fn offend_as(&mut self, peer: PeerIndex, violation: Violation) {
-        self.fail(RunError::Violation {
-            peer,
-            name: self.name(peer),
-            violation,
-        });
+        self.fail(RunError::Violation { peer, name: self.name(peer), violation });
     }
 
     /// Answers a violation on a link: a peer's ends the run, a stranger's only its link.
     fn offend(&mut self, id: LinkId, violation: Violation) {
         match self.links.get(&id).map(|link| &link.state) {
-            Some(LinkState::Peer(peer) | LinkState::Dialled(peer)) => {
-                self.offend_as(*peer, violation)
-            }
+            Some(LinkState::Peer(peer) | LinkState::Dialled(peer)) => self.offend_as(*peer, violation),
             Some(_) => self.refuse(id, wire::RefuseReason::Protocol, &violation.to_string()),
             None => {}
         }
@@ -520,21 +440,12 @@ impl Core {
         }
         // Whoever hears of it second hand learns who noticed, so that the report stays the same.
         let abort = match &error {
-            RunError::Aborted { by, text, .. } => Message::Abort {
-                by: by.0,
-                text: text.clone(),
-            },
-            other => Message::Abort {
-                by: self.me.0,
-                text: other.to_string(),
-            },
+            RunError::Aborted { by, text, .. } => Message::Abort { by: by.0, text: text.clone() },
+            other => Message::Abort { by: self.me.0, text: other.to_string() },
         };
         let links: Vec<LinkId> = self.links.keys().copied().collect();
         for id in links {
-            let told = matches!(
-                self.links.get(&id).map(|link| &link.state),
-                Some(LinkState::Joined | LinkState::Peer(_) | LinkState::Dialled(_))
-            );
+            let told = matches!(self.links.get(&id).map(|link| &link.state), Some(LinkState::Joined | LinkState::Peer(_) | LinkState::Dialled(_)));
             if told {
                 self.send(id, &abort);
             }
@@ -547,12 +458,5 @@ impl Core {
 
 /// What a peer may still send after Done: signs of life, and the end of the run.
 fn may_follow_done(message: &Message) -> bool {
-    matches!(
-        message,
-        Message::Ping { .. }
-            | Message::Pong { .. }
-            | Message::Abort { .. }
-            | Message::Refuse { .. }
-            | Message::Progress { .. }
-    )
+    matches!(message, Message::Ping { .. } | Message::Pong { .. } | Message::Abort { .. } | Message::Refuse { .. } | Message::Progress { .. })
 }

@@ -48,15 +48,8 @@ impl Core {
             return;
         }
         let ping_after = self.ping_after();
-        let quiet = |link: &Link| {
-            !matches!(link.state, LinkState::Stranger) && link.said_at + ping_after <= self.now
-        };
-        let quiet: Vec<LinkId> = self
-            .links
-            .iter()
-            .filter(|(_, link)| quiet(link))
-            .map(|(id, _)| *id)
-            .collect();
+        let quiet = |link: &Link| !matches!(link.state, LinkState::Stranger) && link.said_at + ping_after <= self.now;
+        let quiet: Vec<LinkId> = self.links.iter().filter(|(_, link)| quiet(link)).map(|(id, _)| *id).collect();
         let waiting = self.is_waiting();
         for id in quiet {
             self.send(id, &Message::Ping { waiting });
@@ -64,16 +57,8 @@ impl Core {
     }
 
     fn tick_strangers(&mut self) {
-        let late = |link: &Link| {
-            matches!(link.state, LinkState::Stranger)
-                && link.opened_at + self.config.silence_limit <= self.now
-        };
-        let late: Vec<LinkId> = self
-            .links
-            .iter()
-            .filter(|(_, link)| late(link))
-            .map(|(id, _)| *id)
-            .collect();
+        let late = |link: &Link| matches!(link.state, LinkState::Stranger) && link.opened_at + self.config.silence_limit <= self.now;
+        let late: Vec<LinkId> = self.links.iter().filter(|(_, link)| late(link)).map(|(id, _)| *id).collect();
         for id in late {
             self.refuse(id, RefuseReason::Silent, "no hello in time");
         }
@@ -87,21 +72,11 @@ impl Core {
             let name = self.name(peer);
             if self.silent_at(link) <= self.now {
                 let silent_ms = millis(self.now.saturating_sub(link.heard_at));
-                return self.fail(RunError::Silent {
-                    peer,
-                    name,
-                    owed,
-                    silent_ms,
-                });
+                return self.fail(RunError::Silent { peer, name, owed, silent_ms });
             }
             if self.stalled_at(link, owed, since) <= self.now {
                 let waited_ms = millis(self.now.saturating_sub(since));
-                return self.fail(RunError::Stalled {
-                    peer,
-                    name,
-                    owed,
-                    waited_ms,
-                });
+                return self.fail(RunError::Stalled { peer, name, owed, waited_ms });
             }
         }
     }
@@ -160,37 +135,24 @@ impl Core {
                 dialled.collect()
             }
             Phase::Linking => {
-                let late = self
-                    .others()
-                    .filter(|peer| self.peer(*peer).is_some_and(|peer| !peer.linked));
+                let late = self.others().filter(|peer| self.peer(*peer).is_some_and(|peer| !peer.linked));
                 late.map(|peer| (peer, Owed::Links, self.since)).collect()
             }
             Phase::Running => match self.done_at {
                 Some(since) => {
-                    let late = self
-                        .others()
-                        .filter(|peer| self.peer(*peer).is_some_and(|peer| !peer.done));
+                    let late = self.others().filter(|peer| self.peer(*peer).is_some_and(|peer| !peer.done));
                     late.map(|peer| (peer, Owed::Done, since)).collect()
                 }
-                None => self
-                    .exchanges
-                    .as_ref()
-                    .map(Exchanges::owed)
-                    .unwrap_or_default(),
+                None => self.exchanges.as_ref().map(Exchanges::owed).unwrap_or_default(),
             },
             _ => Vec::new(),
         }
     }
 
     fn link_of(&self, peer: PeerIndex) -> Option<&Link> {
-        let known = self
-            .peer(peer)
-            .and_then(|peer| peer.link)
-            .and_then(|id| self.links.get(&id));
+        let known = self.peer(peer).and_then(|peer| peer.link).and_then(|id| self.links.get(&id));
         // Before the plan, and before the hello, the link itself says whose it is.
-        known.or_else(|| {
-            self.links.values().find(|link| matches!(link.state, LinkState::Peer(p) | LinkState::Dialled(p) if p == peer))
-        })
+        known.or_else(|| self.links.values().find(|link| matches!(link.state, LinkState::Peer(p) | LinkState::Dialled(p) if p == peer)))
     }
 
     fn silent_at(&self, link: &Link) -> Duration {

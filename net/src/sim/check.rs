@@ -19,9 +19,7 @@ use crate::ownership::PeerIndex;
 #[non_exhaustive]
 pub enum CheckError {
     /// A delivery that nobody posted, or other bytes than were posted.
-    #[error(
-        "peer {to} was delivered something at sequence {sequence} that peer {from} did not post for it"
-    )]
+    #[error("peer {to} was delivered something at sequence {sequence} that peer {from} did not post for it")]
     Invented {
         /// The sender, as delivered.
         from: PeerIndex,
@@ -41,9 +39,7 @@ pub enum CheckError {
         expected: u64,
     },
     /// A stale payload older than one delivered before, or than the staleness allows.
-    #[error(
-        "peer {to} was delivered occurrence {occurrence} of peer {from} at its occurrence {at}, after {before}"
-    )]
+    #[error("peer {to} was delivered occurrence {occurrence} of peer {from} at its occurrence {at}, after {before}")]
     TooStale {
         /// The sender.
         from: PeerIndex,
@@ -109,39 +105,21 @@ pub struct Checker {
 impl Checker {
     /// A watcher over a run of this many places.
     pub fn new(places: usize, staleness: u32) -> Checker {
-        Checker {
-            staleness: staleness.into(),
-            ended: vec![false; places],
-            ..Checker::default()
-        }
+        Checker { staleness: staleness.into(), ended: vec![false; places], ..Checker::default() }
     }
 
     /// A node posts.
-    pub fn posted(
-        &mut self,
-        from: Option<PeerIndex>,
-        sequence: u64,
-        exchange: u16,
-        payloads: &[(PeerIndex, Bytes)],
-    ) -> Result<(), CheckError> {
+    pub fn posted(&mut self, from: Option<PeerIndex>, sequence: u64, exchange: u16, payloads: &[(PeerIndex, Bytes)]) -> Result<(), CheckError> {
         let Some(from) = from else { return Ok(()) };
         self.schedule.entry(from).or_default().push(exchange);
         for (to, payload) in payloads {
-            self.posts
-                .entry((from, *to, exchange))
-                .or_default()
-                .push((sequence, blake3::hash(payload)));
+            self.posts.entry((from, *to, exchange)).or_default().push((sequence, blake3::hash(payload)));
         }
         Ok(())
     }
 
     /// A node is given an output.
-    pub fn observed(
-        &mut self,
-        place: u16,
-        index: Option<PeerIndex>,
-        output: &Output,
-    ) -> Result<(), CheckError> {
+    pub fn observed(&mut self, place: u16, index: Option<PeerIndex>, output: &Output) -> Result<(), CheckError> {
         if self.ended.get(usize::from(place)) == Some(&true) {
             return Err(CheckError::AfterEnd { place });
         }
@@ -152,20 +130,11 @@ impl Checker {
             },
             Output::PlanReceived { plan, .. } => {
                 let hash = blake3::hash(plan);
-                if *self.plan.get_or_insert(hash) == hash {
-                    Ok(())
-                } else {
-                    Err(CheckError::OtherPlan { place })
-                }
+                if *self.plan.get_or_insert(hash) == hash { Ok(()) } else { Err(CheckError::OtherPlan { place }) }
             }
-            Output::Commit { grid, tile, .. } => match self.committed.insert((place, *grid, *tile))
-            {
+            Output::Commit { grid, tile, .. } => match self.committed.insert((place, *grid, *tile)) {
                 true => Ok(()),
-                false => Err(CheckError::CommittedTwice {
-                    place,
-                    grid: *grid,
-                    tile: *tile,
-                }),
+                false => Err(CheckError::CommittedTwice { place, grid: *grid, tile: *tile }),
             },
             Output::Failed(_) | Output::Finished => {
                 if let Some(ended) = self.ended.get_mut(usize::from(place)) {
@@ -177,28 +146,12 @@ impl Checker {
         }
     }
 
-    fn delivered(
-        &mut self,
-        to: PeerIndex,
-        sequence: u64,
-        payloads: &[(PeerIndex, Bytes)],
-    ) -> Result<(), CheckError> {
+    fn delivered(&mut self, to: PeerIndex, sequence: u64, payloads: &[(PeerIndex, Bytes)]) -> Result<(), CheckError> {
         let due = self.delivered.entry(to).or_default();
-        let schedule = self
-            .schedule
-            .get(&to)
-            .map(Vec::as_slice)
-            .unwrap_or_default();
-        let exchange = usize::try_from(sequence)
-            .ok()
-            .and_then(|at| schedule.get(at))
-            .copied();
+        let schedule = self.schedule.get(&to).map(Vec::as_slice).unwrap_or_default();
+        let exchange = usize::try_from(sequence).ok().and_then(|at| schedule.get(at)).copied();
         let (true, Some(exchange)) = (*due == sequence, exchange) else {
-            return Err(CheckError::OutOfTurn {
-                to,
-                sequence,
-                expected: *due,
-            });
+            return Err(CheckError::OutOfTurn { to, sequence, expected: *due });
         };
         *due += 1;
         if !payloads.is_sorted_by(|a, b| a.0 < b.0) {
@@ -219,28 +172,17 @@ impl Checker {
         (sequence, exchange, at): (u64, u16, u64),
         payload: &Bytes,
     ) -> Result<(), CheckError> {
-        let posts = self
-            .posts
-            .get(&(from, to, exchange))
-            .map(Vec::as_slice)
-            .unwrap_or_default();
+        let posts = self.posts.get(&(from, to, exchange)).map(Vec::as_slice).unwrap_or_default();
         let hash = blake3::hash(payload);
         let oldest = at.saturating_sub(self.staleness);
         // The newest fitting post: payloads may repeat.
-        let fits =
-            |(n, post): &(u64, &(u64, blake3::Hash))| (oldest..=at).contains(n) && post.1 == hash;
+        let fits = |(n, post): &(u64, &(u64, blake3::Hash))| (oldest..=at).contains(n) && post.1 == hash;
         let Some((occurrence, _)) = (0u64..).zip(posts).filter(fits).last() else {
             return Err(CheckError::Invented { from, to, sequence });
         };
         let before = self.newest.insert((from, to, exchange), occurrence);
         match before.filter(|before| *before > occurrence) {
-            Some(before) => Err(CheckError::TooStale {
-                from,
-                to,
-                occurrence,
-                at,
-                before,
-            }),
+            Some(before) => Err(CheckError::TooStale { from, to, occurrence, at, before }),
             None => Ok(()),
         }
     }

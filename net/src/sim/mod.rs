@@ -44,9 +44,7 @@ pub struct SimPeer<'a> {
 pub fn peer_config(place: u16, peers: u16) -> CoreConfig {
     let role = match place {
         0 => Role::Coordinator { peers },
-        _ => Role::Joiner {
-            coordinator: sim_address(0),
-        },
+        _ => Role::Joiner { coordinator: sim_address(0) },
     };
     let mut config = CoreConfig::new(role, &format!("sim-{place}"), &format!("peer-{place}"));
     config.addresses = vec![sim_address(place)];
@@ -234,14 +232,7 @@ impl<'a> Simulation<'a> {
             random: fastrand::Rng::with_seed(seed),
             faults,
             checker: Checker::new(places.len(), staleness),
-            report: SimReport {
-                seed,
-                elapsed: Duration::ZERO,
-                outcomes: Vec::new(),
-                deliveries: 0,
-                frames: 0,
-                bytes: 0,
-            },
+            report: SimReport { seed, elapsed: Duration::ZERO, outcomes: Vec::new(), deliveries: 0, frames: 0, bytes: 0 },
             places,
             now: Duration::ZERO,
             queue: BinaryHeap::new(),
@@ -253,10 +244,7 @@ impl<'a> Simulation<'a> {
 
     /// Lets a function replace every frame's content under way (from place, to place, content) by none,
     /// one or several: a hostile peer, as the others see it.
-    pub fn tamper(
-        mut self,
-        tamper: impl FnMut(u16, u16, Bytes) -> Vec<Bytes> + 'a,
-    ) -> Simulation<'a> {
+    pub fn tamper(mut self, tamper: impl FnMut(u16, u16, Bytes) -> Vec<Bytes> + 'a) -> Simulation<'a> {
         self.tamper = Some(Box::new(tamper));
         self
     }
@@ -275,10 +263,7 @@ impl<'a> Simulation<'a> {
                 continue;
             };
             steps += 1;
-            if at > time_max
-                || steps > STEPS_MAX
-                || self.places.iter().all(|place| place.outcome.is_some())
-            {
+            if at > time_max || steps > STEPS_MAX || self.places.iter().all(|place| place.outcome.is_some()) {
                 break;
             }
             self.now = at;
@@ -288,36 +273,18 @@ impl<'a> Simulation<'a> {
     }
 
     fn conclude(mut self) -> Result<SimReport, SimFailure> {
-        let unfinished: Vec<u16> = (0u16..)
-            .zip(&self.places)
-            .filter(|(_, place)| place.outcome.is_none())
-            .map(|(at, _)| at)
-            .collect();
+        let unfinished: Vec<u16> = (0u16..).zip(&self.places).filter(|(_, place)| place.outcome.is_none()).map(|(at, _)| at).collect();
         if !unfinished.is_empty() {
             let elapsed_ms = u64::try_from(self.now.as_millis()).unwrap_or(u64::MAX);
-            return Err(SimFailure::Unfinished {
-                seed: self.seed,
-                unfinished,
-                elapsed_ms,
-            });
+            return Err(SimFailure::Unfinished { seed: self.seed, unfinished, elapsed_ms });
         }
         self.report.elapsed = self.now;
-        self.report.outcomes = self
-            .places
-            .into_iter()
-            .filter_map(|place| place.outcome)
-            .collect();
+        self.report.outcomes = self.places.into_iter().filter_map(|place| place.outcome).collect();
         Ok(self.report)
     }
 
     fn schedule_faults(&mut self) {
-        let Faults {
-            loss,
-            freeze,
-            stall,
-            crash,
-            ..
-        } = self.faults.clone();
+        let Faults { loss, freeze, stall, crash, .. } = self.faults.clone();
         for (at, a, b) in loss {
             self.push(at, Happening::Loss(a, b));
         }
@@ -349,16 +316,8 @@ impl<'a> Simulation<'a> {
 
     fn happen(&mut self, happening: Happening) -> Result<(), SimFailure> {
         match happening {
-            Happening::Event {
-                place,
-                event,
-                from_node,
-            } => self.event(place, event, from_node),
-            Happening::Closes {
-                place,
-                link,
-                reason,
-            } => {
+            Happening::Event { place, event, from_node } => self.event(place, event, from_node),
+            Happening::Closes { place, link, reason } => {
                 let end = self.place(place).and_then(|p| p.ends.get_mut(&link));
                 match end {
                     Some(end) if end.open => {
@@ -371,12 +330,7 @@ impl<'a> Simulation<'a> {
             Happening::Dial { place, address } => self.dial(place, address),
             Happening::Loss(a, b) => {
                 let links: Vec<LinkId> = match self.place(a) {
-                    Some(place) => place
-                        .ends
-                        .iter()
-                        .filter(|(_, end)| end.other.0 == b)
-                        .map(|(id, _)| *id)
-                        .collect(),
+                    Some(place) => place.ends.iter().filter(|(_, end)| end.other.0 == b).map(|(id, _)| *id).collect(),
                     None => Vec::new(),
                 };
                 for link in links {
@@ -415,79 +369,32 @@ impl<'a> Simulation<'a> {
     /// Both ends see the link close: the other after what is under way, this one at once if it still can.
     fn break_link(&mut self, place: u16, link: LinkId, reason: &str, tell_here: bool) {
         let now = self.now;
-        let Some(end) = self
-            .place(place)
-            .and_then(|p| p.ends.get_mut(&link))
-            .filter(|end| end.open)
-        else {
+        let Some(end) = self.place(place).and_then(|p| p.ends.get_mut(&link)).filter(|end| end.open) else {
             return;
         };
         let (other, arrives) = (end.other, end.arrives.max(now));
         if tell_here {
-            self.push(
-                now,
-                Happening::Closes {
-                    place,
-                    link,
-                    reason: reason.to_owned(),
-                },
-            );
+            self.push(now, Happening::Closes { place, link, reason: reason.to_owned() });
         } else {
             end.open = false;
         }
-        self.push(
-            arrives,
-            Happening::Closes {
-                place: other.0,
-                link: other.1,
-                reason: reason.to_owned(),
-            },
-        );
+        self.push(arrives, Happening::Closes { place: other.0, link: other.1, reason: reason.to_owned() });
     }
 
     fn dial(&mut self, from: u16, address: String) -> Result<(), SimFailure> {
-        let to = self
-            .places
-            .iter()
-            .position(|place| place.address == address && !place.frozen);
+        let to = self.places.iter().position(|place| place.address == address && !place.frozen);
         let Some(to) = to.and_then(|to| u16::try_from(to).ok()) else {
             let error = "nobody listens there".to_owned();
             return self.event(from, Event::DialFailed { address, error }, false);
         };
         let (id_from, id_to) = (self.new_link(from), self.new_link(to));
-        let end = |other| End {
-            other,
-            arrives: Duration::ZERO,
-            frame_bytes_max: STRANGER_FRAME_BYTES_MAX,
-            open: true,
-        };
-        let identity =
-            |sim: &Simulation, place: u16| sim.places[usize::from(place)].identity.clone();
+        let end = |other| End { other, arrives: Duration::ZERO, frame_bytes_max: STRANGER_FRAME_BYTES_MAX, open: true };
+        let identity = |sim: &Simulation, place: u16| sim.places[usize::from(place)].identity.clone();
         let (identity_from, identity_to) = (identity(self, from), identity(self, to));
-        self.places[usize::from(from)]
-            .ends
-            .insert(id_from, end((to, id_to)));
-        self.places[usize::from(to)]
-            .ends
-            .insert(id_to, end((from, id_from)));
-        self.event(
-            to,
-            Event::Opened {
-                link: id_to,
-                identity: identity_from,
-                outgoing: false,
-            },
-            false,
-        )?;
-        self.event(
-            from,
-            Event::Opened {
-                link: id_from,
-                identity: identity_to,
-                outgoing: true,
-            },
-            false,
-        )
+        self.places[usize::from(from)].ends.insert(id_from, end((to, id_to)));
+        self.places[usize::from(to)].ends.insert(id_to, end((from, id_from)));
+        self.event(to, Event::Opened { link: id_to, identity: identity_from, outgoing: false }, false)?;
+        self.event(from, Event::Opened { link: id_from, identity: identity_to, outgoing: true }, false)
     }
 
     fn new_link(&mut self, place: u16) -> LinkId {
@@ -520,11 +427,7 @@ impl<'a> Simulation<'a> {
             }
             Event::Tick => place.tick_at = None,
             _ if from_node && place.stalled => return Ok(()),
-            Event::Post {
-                sequence,
-                exchange,
-                payloads,
-            } => {
+            Event::Post { sequence, exchange, payloads } => {
                 let index = place.core.index();
                 let seed = self.seed;
                 let posted = self.checker.posted(index, *sequence, *exchange, payloads);
@@ -546,10 +449,7 @@ impl<'a> Simulation<'a> {
                     self.push(arrives, Happening::Dial { place: at, address });
                 }
                 Output::Send { link, frame } => self.carry(at, link, frame.content()),
-                Output::Limit {
-                    link,
-                    frame_bytes_max,
-                } => {
+                Output::Limit { link, frame_bytes_max } => {
                     if let Some(end) = self.place(at).and_then(|place| place.ends.get_mut(&link)) {
                         end.frame_bytes_max = frame_bytes_max;
                     }
@@ -571,25 +471,14 @@ impl<'a> Simulation<'a> {
         let deadline = deadline.max(now);
         if place.tick_at.is_none_or(|tick| deadline < tick) {
             place.tick_at = Some(deadline);
-            self.push(
-                deadline,
-                Happening::Event {
-                    place: at,
-                    event: Event::Tick,
-                    from_node: false,
-                },
-            );
+            self.push(deadline, Happening::Event { place: at, event: Event::Tick, from_node: false });
         }
     }
 
     /// Puts a frame under way; it arrives after all earlier ones of its link.
     fn carry(&mut self, at: u16, link: LinkId, content: Bytes) {
         let arrives = self.now + self.between(self.faults.delay);
-        let Some(end) = self
-            .place(at)
-            .and_then(|place| place.ends.get_mut(&link))
-            .filter(|end| end.open)
-        else {
+        let Some(end) = self.place(at).and_then(|place| place.ends.get_mut(&link)).filter(|end| end.open) else {
             return;
         };
         end.arrives = end.arrives.max(arrives);
@@ -599,18 +488,8 @@ impl<'a> Simulation<'a> {
             None => vec![content],
         };
         for frame in contents {
-            let event = Event::Received {
-                link: other.1,
-                frame,
-            };
-            self.push(
-                arrives,
-                Happening::Event {
-                    place: other.0,
-                    event,
-                    from_node: false,
-                },
-            );
+            let event = Event::Received { link: other.1, frame };
+            self.push(arrives, Happening::Event { place: other.0, event, from_node: false });
         }
     }
 
@@ -621,9 +500,7 @@ impl<'a> Simulation<'a> {
             self.report.deliveries += payloads.len() as u64;
         }
         let index = self.places[usize::from(at)].core.index();
-        self.checker
-            .observed(at, index, &output)
-            .map_err(|error| SimFailure::Check { seed, error })?;
+        self.checker.observed(at, index, &output).map_err(|error| SimFailure::Check { seed, error })?;
         let delay = self.between(self.faults.compute);
         let Some(place) = self.place(at) else {
             return Ok(());
@@ -638,14 +515,7 @@ impl<'a> Simulation<'a> {
         place.node_busy_until = place.node_busy_until.max(now + delay);
         let answered = place.node_busy_until;
         for event in answers {
-            self.push(
-                answered,
-                Happening::Event {
-                    place: at,
-                    event,
-                    from_node: true,
-                },
-            );
+            self.push(answered, Happening::Event { place: at, event, from_node: true });
         }
         Ok(())
     }

@@ -19,22 +19,11 @@ struct Lockstep {
 }
 
 fn lockstep(peers: u16, ticks: u64, exact: bool) -> Lockstep {
-    Lockstep {
-        me: PeerIndex(0),
-        peers,
-        ticks,
-        exact,
-        commits: 0,
-        reports: 0,
-    }
+    Lockstep { me: PeerIndex(0), peers, ticks, exact, commits: 0, reports: 0 }
 }
 
 fn grid() -> Grid {
-    Grid {
-        shape: [160, 160, 1],
-        tile: [16, 16, 1],
-        dims: 2,
-    }
+    Grid { shape: [160, 160, 1], tile: [16, 16, 1], dims: 2 }
 }
 
 fn ownership(peers: u16) -> Ownership {
@@ -51,11 +40,7 @@ fn size(exchange: u16, from: u16, to: u16, peers: u16) -> u32 {
         1 => next == to,
         _ => to == 0,
     };
-    if sends {
-        8 + u32::from(from) + 3 * u32::from(exchange)
-    } else {
-        0
-    }
+    if sends { 8 + u32::from(from) + 3 * u32::from(exchange) } else { 0 }
 }
 
 fn traffic(me: u16, peers: u16) -> Traffic {
@@ -63,14 +48,11 @@ fn traffic(me: u16, peers: u16) -> Traffic {
         send: (0..peers).map(|other| size(id, me, other, peers)).collect(),
         receive: (0..peers).map(|other| size(id, other, me, peers)).collect(),
     });
-    Traffic {
-        exchanges: exchanges.collect(),
-    }
+    Traffic { exchanges: exchanges.collect() }
 }
 
 fn payload(sequence: u64, from: u16, to: u16, bytes: u32) -> Bytes {
-    let mut random =
-        fastrand::Rng::with_seed(sequence << 32 | u64::from(from) << 16 | u64::from(to));
+    let mut random = fastrand::Rng::with_seed(sequence << 32 | u64::from(from) << 16 | u64::from(to));
     (0..bytes).map(|_| random.u8(..)).collect()
 }
 
@@ -81,28 +63,13 @@ impl Lockstep {
             let bytes = size(exchange, self.me.0, to, self.peers);
             (bytes > 0).then(|| (PeerIndex(to), payload(sequence, self.me.0, to, bytes)))
         });
-        Event::Post {
-            sequence,
-            exchange,
-            payloads: payloads.collect(),
-        }
+        Event::Post { sequence, exchange, payloads: payloads.collect() }
     }
 
     fn end(&self) -> Vec<Event> {
         let ownership = ownership(self.peers);
-        let commits = ownership.owned(0, self.me).map(|tile| CommitBody {
-            grid: 0,
-            tile: tile.0,
-            body: Bytes::from_static(b"tile"),
-        });
-        vec![
-            Event::Publish {
-                to: PeerIndex(0),
-                commits: commits.collect(),
-            },
-            Event::Report(Bytes::from_static(b"fine")),
-            Event::Finish,
-        ]
+        let commits = ownership.owned(0, self.me).map(|tile| CommitBody { grid: 0, tile: tile.0, body: Bytes::from_static(b"tile") });
+        vec![Event::Publish { to: PeerIndex(0), commits: commits.collect() }, Event::Report(Bytes::from_static(b"fine")), Event::Finish]
     }
 }
 
@@ -112,27 +79,12 @@ impl SimNode for Lockstep {
             Output::Assemble { joiners } => {
                 assert_eq!(joiners.len() + 1, usize::from(self.peers));
                 let ownership = ownership(self.peers);
-                vec![Event::PlanMade {
-                    plan: Bytes::from_static(b"plan"),
-                    traffic: traffic(0, self.peers),
-                    ownership,
-                }]
+                vec![Event::PlanMade { plan: Bytes::from_static(b"plan"), traffic: traffic(0, self.peers), ownership }]
             }
-            Output::PlanReceived {
-                index,
-                roster,
-                plan,
-                ..
-            } => {
-                assert_eq!(
-                    (roster.len(), &plan[..]),
-                    (usize::from(self.peers), &b"plan"[..])
-                );
+            Output::PlanReceived { index, roster, plan, .. } => {
+                assert_eq!((roster.len(), &plan[..]), (usize::from(self.peers), &b"plan"[..]));
                 self.me = index;
-                vec![Event::PlanAccepted {
-                    traffic: traffic(index.0, self.peers),
-                    ownership: ownership(self.peers),
-                }]
+                vec![Event::PlanAccepted { traffic: traffic(index.0, self.peers), ownership: ownership(self.peers) }]
             }
             Output::Start => vec![self.post(0)],
             Output::Deliver { sequence, payloads } => {
@@ -142,15 +94,9 @@ impl SimNode for Lockstep {
                     assert_eq!(bytes.len(), agreed as usize);
                     assert!(!self.exact || *bytes == payload(sequence, from.0, self.me.0, agreed));
                 }
-                let due = (0..self.peers)
-                    .filter(|from| size(exchange, *from, self.me.0, self.peers) > 0)
-                    .count();
+                let due = (0..self.peers).filter(|from| size(exchange, *from, self.me.0, self.peers) > 0).count();
                 assert_eq!(payloads.len(), due);
-                if sequence + 1 < self.ticks * u64::from(EXCHANGES) {
-                    vec![self.post(sequence + 1)]
-                } else {
-                    self.end()
-                }
+                if sequence + 1 < self.ticks * u64::from(EXCHANGES) { vec![self.post(sequence + 1)] } else { self.end() }
             }
             Output::Commit { .. } => {
                 self.commits += 1;
@@ -178,10 +124,7 @@ fn peers<'a>(count: u16, ticks: u64, change: impl Fn(u16, &mut CoreConfig)) -> V
         let mut config = peer_config(place, count);
         change(place, &mut config);
         let exact = config.staleness == 0;
-        SimPeer {
-            config,
-            node: Box::new(lockstep(count, ticks, exact)),
-        }
+        SimPeer { config, node: Box::new(lockstep(count, ticks, exact)) }
     };
     (0..count).map(peer).collect()
 }
@@ -189,25 +132,14 @@ fn peers<'a>(count: u16, ticks: u64, change: impl Fn(u16, &mut CoreConfig)) -> V
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn run(seed: u64, count: u16, ticks: u64, faults: Faults) -> SimReport {
-    Simulation::new(seed, peers(count, ticks, |_, _| {}), faults)
-        .run(HOUR)
-        .expect("the run has an end")
+    Simulation::new(seed, peers(count, ticks, |_, _| {}), faults).run(HOUR).expect("the run has an end")
 }
 
 fn check_finishes(count: u16, ticks: u64, seeds: u64) {
     for seed in 0..seeds {
         let report = run(seed, count, ticks, Faults::default());
-        assert!(
-            report.outcomes.iter().all(|o| *o == Outcome::Finished),
-            "seed {seed}: {:?}",
-            report.outcomes
-        );
-        let due: u64 = (0..EXCHANGES)
-            .flat_map(|e| {
-                (0..count)
-                    .flat_map(move |a| (0..count).map(move |b| u64::from(size(e, a, b, count) > 0)))
-            })
-            .sum();
+        assert!(report.outcomes.iter().all(|o| *o == Outcome::Finished), "seed {seed}: {:?}", report.outcomes);
+        let due: u64 = (0..EXCHANGES).flat_map(|e| (0..count).flat_map(move |a| (0..count).map(move |b| u64::from(size(e, a, b, count) > 0)))).sum();
         assert_eq!(report.deliveries, due * ticks, "seed {seed}");
     }
 }
@@ -257,24 +189,12 @@ fn stale_payloads_stay_within_the_staleness() {
     for seed in 0..30 {
         for staleness in [1, 3] {
             // Slow lines and quick nodes, so that staleness is worth something.
-            let faults = Faults {
-                delay: (Duration::from_millis(1), Duration::from_millis(200)),
-                ..Faults::default()
-            };
+            let faults = Faults { delay: (Duration::from_millis(1), Duration::from_millis(200)), ..Faults::default() };
             let stale = peers(4, 30, |_, config| config.staleness = staleness);
-            let report = Simulation::new(seed, stale, faults.clone())
-                .run(HOUR)
-                .expect("the run has an end");
-            assert!(
-                report.outcomes.iter().all(|o| *o == Outcome::Finished),
-                "seed {seed}: {:?}",
-                report.outcomes
-            );
+            let report = Simulation::new(seed, stale, faults.clone()).run(HOUR).expect("the run has an end");
+            assert!(report.outcomes.iter().all(|o| *o == Outcome::Finished), "seed {seed}: {:?}", report.outcomes);
             let exact = run(seed, 4, 30, faults);
-            assert!(
-                report.elapsed < exact.elapsed,
-                "seed {seed}: staleness {staleness} gains nothing"
-            );
+            assert!(report.elapsed < exact.elapsed, "seed {seed}: staleness {staleness} gains nothing");
         }
     }
 }
@@ -285,29 +205,13 @@ const MIDWAY: Duration = Duration::from_millis(600);
 #[test]
 fn a_silent_peer_is_named_by_all() {
     for seed in 0..20 {
-        let report = run(
-            seed,
-            5,
-            2000,
-            Faults {
-                freeze: vec![(MIDWAY, 3)],
-                ..Faults::default()
-            },
-        );
+        let report = run(seed, 5, 2000, Faults { freeze: vec![(MIDWAY, 3)], ..Faults::default() });
         for (place, outcome) in report.outcomes.iter().enumerate() {
             match outcome {
                 Outcome::Gone => assert_eq!(place, 3),
-                Outcome::Failed(RunError::Silent {
-                    name,
-                    owed,
-                    silent_ms,
-                    ..
-                }) => {
+                Outcome::Failed(RunError::Silent { name, owed, silent_ms, .. }) => {
                     assert_eq!(name, "peer-3", "seed {seed}");
-                    assert!(
-                        matches!(owed, Owed::Data { .. }) && (10_000..13_000).contains(silent_ms),
-                        "{outcome:?}"
-                    );
+                    assert!(matches!(owed, Owed::Data { .. }) && (10_000..13_000).contains(silent_ms), "{outcome:?}");
                 }
                 Outcome::Failed(RunError::Aborted { text, .. }) => {
                     assert!(text.contains("peer-3") && text.contains("silent"), "{text}")
@@ -321,20 +225,8 @@ fn a_silent_peer_is_named_by_all() {
 #[test]
 fn a_stalled_peer_is_named_and_those_who_wait_are_not() {
     for seed in 0..10 {
-        let report = run(
-            seed,
-            6,
-            5000,
-            Faults {
-                stall: vec![(MIDWAY, 2)],
-                ..Faults::default()
-            },
-        );
-        assert!(
-            report.elapsed > Duration::from_secs(120),
-            "{:?}",
-            report.elapsed
-        );
+        let report = run(seed, 6, 5000, Faults { stall: vec![(MIDWAY, 2)], ..Faults::default() });
+        assert!(report.elapsed > Duration::from_secs(120), "{:?}", report.elapsed);
         for (place, outcome) in report.outcomes.iter().enumerate() {
             match outcome {
                 Outcome::Failed(RunError::Stalled { name, .. }) => {
@@ -352,23 +244,11 @@ fn a_stalled_peer_is_named_and_those_who_wait_are_not() {
 #[test]
 fn a_lost_peer_is_named_by_all() {
     for seed in 0..20 {
-        let report = run(
-            seed,
-            5,
-            2000,
-            Faults {
-                crash: vec![(MIDWAY, 4)],
-                ..Faults::default()
-            },
-        );
+        let report = run(seed, 5, 2000, Faults { crash: vec![(MIDWAY, 4)], ..Faults::default() });
         for (place, outcome) in report.outcomes.iter().enumerate() {
             match outcome {
                 Outcome::Gone => assert_eq!(place, 4),
-                Outcome::Failed(RunError::Lost {
-                    name,
-                    sequence: Some(_),
-                    ..
-                }) => assert_eq!(name, "peer-4"),
+                Outcome::Failed(RunError::Lost { name, sequence: Some(_), .. }) => assert_eq!(name, "peer-4"),
                 Outcome::Failed(RunError::Aborted { text, .. }) => {
                     assert!(text.contains("lost") && text.contains("peer-4"), "{text}")
                 }
@@ -381,34 +261,12 @@ fn a_lost_peer_is_named_by_all() {
 #[test]
 fn a_cut_line_ends_the_run_everywhere() {
     for seed in 0..20 {
-        let report = run(
-            seed,
-            5,
-            2000,
-            Faults {
-                loss: vec![(MIDWAY, 1, 2)],
-                ..Faults::default()
-            },
-        );
+        let report = run(seed, 5, 2000, Faults { loss: vec![(MIDWAY, 1, 2)], ..Faults::default() });
         for outcome in &report.outcomes {
-            assert!(
-                matches!(
-                    outcome,
-                    Outcome::Failed(RunError::Lost { .. } | RunError::Aborted { .. })
-                ),
-                "{outcome:?}"
-            );
+            assert!(matches!(outcome, Outcome::Failed(RunError::Lost { .. } | RunError::Aborted { .. })), "{outcome:?}");
         }
-        let by_whom = report
-            .outcomes
-            .iter()
-            .filter(|o| matches!(o, Outcome::Failed(RunError::Lost { .. })))
-            .count();
-        assert!(
-            (1..=2).contains(&by_whom),
-            "seed {seed}: {:?}",
-            report.outcomes
-        );
+        let by_whom = report.outcomes.iter().filter(|o| matches!(o, Outcome::Failed(RunError::Lost { .. }))).count();
+        assert!((1..=2).contains(&by_whom), "seed {seed}: {:?}", report.outcomes);
     }
 }
 
@@ -429,10 +287,7 @@ fn faults_at_any_time_give_every_peer_an_end() {
         match outcome {
             Ok(_) => {}
             // Before the plan nobody owes the coordinator anything: it waits for people to join.
-            Err(SimFailure::Unfinished { unfinished, .. }) => assert!(
-                at < Duration::from_millis(150),
-                "seed {seed}, at {at:?}: {unfinished:?}"
-            ),
+            Err(SimFailure::Unfinished { unfinished, .. }) => assert!(at < Duration::from_millis(150), "seed {seed}, at {at:?}: {unfinished:?}"),
             Err(error) => panic!("{error}"),
         }
     }
@@ -445,18 +300,9 @@ fn a_peer_of_another_bundle_is_refused_and_the_run_goes_on() {
         let mut all = peers(3, 10, |_, _| {});
         let mut odd = peer_config(3, 3);
         odd.bundle = [9; 32];
-        all.push(SimPeer {
-            config: odd,
-            node: Box::new(lockstep(3, 10, true)),
-        });
-        let report = Simulation::new(seed, all, Faults::default())
-            .run(HOUR)
-            .expect("the run has an end");
-        assert!(
-            report.outcomes[..3].iter().all(|o| *o == Outcome::Finished),
-            "seed {seed}: {:?}",
-            report.outcomes
-        );
+        all.push(SimPeer { config: odd, node: Box::new(lockstep(3, 10, true)) });
+        let report = Simulation::new(seed, all, Faults::default()).run(HOUR).expect("the run has an end");
+        assert!(report.outcomes[..3].iter().all(|o| *o == Outcome::Finished), "seed {seed}: {:?}", report.outcomes);
         let Outcome::Failed(RunError::Refused { reason, .. }) = &report.outcomes[3] else {
             panic!("seed {seed}: {:?}", report.outcomes[3]);
         };
@@ -467,18 +313,9 @@ fn a_peer_of_another_bundle_is_refused_and_the_run_goes_on() {
 #[test]
 fn one_peer_too_many_is_refused() {
     let mut all = peers(3, 10, |_, _| {});
-    all.push(SimPeer {
-        config: peer_config(3, 3),
-        node: Box::new(lockstep(3, 10, true)),
-    });
-    let report = Simulation::new(1, all, Faults::default())
-        .run(HOUR)
-        .expect("the run has an end");
-    let finished = report
-        .outcomes
-        .iter()
-        .filter(|o| **o == Outcome::Finished)
-        .count();
+    all.push(SimPeer { config: peer_config(3, 3), node: Box::new(lockstep(3, 10, true)) });
+    let report = Simulation::new(1, all, Faults::default()).run(HOUR).expect("the run has an end");
+    let finished = report.outcomes.iter().filter(|o| **o == Outcome::Finished).count();
     assert_eq!(finished, 3, "{:?}", report.outcomes);
 }
 
@@ -507,23 +344,15 @@ fn tampered_frames_blame_the_sender_and_never_panic() {
             }
             vec![bytes.into()]
         };
-        let outcome = Simulation::new(seed, peers(4, 10, |_, _| {}), Faults::default())
-            .tamper(tamper)
-            .run(HOUR);
+        let outcome = Simulation::new(seed, peers(4, 10, |_, _| {}), Faults::default()).tamper(tamper).run(HOUR);
         match outcome {
             // A flipped bit in a payload is beyond this layer: the checker sees it, the transport prevents it.
-            Err(SimFailure::Check {
-                error: CheckError::Invented { .. },
-                ..
-            }) => {}
+            Err(SimFailure::Check { error: CheckError::Invented { .. }, .. }) => {}
             Ok(report) => {
                 for outcome in &report.outcomes {
                     // A tampered hello may have changed the name itself.
                     if let Outcome::Failed(RunError::Violation { name, .. }) = outcome {
-                        assert!(
-                            name == "peer-2" || at_frame <= 2,
-                            "seed {seed}: {outcome:?}"
-                        );
+                        assert!(name == "peer-2" || at_frame <= 2, "seed {seed}: {outcome:?}");
                         blamed += 1;
                     }
                 }
@@ -543,20 +372,13 @@ mod checker {
     use super::*;
 
     fn deliver(sequence: u64, payloads: &[(u16, &'static [u8])]) -> Output {
-        let payloads = payloads
-            .iter()
-            .map(|(from, bytes)| (PeerIndex(*from), Bytes::from_static(bytes)));
-        Output::Deliver {
-            sequence,
-            payloads: payloads.collect(),
-        }
+        let payloads = payloads.iter().map(|(from, bytes)| (PeerIndex(*from), Bytes::from_static(bytes)));
+        Output::Deliver { sequence, payloads: payloads.collect() }
     }
 
     fn posted(checker: &mut Checker, from: u16, sequence: u64, to: u16, bytes: &'static [u8]) {
         let payloads = [(PeerIndex(to), Bytes::from_static(bytes))];
-        checker
-            .posted(Some(PeerIndex(from)), sequence, 0, &payloads)
-            .expect("posts are only noted");
+        checker.posted(Some(PeerIndex(from)), sequence, 0, &payloads).expect("posts are only noted");
     }
 
     /// Peer 1 has posted a, b, c to peer 0, which posted three times too.
@@ -583,63 +405,29 @@ mod checker {
     #[test]
     fn every_wrong_is_seen() {
         let invented = see(&mut fixture(0), &deliver(0, &[(1, b"b")]));
-        assert!(
-            matches!(invented, Err(CheckError::Invented { .. })),
-            "{invented:?}"
-        );
+        assert!(matches!(invented, Err(CheckError::Invented { .. })), "{invented:?}");
         let skipped = see(&mut fixture(0), &deliver(1, &[(1, b"b")]));
-        assert!(
-            matches!(skipped, Err(CheckError::OutOfTurn { .. })),
-            "{skipped:?}"
-        );
+        assert!(matches!(skipped, Err(CheckError::OutOfTurn { .. })), "{skipped:?}");
         let mut checker = fixture(0);
         assert_eq!(see(&mut checker, &deliver(0, &[(1, b"a")])), Ok(()));
         let twice = see(&mut checker, &deliver(0, &[(1, b"a")]));
-        assert!(
-            matches!(twice, Err(CheckError::OutOfTurn { .. })),
-            "{twice:?}"
-        );
+        assert!(matches!(twice, Err(CheckError::OutOfTurn { .. })), "{twice:?}");
         let unordered = see(&mut fixture(0), &deliver(0, &[(1, b"a"), (1, b"a")]));
-        assert!(
-            matches!(unordered, Err(CheckError::Unordered { .. })),
-            "{unordered:?}"
-        );
+        assert!(matches!(unordered, Err(CheckError::Unordered { .. })), "{unordered:?}");
         let mut checker = fixture(2);
         assert_eq!(see(&mut checker, &deliver(0, &[(1, b"a")])), Ok(()));
         assert_eq!(see(&mut checker, &deliver(1, &[(1, b"b")])), Ok(()));
         let older = see(&mut checker, &deliver(2, &[(1, b"a")]));
-        assert!(
-            matches!(older, Err(CheckError::TooStale { .. })),
-            "{older:?}"
-        );
+        assert!(matches!(older, Err(CheckError::TooStale { .. })), "{older:?}");
         let mut checker = fixture(0);
         assert_eq!(see(&mut checker, &Output::Finished), Ok(()));
-        assert_eq!(
-            see(&mut checker, &Output::Start),
-            Err(CheckError::AfterEnd { place: 0 })
-        );
-        let commit = Output::Commit {
-            from: PeerIndex(1),
-            grid: 0,
-            tile: 3,
-            body: Bytes::new(),
-        };
+        assert_eq!(see(&mut checker, &Output::Start), Err(CheckError::AfterEnd { place: 0 }));
+        let commit = Output::Commit { from: PeerIndex(1), grid: 0, tile: 3, body: Bytes::new() };
         let mut checker = fixture(0);
         assert_eq!(see(&mut checker, &commit), Ok(()));
-        assert!(matches!(
-            see(&mut checker, &commit),
-            Err(CheckError::CommittedTwice { .. })
-        ));
-        let plan = |plan| Output::PlanReceived {
-            plan,
-            index: PeerIndex(1),
-            roster: Vec::new(),
-            staleness: 0,
-        };
+        assert!(matches!(see(&mut checker, &commit), Err(CheckError::CommittedTwice { .. })));
+        let plan = |plan| Output::PlanReceived { plan, index: PeerIndex(1), roster: Vec::new(), staleness: 0 };
         assert_eq!(see(&mut checker, &plan(Bytes::from_static(b"p"))), Ok(()));
-        assert!(matches!(
-            see(&mut checker, &plan(Bytes::from_static(b"q"))),
-            Err(CheckError::OtherPlan { .. })
-        ));
+        assert!(matches!(see(&mut checker, &plan(Bytes::from_static(b"q"))), Err(CheckError::OtherPlan { .. })));
     }
 }

@@ -89,24 +89,10 @@ enum Command {
 
 /// What link tasks tell the transport.
 enum Internal {
-    Opened {
-        link: LinkId,
-        peer: PeerId,
-        outgoing: bool,
-        handle: Handle,
-    },
-    Received {
-        link: LinkId,
-        frame: Bytes,
-    },
-    Closed {
-        link: LinkId,
-        reason: CloseReason,
-    },
-    DialFailed {
-        address: String,
-        error: String,
-    },
+    Opened { link: LinkId, peer: PeerId, outgoing: bool, handle: Handle },
+    Received { link: LinkId, frame: Bytes },
+    Closed { link: LinkId, reason: CloseReason },
+    DialFailed { address: String, error: String },
 }
 
 /// The driver's end of a link. Dropping it closes the link once its queue is written.
@@ -150,11 +136,7 @@ impl Transport {
         let addresses = listen(&mut swarm, &config.listen).await?;
         let identity = swarm.local_peer_id().to_string();
         let mut control = swarm.behaviour().streams.new_control();
-        let incoming = control
-            .accept(PROTOCOL)
-            .map_err(|error| TransportError::Setup {
-                error: error.to_string(),
-            })?;
+        let incoming = control.accept(PROTOCOL).map_err(|error| TransportError::Setup { error: error.to_string() })?;
 
         let (events_in, events) = flume::bounded(EVENTS_MAX);
         let (commands, commands_out) = mpsc::channel(COMMANDS_MAX);
@@ -168,27 +150,9 @@ impl Transport {
             frame_bytes_max: config.frame_bytes_max,
             alive,
         };
-        tokio::spawn(run_swarm(
-            swarm,
-            control,
-            incoming,
-            commands_out,
-            shared,
-            config.links_max,
-        ));
-        let addresses = addresses
-            .iter()
-            .map(|address| format!("{address}/p2p/{identity}"))
-            .collect();
-        Ok(Transport {
-            identity,
-            addresses,
-            commands,
-            events,
-            links: HashMap::new(),
-            room,
-            tasks,
-        })
+        tokio::spawn(run_swarm(swarm, control, incoming, commands_out, shared, config.links_max));
+        let addresses = addresses.iter().map(|address| format!("{address}/p2p/{identity}")).collect();
+        Ok(Transport { identity, addresses, commands, events, links: HashMap::new(), room, tasks })
     }
 
     /// The identity that this transport proves to others.
@@ -203,12 +167,8 @@ impl Transport {
 
     /// Dials; answered by `Opened` or `DialFailed`.
     pub fn dial(&mut self, address: &str) -> Result<(), CloseReason> {
-        let broken = |_| CloseReason::Broken {
-            error: "too many dials at once".to_owned(),
-        };
-        self.commands
-            .try_send(Command::Dial(address.to_owned()))
-            .map_err(broken)
+        let broken = |_| CloseReason::Broken { error: "too many dials at once".to_owned() };
+        self.commands.try_send(Command::Dial(address.to_owned())).map_err(broken)
     }
 
     /// Queues a frame. Frames on a link that is gone are dropped; its `Closed` says so.
@@ -292,18 +252,9 @@ impl Transport {
 
     fn take_in(&mut self, internal: Internal) -> Option<TransportEvent> {
         Some(match internal {
-            Internal::Opened {
-                link,
-                peer,
-                outgoing,
-                handle,
-            } => {
+            Internal::Opened { link, peer, outgoing, handle } => {
                 self.links.insert(link, handle);
-                TransportEvent::Opened {
-                    link,
-                    identity: peer.to_string(),
-                    outgoing,
-                }
+                TransportEvent::Opened { link, identity: peer.to_string(), outgoing }
             }
             Internal::Received { link, frame } => {
                 self.links.get(&link).filter(|handle| !handle.closing)?;
@@ -316,9 +267,7 @@ impl Transport {
                 }
                 TransportEvent::Closed { link, reason }
             }
-            Internal::DialFailed { address, error } => {
-                TransportEvent::DialFailed { address, error }
-            }
+            Internal::DialFailed { address, error } => TransportEvent::DialFailed { address, error },
         })
     }
 
@@ -326,14 +275,7 @@ impl Transport {
     ///
     /// **Limits**: takes as long as frames move; gives up on links on which nothing moves.
     pub async fn shutdown(self) {
-        let Transport {
-            mut links,
-            events,
-            room,
-            mut tasks,
-            commands,
-            ..
-        } = self;
+        let Transport { mut links, events, room, mut tasks, commands, .. } = self;
         drop(commands);
         for handle in links.values_mut() {
             handle.closing = true;
@@ -376,19 +318,12 @@ impl Handle {
 fn keypair_from_seed(seed: Option<[u8; 32]>) -> Result<Keypair, TransportError> {
     match seed {
         None => Ok(Keypair::generate_ed25519()),
-        Some(seed) => Keypair::ed25519_from_bytes(seed).map_err(|error| TransportError::Setup {
-            error: error.to_string(),
-        }),
+        Some(seed) => Keypair::ed25519_from_bytes(seed).map_err(|error| TransportError::Setup { error: error.to_string() }),
     }
 }
 
-pub(super) fn build_swarm(
-    keypair: Keypair,
-    links_max: u32,
-) -> Result<Swarm<Behaviour>, TransportError> {
-    let setup = |error: &dyn std::fmt::Display| TransportError::Setup {
-        error: error.to_string(),
-    };
+pub(super) fn build_swarm(keypair: Keypair, links_max: u32) -> Result<Swarm<Behaviour>, TransportError> {
+    let setup = |error: &dyn std::fmt::Display| TransportError::Setup { error: error.to_string() };
     let limits = ConnectionLimits::default()
         .with_max_pending_incoming(Some(PENDING_CONNECTIONS_MAX))
         .with_max_pending_outgoing(Some(links_max))
@@ -396,41 +331,22 @@ pub(super) fn build_swarm(
         .with_max_established_per_peer(Some(CONNECTIONS_PER_PEER_MAX));
     let swarm = SwarmBuilder::with_existing_identity(keypair)
         .with_tokio()
-        .with_tcp(
-            tcp::Config::default().nodelay(true),
-            noise::Config::new,
-            yamux::Config::default,
-        )
+        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
         .map_err(|error| setup(&error))?
         .with_quic()
-        .with_behaviour(|_| Behaviour {
-            streams: libp2p_stream::Behaviour::new(),
-            limits: connection_limits::Behaviour::new(limits),
-        })
+        .with_behaviour(|_| Behaviour { streams: libp2p_stream::Behaviour::new(), limits: connection_limits::Behaviour::new(limits) })
         .map_err(|error| setup(&error))?
-        .with_swarm_config(|config| {
-            config
-                .with_idle_connection_timeout(IDLE_CONNECTION_TIMEOUT)
-                .with_dial_concurrency_factor(NonZeroU8::MIN)
-        })
+        .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE_CONNECTION_TIMEOUT).with_dial_concurrency_factor(NonZeroU8::MIN))
         .build();
     Ok(swarm)
 }
 
 /// Listens everywhere, and waits until every listener knows its address.
-pub(super) async fn listen(
-    swarm: &mut Swarm<Behaviour>,
-    texts: &[String],
-) -> Result<Vec<Multiaddr>, TransportError> {
+pub(super) async fn listen(swarm: &mut Swarm<Behaviour>, texts: &[String]) -> Result<Vec<Multiaddr>, TransportError> {
     let mut pending: HashMap<ListenerId, String> = HashMap::new();
     for text in texts {
-        let bad = |error: &dyn std::fmt::Display| TransportError::BadAddress {
-            address: text.clone(),
-            error: error.to_string(),
-        };
-        let address: Multiaddr = text
-            .parse()
-            .map_err(|error: libp2p::multiaddr::Error| bad(&error))?;
+        let bad = |error: &dyn std::fmt::Display| TransportError::BadAddress { address: text.clone(), error: error.to_string() };
+        let address: Multiaddr = text.parse().map_err(|error: libp2p::multiaddr::Error| bad(&error))?;
         probe(&address).map_err(|error| listen_error(text, &error))?;
         let listener = swarm.listen_on(address).map_err(|error| match error {
             libp2p::TransportError::Other(error) => listen_error(text, &error),
@@ -442,18 +358,11 @@ pub(super) async fn listen(
     let all = async {
         while !pending.is_empty() {
             match swarm.select_next_some().await {
-                SwarmEvent::NewListenAddr {
-                    listener_id,
-                    address,
-                } => {
+                SwarmEvent::NewListenAddr { listener_id, address } => {
                     pending.remove(&listener_id);
                     addresses.push(address);
                 }
-                SwarmEvent::ListenerClosed {
-                    listener_id,
-                    reason,
-                    ..
-                } => {
+                SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
                     if let (Some(text), Err(error)) = (pending.get(&listener_id), reason) {
                         return Err(listen_error(text, &error));
                     }
@@ -472,10 +381,7 @@ pub(super) async fn listen(
         Ok(outcome) => outcome?,
         Err(_) => {
             let address = pending.into_values().next().unwrap_or_default();
-            return Err(TransportError::Listen {
-                address,
-                error: "no address in time".to_owned(),
-            });
+            return Err(TransportError::Listen { address, error: "no address in time".to_owned() });
         }
     }
     // A listener on all interfaces reports one after the other.
@@ -496,9 +402,7 @@ fn probe(address: &Multiaddr) -> io::Result<()> {
             Protocol::Ip4(v4) => ip = Some(IpAddr::V4(v4)),
             Protocol::Ip6(v6) => ip = Some(IpAddr::V6(v6)),
             Protocol::Tcp(port) if port > 0 => {
-                return ip.map_or(Ok(()), |ip| {
-                    std::net::TcpListener::bind((ip, port)).map(drop)
-                });
+                return ip.map_or(Ok(()), |ip| std::net::TcpListener::bind((ip, port)).map(drop));
             }
             Protocol::Udp(port) if port > 0 => {
                 return ip.map_or(Ok(()), |ip| std::net::UdpSocket::bind((ip, port)).map(drop));
@@ -513,14 +417,7 @@ fn listen_error(text: &str, error: &io::Error) -> TransportError {
     // libp2p wraps the operating system's error in its own, so the kind alone may not tell.
     let taken = error.kind() == io::ErrorKind::AddrInUse || error.to_string().contains("in use");
     let address = text.to_owned();
-    if taken {
-        TransportError::AddressTaken { address }
-    } else {
-        TransportError::Listen {
-            address,
-            error: error.to_string(),
-        }
-    }
+    if taken { TransportError::AddressTaken { address } } else { TransportError::Listen { address, error: error.to_string() } }
 }
 
 /// Runs the swarm until the transport is dropped.
@@ -536,25 +433,11 @@ async fn run_swarm(
     let mut links: HashMap<PeerId, u32> = HashMap::new();
     // The swarm's own sender must not keep the loop alive.
     let shared_weak = shared.commands.downgrade();
-    let Shared {
-        events,
-        room,
-        next_link,
-        frame_bytes_max,
-        alive,
-        commands: own,
-    } = shared;
+    let Shared { events, room, next_link, frame_bytes_max, alive, commands: own } = shared;
     drop(own);
     let shared = || {
         let commands = shared_weak.upgrade()?;
-        Some(Shared {
-            events: events.clone(),
-            commands,
-            room: room.clone(),
-            next_link: next_link.clone(),
-            frame_bytes_max,
-            alive: alive.clone(),
-        })
+        Some(Shared { events: events.clone(), commands, room: room.clone(), next_link: next_link.clone(), frame_bytes_max, alive: alive.clone() })
     };
     loop {
         tokio::select! {
@@ -615,18 +498,13 @@ async fn run_swarm(
 }
 
 fn dial_opts(address: &str) -> Result<DialOpts, String> {
-    let address: Multiaddr = address
-        .parse()
-        .map_err(|error: libp2p::multiaddr::Error| error.to_string())?;
+    let address: Multiaddr = address.parse().map_err(|error: libp2p::multiaddr::Error| error.to_string())?;
     let peer = address.iter().find_map(|part| match part {
         Protocol::P2p(peer) => Some(peer),
         _ => None,
     });
     Ok(match peer {
-        Some(peer) => DialOpts::peer_id(peer)
-            .addresses(vec![address])
-            .condition(PeerCondition::Always)
-            .build(),
+        Some(peer) => DialOpts::peer_id(peer).addresses(vec![address]).condition(PeerCondition::Always).build(),
         None => DialOpts::unknown_peer_id().address(address).build(),
     })
 }
@@ -636,24 +514,17 @@ async fn open_link(mut control: Control, peer: PeerId, address: String, shared: 
     match open_acknowledged(&mut control, peer).await {
         Ok(stream) => run_link(peer, true, stream, &shared).await,
         Err(error) => {
-            let _ = shared
-                .events
-                .send_async(Internal::DialFailed { address, error })
-                .await;
+            let _ = shared.events.send_async(Internal::DialFailed { address, error }).await;
         }
     }
     let _ = shared.commands.send(Command::Ended(peer)).await;
 }
 
-pub(super) async fn open_acknowledged(
-    control: &mut Control,
-    peer: PeerId,
-) -> Result<Stream, String> {
+pub(super) async fn open_acknowledged(control: &mut Control, peer: PeerId) -> Result<Stream, String> {
     let mut error = String::new();
     for attempt in 0..OPEN_ATTEMPTS_MAX {
         if attempt > 0 {
-            let pause_ms =
-                fastrand::u64(1..=(OPEN_PAUSE_MS * u64::from(attempt)).min(OPEN_PAUSE_MS_MAX));
+            let pause_ms = fastrand::u64(1..=(OPEN_PAUSE_MS * u64::from(attempt)).min(OPEN_PAUSE_MS_MAX));
             tokio::time::sleep(Duration::from_millis(pause_ms)).await;
         }
         let mut stream = match timeout(ACK_TIMEOUT, control.open_stream(peer, PROTOCOL)).await {
@@ -694,9 +565,7 @@ pub(super) async fn acknowledge(stream: &mut Stream) -> io::Result<()> {
         stream.write_all(&[ACK]).await?;
         stream.flush().await
     };
-    timeout(ACK_TIMEOUT, acknowledged)
-        .await
-        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+    timeout(ACK_TIMEOUT, acknowledged).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
 /// A link from its first frame to its last.
@@ -704,23 +573,8 @@ async fn run_link(peer: PeerId, outgoing: bool, stream: Stream, shared: &Shared)
     let link = LinkId(shared.next_link.fetch_add(1, Ordering::Relaxed));
     let (frames, queue) = mpsc::channel(QUEUE_FRAMES);
     let limit = Arc::new(AtomicU32::new(shared.frame_bytes_max));
-    let handle = Handle {
-        frames,
-        limit: limit.clone(),
-        waiting: VecDeque::new(),
-        closing: false,
-    };
-    if shared
-        .events
-        .send_async(Internal::Opened {
-            link,
-            peer,
-            outgoing,
-            handle,
-        })
-        .await
-        .is_err()
-    {
+    let handle = Handle { frames, limit: limit.clone(), waiting: VecDeque::new(), closing: false };
+    if shared.events.send_async(Internal::Opened { link, peer, outgoing, handle }).await.is_err() {
         return;
     }
     let (read_half, write_half) = stream.split();
@@ -728,28 +582,18 @@ async fn run_link(peer: PeerId, outgoing: bool, stream: Stream, shared: &Shared)
     let writing = pin!(write_frames(write_half, queue, &shared.room));
     let reason = match select(&mut reading, writing).await {
         Either::Left((reason, _)) => reason,
-        Either::Right((Err(error), _)) => CloseReason::Broken {
-            error: error.to_string(),
-        },
+        Either::Right((Err(error), _)) => CloseReason::Broken { error: error.to_string() },
         Either::Right((Ok(()), _)) => {
             // Closed on this side. The other side has read everything once it closes its own.
             let _ = timeout(LINGER, reading).await;
             return;
         }
     };
-    let _ = shared
-        .events
-        .send_async(Internal::Closed { link, reason })
-        .await;
+    let _ = shared.events.send_async(Internal::Closed { link, reason }).await;
 }
 
 /// Reads frames until the stream ends.
-async fn read_frames(
-    stream: impl AsyncRead + Unpin,
-    link: LinkId,
-    limit: &AtomicU32,
-    events: &flume::Sender<Internal>,
-) -> CloseReason {
+async fn read_frames(stream: impl AsyncRead + Unpin, link: LinkId, limit: &AtomicU32, events: &flume::Sender<Internal>) -> CloseReason {
     let mut stream = BufReader::with_capacity(READ_BUFFER_BYTES, stream);
     let mut recycled = Recycled::default();
     loop {
@@ -766,11 +610,7 @@ async fn read_frames(
             return closed_from(&error);
         }
         let frame = recycled.keep(content);
-        if events
-            .send_async(Internal::Received { link, frame })
-            .await
-            .is_err()
-        {
+        if events.send_async(Internal::Received { link, frame }).await.is_err() {
             return CloseReason::Ended;
         }
     }
@@ -779,9 +619,7 @@ async fn read_frames(
 fn closed_from(error: &io::Error) -> CloseReason {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => CloseReason::Ended,
-        _ => CloseReason::Broken {
-            error: error.to_string(),
-        },
+        _ => CloseReason::Broken { error: error.to_string() },
     }
 }
 
@@ -793,14 +631,8 @@ struct Recycled {
 
 impl Recycled {
     fn take(&mut self, bytes: usize) -> BytesMut {
-        let free = self
-            .frames
-            .iter()
-            .position(|frame| bytes >= CHUNK_BYTES && frame.len() >= bytes && frame.is_unique());
-        if let Some(Ok(mut content)) = free
-            .and_then(|at| self.frames.remove(at))
-            .map(Bytes::try_into_mut)
-        {
+        let free = self.frames.iter().position(|frame| bytes >= CHUNK_BYTES && frame.len() >= bytes && frame.is_unique());
+        if let Some(Ok(mut content)) = free.and_then(|at| self.frames.remove(at)).map(Bytes::try_into_mut) {
             content.truncate(bytes);
             return content;
         }
@@ -820,11 +652,7 @@ impl Recycled {
 }
 
 /// Writes frames until the queue's other end is dropped, then closes the write half.
-async fn write_frames(
-    mut stream: impl AsyncWrite + Unpin,
-    mut queue: mpsc::Receiver<Frame>,
-    room: &Notify,
-) -> io::Result<()> {
+async fn write_frames(mut stream: impl AsyncWrite + Unpin, mut queue: mpsc::Receiver<Frame>, room: &Notify) -> io::Result<()> {
     let mut chunk = Vec::with_capacity(CHUNK_BYTES);
     while let Some(first) = queue.recv().await {
         let mut next = Some(first);
@@ -843,11 +671,7 @@ async fn write_frames(
 }
 
 /// Small things gather in `chunk`; of a large body only what fills the chunk is copied.
-async fn write_frame(
-    stream: &mut (impl AsyncWrite + Unpin),
-    chunk: &mut Vec<u8>,
-    frame: &Frame,
-) -> io::Result<()> {
+async fn write_frame(stream: &mut (impl AsyncWrite + Unpin), chunk: &mut Vec<u8>, frame: &Frame) -> io::Result<()> {
     for part in [&frame.head, &frame.body] {
         let fits = part.len().min(CHUNK_BYTES.saturating_sub(chunk.len()));
         let (copied, rest) = part.split_at(fits);

@@ -21,18 +21,12 @@ const QUIC: &str = "/ip4/127.0.0.1/udp/0/quic-v1";
 const HANG: Duration = Duration::from_secs(30);
 
 fn on_runtime<T>(work: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .expect("a runtime");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async { tokio::time::timeout(HANG, work).await.expect("no hang") })
 }
 
 async fn start(listen: &str) -> Transport {
-    let config = TransportConfig {
-        listen: vec![listen.to_owned()],
-        ..TransportConfig::default()
-    };
+    let config = TransportConfig { listen: vec![listen.to_owned()], ..TransportConfig::default() };
     Transport::start(config).await.expect("starts")
 }
 
@@ -52,9 +46,7 @@ async fn bare_stream(address: &str) -> Stream {
             swarm.select_next_some().await;
         }
     });
-    open_acknowledged(&mut control, peer)
-        .await
-        .expect("is acknowledged")
+    open_acknowledged(&mut control, peer).await.expect("is acknowledged")
 }
 
 async fn opened(transport: &mut Transport) -> LinkId {
@@ -67,19 +59,14 @@ async fn opened(transport: &mut Transport) -> LinkId {
 /// Two transports with one link; the dialer first.
 async fn pair(listen: &str) -> ((Transport, LinkId), (Transport, LinkId)) {
     let (mut dialer, mut acceptor) = (start(listen).await, start(listen).await);
-    dialer
-        .dial(&acceptor.addresses()[0].clone())
-        .expect("dials");
+    dialer.dial(&acceptor.addresses()[0].clone()).expect("dials");
     let links = (opened(&mut dialer).await, opened(&mut acceptor).await);
     ((dialer, links.0), (acceptor, links.1))
 }
 
 fn frame(bytes: usize) -> Frame {
     let head = Bytes::copy_from_slice(&(bytes as u32).to_le_bytes());
-    Frame {
-        head,
-        body: (0..bytes).map(|at| at as u8).collect(),
-    }
+    Frame { head, body: (0..bytes).map(|at| at as u8).collect() }
 }
 
 #[test]
@@ -87,15 +74,8 @@ fn a_taken_port_is_named() {
     on_runtime(async {
         for listen in [TCP, QUIC] {
             let first = start(listen).await;
-            let taken = first.addresses()[0]
-                .split("/p2p/")
-                .next()
-                .expect("a prefix")
-                .to_owned();
-            let config = TransportConfig {
-                listen: vec![taken.clone()],
-                ..TransportConfig::default()
-            };
+            let taken = first.addresses()[0].split("/p2p/").next().expect("a prefix").to_owned();
+            let config = TransportConfig { listen: vec![taken.clone()], ..TransportConfig::default() };
             let error = Transport::start(config).await.err();
             assert_eq!(error, Some(TransportError::AddressTaken { address: taken }));
         }
@@ -106,24 +86,15 @@ fn a_taken_port_is_named() {
 fn an_address_that_is_none_is_named() {
     on_runtime(async {
         for text in ["localhost:80", "/ip4/127.0.0.1/tcp/0/ws", "/dns4/nowhere"] {
-            let config = TransportConfig {
-                listen: vec![text.to_owned()],
-                ..TransportConfig::default()
-            };
+            let config = TransportConfig { listen: vec![text.to_owned()], ..TransportConfig::default() };
             let error = Transport::start(config).await.err();
-            assert!(
-                matches!(&error, Some(TransportError::BadAddress { address, .. }) if address == text),
-                "{error:?}"
-            );
+            assert!(matches!(&error, Some(TransportError::BadAddress { address, .. }) if address == text), "{error:?}");
         }
         let mut transport = start(TCP).await;
         for text in ["nonsense", "/ip4/127.0.0.1/tcp/1"] {
             transport.dial(text).expect("is queued");
             let event = transport.next().await;
-            assert!(
-                matches!(&event, TransportEvent::DialFailed { address, .. } if address == text),
-                "{event:?}"
-            );
+            assert!(matches!(&event, TransportEvent::DialFailed { address, .. } if address == text), "{event:?}");
         }
     });
 }
@@ -131,14 +102,8 @@ fn an_address_that_is_none_is_named() {
 #[test]
 fn a_seed_gives_the_same_identity_again() {
     on_runtime(async {
-        let config = TransportConfig {
-            identity_seed: Some([5; 32]),
-            ..TransportConfig::default()
-        };
-        let (first, second) = (
-            Transport::start(config.clone()).await,
-            Transport::start(config).await,
-        );
+        let config = TransportConfig { identity_seed: Some([5; 32]), ..TransportConfig::default() };
+        let (first, second) = (Transport::start(config.clone()).await, Transport::start(config).await);
         let (first, second) = (first.expect("starts"), second.expect("starts"));
         assert_eq!(first.identity(), second.identity());
         assert_ne!(first.identity(), start(TCP).await.identity());
@@ -151,9 +116,7 @@ fn frames_arrive_in_order_and_whole_and_a_close_loses_none() {
         for listen in [TCP, QUIC] {
             let ((mut dialer, out), (mut acceptor, incoming)) = pair(listen).await;
             acceptor.limit(incoming, 1 << 20);
-            let sizes: Vec<usize> = (0..120)
-                .map(|n| [0, 1, 100, 16_383, 16_384, 16_385, 300_000][n % 7])
-                .collect();
+            let sizes: Vec<usize> = (0..120).map(|n| [0, 1, 100, 16_383, 16_384, 16_385, 300_000][n % 7]).collect();
             for bytes in &sizes {
                 dialer.send(out, frame(*bytes)).expect("is queued");
             }
@@ -219,27 +182,12 @@ fn a_frame_above_the_limit_closes_the_link_and_the_limit_can_be_raised() {
         let address = transport.addresses()[0].clone();
         let mut stream = bare_stream(&address).await;
         let link = opened(&mut transport).await;
-        stream
-            .write_all(&u32::MAX.to_le_bytes())
-            .await
-            .expect("writes");
+        stream.write_all(&u32::MAX.to_le_bytes()).await.expect("writes");
         stream.flush().await.expect("writes");
         match transport.next().await {
-            TransportEvent::Closed {
-                link: closed,
-                reason,
-            } => {
+            TransportEvent::Closed { link: closed, reason } => {
                 let limit = crate::wire::STRANGER_FRAME_BYTES_MAX;
-                assert_eq!(
-                    (closed, reason),
-                    (
-                        link,
-                        CloseReason::FrameTooLong {
-                            given: u32::MAX,
-                            limit
-                        }
-                    )
-                );
+                assert_eq!((closed, reason), (link, CloseReason::FrameTooLong { given: u32::MAX, limit }));
             }
             other => panic!("{other:?}"),
         }
@@ -250,9 +198,7 @@ fn a_frame_above_the_limit_closes_the_link_and_the_limit_can_be_raised() {
         stream.write_all(&large.head).await.expect("writes");
         stream.write_all(&large.body).await.expect("writes");
         stream.flush().await.expect("writes");
-        assert!(
-            matches!(transport.next().await, TransportEvent::Received { frame, .. } if frame.len() == 5000)
-        );
+        assert!(matches!(transport.next().await, TransportEvent::Received { frame, .. } if frame.len() == 5000));
     });
 }
 
@@ -290,21 +236,12 @@ fn one_identity_holds_few_links() {
         }
         dialer.dial(&address).expect("dials");
         let event = dialer.next().await;
-        assert!(
-            matches!(event, TransportEvent::DialFailed { .. }),
-            "{event:?}"
-        );
+        assert!(matches!(event, TransportEvent::DialFailed { .. }), "{event:?}");
     });
 }
 
 fn nothing() -> (Traffic, Ownership) {
-    (
-        Traffic::default(),
-        Ownership {
-            epoch: 0,
-            grids: Vec::new(),
-        },
-    )
+    (Traffic::default(), Ownership { epoch: 0, grids: Vec::new() })
 }
 
 /// A session through a whole run without exchanges, with what it saw of strangers.
@@ -312,12 +249,8 @@ fn whole_run(session: &Session) -> Result<Vec<RefuseReason>, RunError> {
     let mut refused = Vec::new();
     loop {
         match session.next_within(HANG).expect("goes on") {
-            Output::Assemble { .. } => session
-                .plan_made(Bytes::new(), nothing().0, nothing().1)
-                .expect("goes on"),
-            Output::PlanReceived { .. } => session
-                .plan_accepted(nothing().0, nothing().1)
-                .expect("goes on"),
+            Output::Assemble { .. } => session.plan_made(Bytes::new(), nothing().0, nothing().1).expect("goes on"),
+            Output::PlanReceived { .. } => session.plan_accepted(nothing().0, nothing().1).expect("goes on"),
             Output::Start => session.finish().expect("goes on"),
             Output::Refused { reason, .. } => refused.push(reason),
             Output::Failed(error) => return Err(error),
@@ -328,11 +261,7 @@ fn whole_run(session: &Session) -> Result<Vec<RefuseReason>, RunError> {
 }
 
 /// A host meets a stranger first and then a guest; the run with the guest must not notice.
-fn check_stranger(
-    config: SessionConfig,
-    stranger: impl AsyncFnOnce(&str, &mut dyn FnMut() -> Output),
-    reason: Option<RefuseReason>,
-) {
+fn check_stranger(config: SessionConfig, stranger: impl AsyncFnOnce(&str, &mut dyn FnMut() -> Output), reason: Option<RefuseReason>) {
     let host = Session::host(config.clone(), 2).expect("hosts");
     let address = host.addresses()[0].clone();
     let mut seen = Vec::new();
@@ -344,8 +273,7 @@ fn check_stranger(
         output
     };
     on_runtime(stranger(&address, &mut next));
-    let guest =
-        std::thread::spawn(move || whole_run(&Session::join(config, &address).expect("joins")));
+    let guest = std::thread::spawn(move || whole_run(&Session::join(config, &address).expect("joins")));
     let at_host = whole_run(&host);
     seen.extend(at_host.expect("finishes"));
     assert_eq!(guest.join().expect("no panic"), Ok(Vec::new()));
@@ -356,21 +284,14 @@ fn check_stranger(
 fn garbage_from_a_bare_stream_does_not_disturb_a_run() {
     let garbage = async |address: &str, _: &mut dyn FnMut() -> Output| {
         let mut stream = bare_stream(address).await;
-        stream
-            .write_all(b"\x05\x00\x00\x00\xff\xff\xff\xff\xff")
-            .await
-            .expect("writes");
+        stream.write_all(b"\x05\x00\x00\x00\xff\xff\xff\xff\xff").await.expect("writes");
         stream.flush().await.expect("writes");
         // It is told why before the link closes: the first content byte is Refuse's kind.
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer).await;
         assert_eq!(answer.get(4), Some(&8), "{answer:?}");
     };
-    check_stranger(
-        SessionConfig::default(),
-        garbage,
-        Some(RefuseReason::Protocol),
-    );
+    check_stranger(SessionConfig::default(), garbage, Some(RefuseReason::Protocol));
     let oversized = async |address: &str, _: &mut dyn FnMut() -> Output| {
         let mut stream = bare_stream(address).await;
         stream.write_all(&[0xff; 64]).await.expect("writes");
@@ -383,23 +304,11 @@ fn garbage_from_a_bare_stream_does_not_disturb_a_run() {
 
 #[test]
 fn a_dialer_that_never_says_hello_is_sent_away() {
-    let config = SessionConfig {
-        silence_limit: Duration::from_millis(400),
-        ..SessionConfig::default()
-    };
+    let config = SessionConfig { silence_limit: Duration::from_millis(400), ..SessionConfig::default() };
     let silent = async |address: &str, next: &mut dyn FnMut() -> Output| {
         let mut stream = bare_stream(address).await;
         let output = next();
-        assert!(
-            matches!(
-                output,
-                Output::Refused {
-                    reason: RefuseReason::Silent,
-                    ..
-                }
-            ),
-            "{output:?}"
-        );
+        assert!(matches!(output, Output::Refused { reason: RefuseReason::Silent, .. }), "{output:?}");
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer).await;
         assert_eq!(answer.get(4..6), Some(&[8, 7][..]), "{answer:?}");

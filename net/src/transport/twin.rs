@@ -55,35 +55,20 @@ pub enum TwinError {
 }
 
 fn unexpected(what: impl std::fmt::Debug) -> TwinError {
-    TwinError::Unexpected {
-        what: format!("{what:?}"),
-    }
+    TwinError::Unexpected { what: format!("{what:?}") }
 }
 
 fn throughput(frame_bytes: u32, frames: u64, elapsed: Duration) -> Throughput {
     let seconds = elapsed.as_secs_f64().max(1e-9);
     let bytes = 2.0 * f64::from(frame_bytes) * frames as f64;
-    Throughput {
-        megabytes_per_second: bytes / seconds / 1e6,
-        exchange_us: seconds * 1e6 / frames.max(1) as f64,
-    }
+    Throughput { megabytes_per_second: bytes / seconds / 1e6, exchange_us: seconds * 1e6 / frames.max(1) as f64 }
 }
 
 /// Two sessions in this process exchange `frame_bytes` each way, `frames` times, through session, core and
 /// transport. `listen` is the host's address, such as `/ip4/127.0.0.1/tcp/0`.
-pub fn exchange_throughput(
-    listen: &str,
-    frame_bytes: u32,
-    frames: u64,
-) -> Result<Throughput, TwinError> {
-    let transport = TransportConfig {
-        listen: vec![listen.to_owned()],
-        ..TransportConfig::default()
-    };
-    let config = SessionConfig {
-        transport,
-        ..SessionConfig::default()
-    };
+pub fn exchange_throughput(listen: &str, frame_bytes: u32, frames: u64) -> Result<Throughput, TwinError> {
+    let transport = TransportConfig { listen: vec![listen.to_owned()], ..TransportConfig::default() };
+    let config = SessionConfig { transport, ..SessionConfig::default() };
     let host = Session::host(config.clone(), 2)?;
     let address = host.addresses().first().cloned().unwrap_or_default();
     let joined = std::thread::spawn(move || {
@@ -103,17 +88,9 @@ fn run_exchanges(session: &Session, frame_bytes: u32, frames: u64) -> Result<Dur
     let traffic = |me: u16| {
         let mut bytes = vec![frame_bytes; 2];
         bytes[usize::from(me)] = 0;
-        Traffic {
-            exchanges: vec![ExchangeTraffic {
-                send: bytes.clone(),
-                receive: bytes,
-            }],
-        }
+        Traffic { exchanges: vec![ExchangeTraffic { send: bytes.clone(), receive: bytes }] }
     };
-    let nobody = || Ownership {
-        epoch: 0,
-        grids: Vec::new(),
-    };
+    let nobody = || Ownership { epoch: 0, grids: Vec::new() };
     let mut other = PeerIndex(1);
     loop {
         match session.next_within(OUTPUT_LIMIT)? {
@@ -132,10 +109,7 @@ fn run_exchanges(session: &Session, frame_bytes: u32, frames: u64) -> Result<Dur
     for sequence in 0..frames {
         session.post(sequence, 0, vec![(other, payload.clone())])?;
         match session.next_within(OUTPUT_LIMIT)? {
-            Output::Deliver {
-                sequence: delivered,
-                ..
-            } if delivered == sequence => {}
+            Output::Deliver { sequence: delivered, .. } if delivered == sequence => {}
             Output::Failed(error) => return Err(error.into()),
             output => return Err(unexpected(output)),
         }
@@ -150,17 +124,11 @@ fn run_exchanges(session: &Session, frame_bytes: u32, frames: u64) -> Result<Dur
 }
 
 /// The twin: two bare swarms, each on a thread of its own, one stream, the same sizes and pattern.
-pub fn raw_stream_throughput(
-    listen: &str,
-    frame_bytes: u32,
-    frames: u64,
-) -> Result<Throughput, TwinError> {
+pub fn raw_stream_throughput(listen: &str, frame_bytes: u32, frames: u64) -> Result<Throughput, TwinError> {
     let (address_in, address) = oneshot::channel();
     let acceptor = {
         let listen = listen.to_owned();
-        std::thread::spawn(move || {
-            on_runtime(raw_acceptor(listen, address_in, frame_bytes, frames))
-        })
+        std::thread::spawn(move || on_runtime(raw_acceptor(listen, address_in, frame_bytes, frames)))
     };
     let elapsed = on_runtime(raw_dialer(address, frame_bytes, frames));
     match acceptor.join() {
@@ -171,52 +139,29 @@ pub fn raw_stream_throughput(
 }
 
 fn on_runtime<T>(work: impl Future<Output = Result<T, TwinError>>) -> Result<T, TwinError> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?
-        .block_on(work)
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }
 
-async fn raw_acceptor(
-    address: String,
-    address_in: oneshot::Sender<libp2p::Multiaddr>,
-    frame_bytes: u32,
-    frames: u64,
-) -> Result<Duration, TwinError> {
+async fn raw_acceptor(address: String, address_in: oneshot::Sender<libp2p::Multiaddr>, frame_bytes: u32, frames: u64) -> Result<Duration, TwinError> {
     let mut swarm = build_swarm(Keypair::generate_ed25519(), 8)?;
     let addresses = listen(&mut swarm, &[address]).await?;
-    let first = addresses
-        .into_iter()
-        .next()
-        .ok_or_else(|| unexpected("no address"))?;
+    let first = addresses.into_iter().next().ok_or_else(|| unexpected("no address"))?;
     let full = first.with_p2p(*swarm.local_peer_id()).map_err(unexpected)?;
-    let mut incoming = swarm
-        .behaviour()
-        .streams
-        .new_control()
-        .accept(PROTOCOL)
-        .map_err(unexpected)?;
+    let mut incoming = swarm.behaviour().streams.new_control().accept(PROTOCOL).map_err(unexpected)?;
     address_in.send(full).map_err(unexpected)?;
     let swarm = tokio::spawn(async move {
         loop {
             swarm.select_next_some().await;
         }
     });
-    let (_, mut stream) = incoming
-        .next()
-        .await
-        .ok_or_else(|| unexpected("no stream"))?;
+    let (_, mut stream) = incoming.next().await.ok_or_else(|| unexpected("no stream"))?;
     acknowledge(&mut stream).await?;
     let elapsed = lockstep(stream, frame_bytes, frames).await;
     swarm.abort();
     elapsed
 }
 
-async fn raw_dialer(
-    address: oneshot::Receiver<libp2p::Multiaddr>,
-    frame_bytes: u32,
-    frames: u64,
-) -> Result<Duration, TwinError> {
+async fn raw_dialer(address: oneshot::Receiver<libp2p::Multiaddr>, frame_bytes: u32, frames: u64) -> Result<Duration, TwinError> {
     let mut swarm = build_swarm(Keypair::generate_ed25519(), 8)?;
     let address = address.await.map_err(unexpected)?;
     let mut control = swarm.behaviour().streams.new_control();
@@ -235,9 +180,7 @@ async fn raw_dialer(
             swarm.select_next_some().await;
         }
     });
-    let stream = open_acknowledged(&mut control, peer)
-        .await
-        .map_err(unexpected)?;
+    let stream = open_acknowledged(&mut control, peer).await.map_err(unexpected)?;
     let elapsed = lockstep(stream, frame_bytes, frames).await;
     swarm.abort();
     elapsed

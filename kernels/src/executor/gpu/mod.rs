@@ -162,7 +162,12 @@ impl Gpu {
             let entry = &pass.entry;
             let [x, y, z] = checked.workgroup;
             let invocations = u64::from(x) * u64::from(y) * u64::from(z);
-            check(format!("invocations in a workgroup of `{entry}`"), invocations, "max_compute_invocations_per_workgroup", limits.max_compute_invocations_per_workgroup.into())?;
+            check(
+                format!("invocations in a workgroup of `{entry}`"),
+                invocations,
+                "max_compute_invocations_per_workgroup",
+                limits.max_compute_invocations_per_workgroup.into(),
+            )?;
             for (axis, (size, name, limit)) in [
                 (x, "max_compute_workgroup_size_x", limits.max_compute_workgroup_size_x),
                 (y, "max_compute_workgroup_size_y", limits.max_compute_workgroup_size_y),
@@ -173,13 +178,33 @@ impl Gpu {
             {
                 check(format!("the workgroup of `{entry}` along {}", ['x', 'y', 'z'][axis]), size.into(), name, limit.into())?;
             }
-            check(format!("bytes of workgroup memory of `{entry}`"), checked.workgroup_bytes.into(), "max_compute_workgroup_storage_size", limits.max_compute_workgroup_storage_size.into())?;
+            check(
+                format!("bytes of workgroup memory of `{entry}`"),
+                checked.workgroup_bytes.into(),
+                "max_compute_workgroup_storage_size",
+                limits.max_compute_workgroup_storage_size.into(),
+            )?;
             let storage = checked.bindings.iter().filter(|b| !matches!(b.role, Role::Dispatch | Role::Params)).count() as u64;
-            check(format!("storage buffers of `{entry}`"), storage, "max_storage_buffers_per_shader_stage", limits.max_storage_buffers_per_shader_stage.into())?;
+            check(
+                format!("storage buffers of `{entry}`"),
+                storage,
+                "max_storage_buffers_per_shader_stage",
+                limits.max_storage_buffers_per_shader_stage.into(),
+            )?;
             let number = checked.bindings.iter().map(|b| u64::from(b.number)).max().unwrap_or(0);
-            check(format!("the largest binding number of `{entry}`"), number + 1, "max_bindings_per_bind_group", limits.max_bindings_per_bind_group.into())?;
+            check(
+                format!("the largest binding number of `{entry}`"),
+                number + 1,
+                "max_bindings_per_bind_group",
+                limits.max_bindings_per_bind_group.into(),
+            )?;
         }
-        check("bytes of parameters".into(), program.manifest.params.len() as u64, "max_uniform_buffer_binding_size", limits.max_uniform_buffer_binding_size)
+        check(
+            "bytes of parameters".into(),
+            program.manifest.params.len() as u64,
+            "max_uniform_buffer_binding_size",
+            limits.max_uniform_buffer_binding_size,
+        )
     }
 
     fn lost(&self) -> Result<(), ExecutorError> {

@@ -4,8 +4,8 @@
 //! end, and every batch is waited for: it is for looking, not for speed. Invariant: a run without it
 //! pays nothing.
 
-use super::memory::Memory;
 use super::Gpu;
+use super::memory::Memory;
 
 /// Passes timed in one batch.
 pub(crate) const TIMED_MAX: u32 = 128;
@@ -35,7 +35,8 @@ impl Profile {
         if !gpu.device.features().contains(wgpu::Features::TIMESTAMP_QUERY) {
             return None;
         }
-        let queries = gpu.device.create_query_set(&wgpu::QuerySetDescriptor { label: Some("passes"), ty: wgpu::QueryType::Timestamp, count: 2 * TIMED_MAX });
+        let queries =
+            gpu.device.create_query_set(&wgpu::QuerySetDescriptor { label: Some("passes"), ty: wgpu::QueryType::Timestamp, count: 2 * TIMED_MAX });
         let bytes = u64::from(2 * TIMED_MAX) * 8;
         let resolved = memory.buffer("timestamps", bytes, wgpu::BufferUsages::QUERY_RESOLVE | wgpu::BufferUsages::COPY_SRC);
         let staging = memory.staging("timestamps", bytes);

@@ -106,7 +106,8 @@ impl<'a> GpuRun<'a> {
         }
         let tile_tables: Vec<Vec<wgpu::Buffer>> = memory
             .guarded(|| {
-                let table = |rows: &Vec<i32>| memory.constant("tile table", bytemuck::cast_slice(if rows.is_empty() { &[0; 16] } else { rows.as_slice() }));
+                let table =
+                    |rows: &Vec<i32>| memory.constant("tile table", bytemuck::cast_slice(if rows.is_empty() { &[0; 16] } else { rows.as_slice() }));
                 layout.grids.iter().map(|residency| residency.pages.iter().map(|page| table(&page.table)).collect()).collect()
             })
             .await?;
@@ -303,13 +304,21 @@ impl<'a> GpuRun<'a> {
                             _ => self.side[buffer],
                         };
                         let whole = declared.reads.contains(&(buffer, Access::All));
-                        wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer: &copies[side], offset: 0, size: self.whole_bytes(buffer).filter(|_| whole) })
+                        wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                            buffer: &copies[side],
+                            offset: 0,
+                            size: self.whole_bytes(buffer).filter(|_| whole),
+                        })
                     }
                 };
                 wgpu::BindGroupEntry { binding: binding.number, resource }
             })
             .collect();
-        self.gpu.device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some(&declared.entry), layout: &self.pipelines[pass].layout, entries: &entries })
+        self.gpu.device.create_bind_group(&wgpu::BindGroupDescriptor {
+            label: Some(&declared.entry),
+            layout: &self.pipelines[pass].layout,
+            entries: &entries,
+        })
     }
 
     /// The bytes of a field's slots in tile order, without what lies behind them: what `arrayLength` should see.
@@ -322,7 +331,10 @@ impl<'a> GpuRun<'a> {
 
     fn step(&mut self, step: fn(&Table) -> &Step, buffer: usize) {
         // The borrow of the table ends before the pass is opened: wgpu handles are cheap clones.
-        let Some((pipeline, bindings, groups)) = self.tables[buffer].as_ref().map(step).map(|s| (s.pipeline.clone(), s.bindings.clone(), s.groups)) else { return };
+        let Some((pipeline, bindings, groups)) = self.tables[buffer].as_ref().map(step).map(|s| (s.pipeline.clone(), s.bindings.clone(), s.groups))
+        else {
+            return;
+        };
         if groups.contains(&0) {
             return;
         }
@@ -428,7 +440,9 @@ impl Run for GpuRun<'_> {
                 let at = self.ring_used as u64 * self.ring_stride;
                 self.ring_used += 1;
                 self.ring_content[at as usize..at as usize + size_of::<DispatchUniform>()].copy_from_slice(bytemuck::bytes_of(&uniform));
-                let Some(pipeline) = pipelines.parts.iter().find(|(part, _)| *part == dispatch.part).map(|(_, pipeline)| pipeline.clone()) else { continue };
+                let Some(pipeline) = pipelines.parts.iter().find(|(part, _)| *part == dispatch.part).map(|(_, pipeline)| pipeline.clone()) else {
+                    continue;
+                };
                 let offsets = [at as u32];
                 let group = self.bind_groups[&key].clone();
                 let compute = self.compute();
@@ -625,10 +639,7 @@ fn compile(gpu: &Gpu, declared: &Pass, checked: &CheckedPass, part: Part) -> (wg
         layout: Some(&pipeline_layout),
         module: &module,
         entry_point: Some(&declared.entry),
-        compilation_options: wgpu::PipelineCompilationOptions {
-            constants,
-            zero_initialize_workgroup_memory: gpu.options.checks == Checks::Checked,
-        },
+        compilation_options: wgpu::PipelineCompilationOptions { constants, zero_initialize_workgroup_memory: gpu.options.checks == Checks::Checked },
         cache: None,
     });
     (layout, pipeline)
@@ -640,7 +651,11 @@ fn copy_pipeline(gpu: &Gpu) -> (wgpu::BindGroupLayout, wgpu::ComputePipeline) {
         label: Some("copy"),
         entries: &[storage(0, true), storage(1, false), storage(2, true)],
     });
-    let pipeline_layout = gpu.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor { label: Some("copy"), bind_group_layouts: &[Some(&layout)], immediate_size: 0 });
+    let pipeline_layout = gpu.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+        label: Some("copy"),
+        bind_group_layouts: &[Some(&layout)],
+        immediate_size: 0,
+    });
     let module = gpu.module("copy", COPY_WGSL, Checks::Checked);
     let pipeline = gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
         label: Some("copy"),
@@ -654,7 +669,16 @@ fn copy_pipeline(gpu: &Gpu) -> (wgpu::BindGroupLayout, wgpu::ComputePipeline) {
 }
 
 #[allow(clippy::too_many_arguments, reason = "the parts of a run that are made before it exists")]
-fn make_mail(gpu: &Gpu, memory: &Memory<'_>, program: &Program, layout: &Layout, arenas: &[Vec<PageCopies>], tables: &[Option<Table>], copy_layout: &wgpu::BindGroupLayout, exchange: usize) -> Mail {
+fn make_mail(
+    gpu: &Gpu,
+    memory: &Memory<'_>,
+    program: &Program,
+    layout: &Layout,
+    arenas: &[Vec<PageCopies>],
+    tables: &[Option<Table>],
+    copy_layout: &wgpu::BindGroupLayout,
+    exchange: usize,
+) -> Mail {
     let plan = &layout.exchanges[exchange];
     let outbox = memory.storage("outbox", plan.outbox_words * 4);
     let inbox = memory.storage("inbox", plan.inbox_words * 4);
@@ -670,8 +694,11 @@ fn make_mail(gpu: &Gpu, memory: &Memory<'_>, program: &Program, layout: &Layout,
             .into_iter()
             .map(|arena| {
                 let (from, to) = if packs { (arena, mailbox) } else { (mailbox, arena) };
-                let entries: Vec<_> =
-                    [from, to, &jobs].iter().enumerate().map(|(i, buffer)| wgpu::BindGroupEntry { binding: i as u32, resource: buffer.as_entire_binding() }).collect();
+                let entries: Vec<_> = [from, to, &jobs]
+                    .iter()
+                    .enumerate()
+                    .map(|(i, buffer)| wgpu::BindGroupEntry { binding: i as u32, resource: buffer.as_entire_binding() })
+                    .collect();
                 gpu.device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some("copy"), layout: copy_layout, entries: &entries })
             })
             .collect();
@@ -694,6 +721,9 @@ fn make_mail(gpu: &Gpu, memory: &Memory<'_>, program: &Program, layout: &Layout,
         outbox,
         inbox,
         staging,
-        tables: program.exchanges[exchange].iter().filter_map(|fresh| if let Fresh::Table { buffer } = fresh { Some(*buffer) } else { None }).collect(),
+        tables: program.exchanges[exchange]
+            .iter()
+            .filter_map(|fresh| if let Fresh::Table { buffer } = fresh { Some(*buffer) } else { None })
+            .collect(),
     }
 }

@@ -36,7 +36,14 @@ pub(crate) struct Table {
 
 impl Table {
     /// Makes the buffers and pipelines of a reduced table; `None` for one that no pass writes.
-    pub(crate) async fn new(gpu: &Gpu, memory: &Memory<'_>, program: &Program, layout: &Layout, buffer: usize, table: &wgpu::Buffer) -> Result<Option<Table>, ExecutorError> {
+    pub(crate) async fn new(
+        gpu: &Gpu,
+        memory: &Memory<'_>,
+        program: &Program,
+        layout: &Layout,
+        buffer: usize,
+        table: &wgpu::Buffer,
+    ) -> Result<Option<Table>, ExecutorError> {
         let declared = &program.manifest.buffers[buffer];
         let (Extent::Table { reduce: Some(reduce), .. }, Some(shares)) = (declared.extent, &layout.shares[buffer]) else { return Ok(None) };
         let Some((pass, checked)) = program.manifest.passes.iter().zip(&program.passes).find(|(pass, _)| pass.writes.contains(&buffer)) else {
@@ -70,8 +77,22 @@ impl Table {
         let rows = memory.storage(&declared.name, u64::from(tiles) * u64::from(shares.words) * 4);
         let numbers = memory.constant("tile numbers", bytemuck::cast_slice(if owned.is_empty() { &[0] } else { &owned }));
         let constants = [
-            ("kind", match scalar { Scalar::F32 => 0.0, Scalar::I32 => 1.0, Scalar::U32 => 2.0 }),
-            ("operation", match reduce { Reduce::Sum => 0.0, Reduce::Min => 1.0, Reduce::Max => 2.0 }),
+            (
+                "kind",
+                match scalar {
+                    Scalar::F32 => 0.0,
+                    Scalar::I32 => 1.0,
+                    Scalar::U32 => 2.0,
+                },
+            ),
+            (
+                "operation",
+                match reduce {
+                    Reduce::Sum => 0.0,
+                    Reduce::Min => 1.0,
+                    Reduce::Max => 2.0,
+                },
+            ),
         ];
         let maker = Maker { gpu, memory, constants: &constants, numbers: &numbers };
         let identity = identity_word(reduce, scalar);
@@ -106,7 +127,11 @@ impl Maker<'_> {
             label: Some(entry),
             entries: &[storage(0, true), storage(1, false), storage(2, true), layout_entry(3, wgpu::BufferBindingType::Uniform)],
         });
-        let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor { label: Some(entry), bind_group_layouts: &[Some(&layout)], immediate_size: 0 });
+        let pipeline_layout = device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: Some(entry),
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: 0,
+        });
         let pipeline = device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
             label: Some(entry),
             layout: Some(&pipeline_layout),
@@ -117,7 +142,8 @@ impl Maker<'_> {
         });
         let shape = self.memory.uniform("shape", bytemuck::cast_slice(&shape));
         let buffers = [source, result, self.numbers, &shape];
-        let entries: Vec<_> = buffers.iter().enumerate().map(|(i, buffer)| wgpu::BindGroupEntry { binding: i as u32, resource: buffer.as_entire_binding() }).collect();
+        let entries: Vec<_> =
+            buffers.iter().enumerate().map(|(i, buffer)| wgpu::BindGroupEntry { binding: i as u32, resource: buffer.as_entire_binding() }).collect();
         let bindings = device.create_bind_group(&wgpu::BindGroupDescriptor { label: Some(entry), layout: &layout, entries: &entries });
         Step { pipeline, bindings, groups }
     }
