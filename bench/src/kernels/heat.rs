@@ -19,7 +19,8 @@ fn field_bytes(side: u32) -> u64 {
 
 struct Case {
     side: u32,
-    tile: u32,
+    /// Square tiles of this side; those of the declaration if `None`.
+    tile: Option<u32>,
     target: Option<f64>,
 }
 
@@ -31,12 +32,12 @@ pub(super) fn run(
     progress: &mut dyn FnMut(&str),
 ) -> Result<(), BenchError> {
     let mut cases = match (effort, gpus.checked.info().is_software) {
-        (Effort::Tiny, _) => vec![Case { side: 128, tile: 64, target: Some(0.90) }],
-        (_, true) => vec![Case { side: 4096, tile: 1024, target: Some(0.90) }],
+        (Effort::Tiny, _) => vec![Case { side: 128, tile: Some(64), target: Some(0.90) }],
+        (_, true) => vec![Case { side: 4096, tile: None, target: Some(0.90) }],
         (_, false) => vec![
-            Case { side: 4096, tile: 1024, target: Some(0.90) },
-            Case { side: 16_384, tile: 1024, target: Some(0.92) },
-            Case { side: 16_384, tile: 256, target: Some(0.75) },
+            Case { side: 4096, tile: None, target: Some(0.90) },
+            Case { side: 16_384, tile: Some(1024), target: Some(0.92) },
+            Case { side: 16_384, tile: Some(256), target: Some(0.75) },
         ],
     };
     // The twin's field is one binding.
@@ -64,9 +65,12 @@ pub(super) fn run(
 
 fn measure(gpu: &Gpu, checked: bool, case: &Case, effort: Effort, copy: Option<f64>, progress: &mut dyn FnMut(&str)) -> Result<Figure, BenchError> {
     let &Case { side, tile, target } = case;
-    let name = format!("{side} x {side} cells, tiles of {tile} x {tile}, {}", checks_name(checked));
+    let square = tile.map(|tile| [tile, tile]);
+    let bundle = load("heat", &[side, side], square.as_ref().map_or(&[], |tile| tile.as_slice()))?;
+    let [width, height, _] = bundle.program().manifest.grids[0].grid.tile;
+    let name = format!("{side} x {side} cells, tiles of {width} x {height}, {}", checks_name(checked));
     progress(&format!("heat: {name}"));
-    let mut framework = Alone::new(gpu, load("heat", &[side, side], &[tile, tile])?)?;
+    let mut framework = Alone::new(gpu, bundle)?;
     let (device, queue) = gpu.device();
     let twin = HeatTwin::new(device, queue, side, checked);
     let cells = f64::from(side) * f64::from(side);

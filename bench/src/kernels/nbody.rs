@@ -7,7 +7,7 @@ use crate::report::{Figure, Kind};
 use crate::twin::NbodyTwin;
 use crate::{Bench, BenchError, BenchOptions, Effort};
 
-/// What of the twin's speed must be kept; the twin fuses kick and drift, the workload has a pass for each.
+/// What of the twin's speed must be kept.
 const TARGET: f64 = 0.97;
 const BODIES: u32 = 8192;
 const BODIES_LARGE: u32 = 262_144;

@@ -26,7 +26,7 @@ const WORKLOADS: &[(&str, &str, &str)] = embedded!(
     "wave3d" in "physics",
 );
 
-/// Links, signs and verifies an embedded workload with another shape and tile.
+/// Links, signs and verifies an embedded workload with another shape, and another tile unless `tile` is empty.
 ///
 /// **Errors:** the declaration, a kernel, or a shape that the workload cannot have.
 ///
@@ -35,7 +35,8 @@ const WORKLOADS: &[(&str, &str, &str)] = embedded!(
 pub fn load(name: &str, shape: &[u32], tile: &[u32]) -> Result<VerifiedBundle, BenchError> {
     let found = WORKLOADS.iter().find(|(known, ..)| *known == name);
     let Some((_, declaration, wgsl)) = found else { panic!("no workload `{name}` is embedded") };
-    let overrides = Overrides { shapes: vec![(None, shape.to_vec())], tiles: vec![(None, tile.to_vec())], ..Overrides::default() };
+    let tiles = if tile.is_empty() { Vec::new() } else { vec![(None, tile.to_vec())] };
+    let overrides = Overrides { shapes: vec![(None, shape.to_vec())], tiles, ..Overrides::default() };
     let declaration = Declaration::parse(declaration, &overrides)?;
     let sources = BTreeMap::from([(format!("{name}.wgsl"), (*wgsl).to_string())]);
     let manifest = Manifest::new(&declaration, &sources)?;
