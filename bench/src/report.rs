@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Bench, BenchError, BenchOptions};
 
 /// The version of the JSON: raised when a field changes its meaning or goes.
-pub const REPORT_VERSION: u32 = 1;
+pub const REPORT_VERSION: u32 = 2;
 
 /// All figures of one run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -88,10 +88,10 @@ pub struct Figure {
     pub twin: String,
     /// The twin's figure: of its best round, if timed.
     pub twin_value: f64,
-    /// `value / twin_value`.
+    /// The median over rounds of framework over twin within a round; `value / twin_value` if not timed.
     pub ratio: f64,
-    /// The median over rounds of the ratio within a round, if timed: far from `ratio`, the machine was busy.
-    pub ratio_median: Option<f64>,
+    /// The best round of the one over the best of the other, if timed: far from `ratio`, the machine was busy.
+    pub ratio_best: Option<f64>,
     /// What the device could do at most, by its own copy bandwidth in this run.
     pub floor: Option<f64>,
     /// The ratio to reach.
@@ -118,7 +118,7 @@ impl Figure {
             twin: twin.into(),
             twin_value: twin_value as f64,
             ratio: if value == twin_value { 1.0 } else { value as f64 / twin_value as f64 },
-            ratio_median: None,
+            ratio_best: None,
             floor: None,
             target: Some(1.0),
             met: Some(value == twin_value),
@@ -203,7 +203,7 @@ impl fmt::Display for Report {
                 writeln!(f, "a software adapter: only ratios mean anything")?;
             }
         }
-        let header = ["bench", "case", "value", "twin", "unit", "ratio", "median", "floor", "target", "met"].map(String::from);
+        let header = ["bench", "case", "value", "twin", "unit", "ratio", "best", "floor", "target", "met"].map(String::from);
         let mut rows = vec![(header, Vec::new())];
         rows.extend(self.figures.iter().map(|figure| (cells(figure), figure.notes.clone())));
         let width = |column: usize| rows.iter().map(|(cells, _)| cells[column].chars().count()).max().unwrap_or(0);
@@ -241,7 +241,7 @@ fn cells(figure: &Figure) -> [String; 10] {
         number(figure.twin_value),
         figure.unit.clone(),
         ratio(Some(figure.ratio)),
-        ratio(figure.ratio_median),
+        ratio(figure.ratio_best),
         figure.floor.map_or(String::new(), number),
         figure.target.map_or(String::new(), |target| format!("{target:.2}")),
         figure.met.map_or("", |met| if met { "yes" } else { "no" }).into(),

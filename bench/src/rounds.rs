@@ -62,8 +62,8 @@ impl Rounds {
             value: work / best(0),
             twin: twin.into(),
             twin_value: work / best(1),
-            ratio: best(1) / best(0),
-            ratio_median: ratios.get(ratios.len() / 2).copied(),
+            ratio: ratios.get(ratios.len() / 2).copied().unwrap_or(f64::NAN),
+            ratio_best: Some(best(1) / best(0)),
             floor: None,
             target: None,
             met: None,
@@ -98,7 +98,7 @@ mod tests {
         let rounds = rounds.unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(*order.borrow(), "ABBAAB");
         let figure = rounds.figure(Bench::Heat, String::new(), Kind::Speed, "1/s", 1.0, "");
-        assert_eq!((figure.value, figure.twin_value, figure.ratio), (5.0, 10.0, 0.5));
-        assert_eq!(figure.ratio_median, Some(0.75));
+        assert_eq!((figure.value, figure.twin_value, figure.ratio), (5.0, 10.0, 0.75));
+        assert_eq!(figure.ratio_best, Some(0.5));
     }
 }

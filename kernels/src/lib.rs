@@ -19,6 +19,7 @@ pub mod link;
 pub mod manifest;
 pub mod program;
 pub mod reflect;
+pub mod schedule;
 pub mod source;
 pub mod uniformity;
 

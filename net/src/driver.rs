@@ -23,6 +23,8 @@ use crate::ownership::{Ownership, PeerIndex};
 use crate::transport::{Transport, TransportConfig, TransportError, TransportEvent};
 
 const QUEUE_EVENTS: usize = 64;
+/// How often a waiting node gives its turn away before it sleeps: some 100 µs on an idle core.
+const YIELDS_BEFORE_SLEEP: u32 = 200;
 /// Network events handled before the node and the clock get their turn.
 const BURST_MAX: usize = 64;
 /// Without anything due, the clock still looks this often.
@@ -157,6 +159,14 @@ impl Session {
     #[allow(clippy::should_implement_trait, reason = "an iterator could not tell why it ended")]
     pub fn next(&self) -> Result<Output, SessionError> {
         let outputs = self.outputs.as_ref().ok_or(SessionError::Ended)?;
+        // An exchange is often over before a sleeping thread would be awake again.
+        for _ in 0..YIELDS_BEFORE_SLEEP {
+            match outputs.try_recv() {
+                Ok(output) => return Ok(output),
+                Err(flume::TryRecvError::Disconnected) => return Err(SessionError::Ended),
+                Err(flume::TryRecvError::Empty) => std::thread::yield_now(),
+            }
+        }
         outputs.recv().map_err(|_| SessionError::Ended)
     }
 
