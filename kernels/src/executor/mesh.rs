@@ -19,6 +19,12 @@ pub async fn advance<R: Run>(program: &Program, peers: &mut [R], ops: &[Op], tic
                     peer.pass(pass, tick)?;
                 }
             }
+            Op::Exchange(exchange) if peers.iter().all(|peer| peer.layout().exchanges[exchange].is_local()) => {
+                for peer in peers.iter_mut() {
+                    peer.pack(exchange)?;
+                    peer.unpack(exchange)?;
+                }
+            }
             Op::Exchange(exchange) => {
                 let mut sent = Vec::new();
                 for peer in peers.iter_mut() {
