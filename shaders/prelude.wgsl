@@ -49,8 +49,10 @@ fn cell(id: vec3<u32>) -> Cell {
     var row = id.z;
     var z = 0u;
     if (PC_DEEP) {
-        row = id.z / pc_dispatch.span_z;
-        z = id.z % pc_dispatch.span_z;
+        let group = id.z / PC_GROUP.z;
+        let groups = pc_dispatch.span_z / PC_GROUP.z;
+        row = group / groups;
+        z = group % groups * PC_GROUP.z + id.z % PC_GROUP.z;
     }
     row += pc_dispatch.first_row;
     var spread = vec3<u32>(id.xy, z);

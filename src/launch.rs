@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use peercompute_kernels::executor::gpu::{Checks, Gpu, GpuOptions};
+use peercompute_kernels::executor::any::{AnyExecutor, Choice};
+use peercompute_kernels::executor::cpu::CpuOptions;
+use peercompute_kernels::executor::gpu::{Checks, GpuOptions};
 use peercompute_kernels::{Trust, VerifiedBundle};
 use peercompute_net::driver::{Session, SessionConfig};
 use peercompute_net::transport::TransportConfig;
@@ -49,9 +51,11 @@ pub struct Job {
     pub split: Split,
     /// How many ticks a halo may lag.
     pub staleness: u32,
-    /// The adapter, by a part of its name.
-    pub adapter: Option<String>,
-    /// Whether kernels run without bounds checks.
+    /// What runs the kernels.
+    pub executor: Choice,
+    /// Threads of each peer's cpu executor; by default the peers share the machine.
+    pub threads: Option<usize>,
+    /// Whether kernels run without bounds checks, on a GPU.
     pub unchecked: bool,
     /// Where to listen: a multiaddress.
     pub listen: String,
@@ -103,6 +107,8 @@ pub struct Summary {
     pub payload_bytes: u64,
     /// Of all executors.
     pub memory_bytes: u64,
+    /// `gpu` or `cpu`, on the first peer.
+    pub executor: String,
     /// By peer.
     pub adapters: Vec<String>,
 }
@@ -115,6 +121,7 @@ impl From<&Outcome> for Summary {
             shipped_bytes: outcome.shipped_bytes,
             payload_bytes: outcome.payload_bytes,
             memory_bytes: outcome.memory_bytes,
+            executor: outcome.executor.clone(),
             adapters: outcome.adapters.clone(),
         }
     }
@@ -167,13 +174,30 @@ fn system(action: &'static str) -> impl FnOnce(std::io::Error) -> LaunchError {
     move |cause| LaunchError::System { action, cause }
 }
 
-/// Opens the adapter that a job names.
+/// How an executor is opened, whichever it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExecutorOptions {
+    /// Threads of the cpu executor; by default as many as the machine runs at once.
+    pub threads: Option<usize>,
+    /// Whether kernels run without bounds checks, on a GPU.
+    pub unchecked: bool,
+    /// Whether passes are timed, on a GPU that can.
+    pub is_profiled: bool,
+}
+
+/// Opens the executor that is wanted.
 ///
-/// **Errors:** there is none, or none of that name.
-pub fn open_gpu(adapter: Option<&str>, unchecked: bool, is_profiled: bool) -> Result<Gpu, NodeError> {
-    let checks = if unchecked { Checks::Unchecked } else { Checks::Checked };
-    let options = GpuOptions { adapter: adapter.map(Into::into), checks, is_profiled, ..GpuOptions::default() };
-    Ok(pollster::block_on(Gpu::open(options))?)
+/// **Errors:** it is not there; the error says what is.
+pub fn open_executor(choice: &Choice, options: ExecutorOptions) -> Result<AnyExecutor, NodeError> {
+    let checks = if options.unchecked { Checks::Unchecked } else { Checks::Checked };
+    let gpu = GpuOptions { checks, is_profiled: options.is_profiled, ..GpuOptions::default() };
+    let cpu = CpuOptions { threads: options.threads, ..CpuOptions::default() };
+    Ok(pollster::block_on(AnyExecutor::open(choice, gpu, cpu))?)
+}
+
+/// The threads of one of `peers` that share this machine.
+fn threads_each(peers: u16) -> usize {
+    (std::thread::available_parallelism().map_or(1, usize::from) / usize::from(peers.max(1))).max(1)
 }
 
 /// The imports of a task, read and checked against the program.
@@ -267,10 +291,11 @@ fn try_peer(job: &Path, index: u16, link: Option<&str>, tell: &mut dyn FnMut(&Me
     let key = keys::read_public(&job.trust)?;
     let bundle = keys::read_bundle(&job.bundle, &Trust::key(key))?;
     let imports = read_imports(&bundle, &job.imports)?;
-    let gpu = open_gpu(job.adapter.as_deref(), job.unchecked, false)?;
+    let threads = Some(job.threads.unwrap_or_else(|| threads_each(job.peers)));
+    let executor = open_executor(&job.executor, ExecutorOptions { threads, unchecked: job.unchecked, is_profiled: false })?;
     let speed = match job.split {
         Split::Even => 0.0,
-        Split::Measured => pollster::block_on(peer::measure(&gpu, &bundle, usize::from(job.peers)))?,
+        Split::Measured => pollster::block_on(peer::measure(&executor, &bundle, usize::from(job.peers)))?,
     };
     let config = session_config(&job, &bundle, index, speed);
     match link {
@@ -280,13 +305,13 @@ fn try_peer(job: &Path, index: u16, link: Option<&str>, tell: &mut dyn FnMut(&Me
             let gather = wanted(&bundle, &job.exports, &job.images)?;
             let task = Task { ticks: job.ticks, changes: job.changes.clone(), imports, gather };
             let mut progress = |p: Progress| tell(&Message::Progress { tick: p.tick, seconds: p.seconds, shipped_bytes: p.shipped_bytes });
-            let outcome = pollster::block_on(peer::host(&gpu, &bundle, &session, job.split, speed, &task, &mut progress))?;
+            let outcome = pollster::block_on(peer::host(&executor, &bundle, &session, job.split, speed, &task, &mut progress))?;
             write_results(&bundle, &outcome, &job.exports, &job.images)?;
             tell(&Message::Done(Summary::from(&outcome)));
         }
         Some(link) => {
             let session = Session::join(config, link).map_err(NodeError::from)?;
-            pollster::block_on(peer::join(&gpu, &bundle, &session, imports))?;
+            pollster::block_on(peer::join(&executor, &bundle, &session, imports))?;
         }
     }
     Ok(())

@@ -159,7 +159,7 @@ fn mistakes_on_the_command_line_are_told() {
     let place = Place::new();
     assert!(place.refused(&["check", "no/such/folder"]).contains("cannot read"));
     assert!(place.refused(&["run", "shaders/physics/heat", "--set", "rte=1"]).contains("did you mean `rate`?"));
-    assert!(place.refused(&["run", "shaders/physics/heat", "--adapter", "no such adapter"]).contains("no adapter's name contains"));
+    assert!(place.refused(&["run", "shaders/physics/heat", "--executor", "no such adapter"]).contains("no adapter's name contains"));
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let text = place.refused(&["run", "shaders/physics/life", "--peers", "2", "--listen", &address, "--ticks", "1"]);

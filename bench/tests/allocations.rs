@@ -5,50 +5,25 @@
 //! dynamic offset each, a ring of uniforms written per batch, at most three batches under way. What GpuRun allocates
 //! beyond that is its own. One test, because the counter is the process'.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+#[path = "../../tests/counting/mod.rs"]
+mod counting;
 
+use std::collections::VecDeque;
+
+use counting::allocations;
 use peercompute_bench::kernels::load;
 use peercompute_bench::twin::HeatTwin;
 use peercompute_kernels::executor::gpu::{Borders, Gpu, GpuOptions};
 use peercompute_kernels::executor::{Placement, Run, mesh};
 use pollster::block_on;
 
-/// The system's allocator, counted.
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-#[allow(unsafe_code, reason = "a global allocator has no safe form")]
-// SAFETY: every call goes to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: as required of our own caller.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: as required of our own caller.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: as required of our own caller.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
-
 /// Allocations per tick of `work(ticks)`, once it has run.
 fn per_tick(mut work: impl FnMut(u32)) -> f64 {
     const TICKS: u32 = 1024;
     work(TICKS);
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    let before = allocations();
     work(TICKS);
-    (ALLOCATIONS.load(Ordering::Relaxed) - before) as f64 / f64::from(TICKS)
+    (allocations() - before) as f64 / f64::from(TICKS)
 }
 
 /// What the gpu executor records, written by hand: `dispatches` a tick, 256 to a batch.

@@ -5,10 +5,12 @@
 
 use std::path::Path;
 
+use peercompute::keys;
+use peercompute::launch::{self, ExecutorOptions};
 use peercompute::node::{Task, run_alone};
-use peercompute::{keys, launch};
 use peercompute_buffers::view::{bytes_of, view};
 use peercompute_kernels::Overrides;
+use peercompute_kernels::executor::any::Choice;
 
 /// A body as `vec4<f32>` holds it: position, and mass in the last lane.
 type Body = [f32; 4];
@@ -32,13 +34,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let at_rest = vec![[0.0f32; 4]; 1024];
     let imports = vec![(body, bytes_of(element, &bodies)?.to_vec()), (velocity, bytes_of(&program.elements[velocity], &at_rest)?.to_vec())];
 
-    let gpu = launch::open_gpu(None, false, false)?;
+    let executor = launch::open_executor(&Choice::Auto, ExecutorOptions::default())?;
     let task = Task { ticks: 200, imports, gather: vec![body], ..Task::default() };
-    let outcome = pollster::block_on(run_alone(&gpu, &bundle, &task, &mut |_| {}))?;
+    let outcome = pollster::block_on(run_alone(&executor, &bundle, &task, &mut |_| {}))?;
     let (_, bytes) = outcome.gathered.first().ok_or("nothing was gathered")?;
     let after = view::<Body>(element, bytes)?;
     let gap = |bodies: &[Body]| bodies[512..].iter().map(|b| b[0]).sum::<f32>() / 512.0 - bodies[..512].iter().map(|b| b[0]).sum::<f32>() / 512.0;
-    writeln(format!("the rings were {:.3} apart, after {} ticks {:.3} ({})", gap(&bodies), task.ticks, gap(&after), gpu.info().adapter));
+    writeln(format!("the rings were {:.3} apart, after {} ticks {:.3} ({})", gap(&bodies), task.ticks, gap(&after), executor.info().adapter));
     Ok(())
 }
 

@@ -8,7 +8,7 @@
 //!
 //! [`ownership`] says who may commit which tile, [`core`] runs one peer's part of a run without touching
 //! the world, [`wire`] is the only door for bytes, [`transport`] moves them, [`driver`] joins the two on a
-//! thread of its own, [`sim`] runs many cores on virtual time.
+//! thread of its own, [`pool`] keeps their memory, [`sim`] runs many cores on virtual time.
 //!
 //! Invariants: libp2p is named only under `transport`; no clock, socket, thread or randomness in `core`;
 //! everything a peer can make us keep is bounded.
@@ -17,6 +17,7 @@ pub mod core;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod driver;
 pub mod ownership;
+pub mod pool;
 pub mod sim;
 pub mod transport;
 pub mod wire;

@@ -30,6 +30,7 @@
 //! [`encode`] would not have written (so the encoding of a message is unique).
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 use thiserror::Error;
 
 use crate::ownership::PEERS_MAX;
@@ -65,8 +66,8 @@ const NO_INDEX: u16 = u16::MAX;
 /// A frame ready to write: the length and the small fields, then the bulk payload, uncopied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
-    /// The length and all fields that are not bulk.
-    pub head: Bytes,
+    /// The length and all fields that are not bulk; of the frames of an exchange, without an allocation.
+    pub head: SmallVec<[u8; 24]>,
     /// The bulk payload; empty for control messages.
     pub body: Bytes,
 }
@@ -286,7 +287,7 @@ pub enum WireError {
 ///
 /// **Limits**: a payload above `u32::MAX` bytes cannot be framed; the core refuses it long before.
 pub fn encode(message: &Message) -> Frame {
-    let mut head = vec![0; LENGTH_BYTES];
+    let mut head = SmallVec::from_slice(&[0; LENGTH_BYTES]);
     head.push(kind_of(message));
     let mut body = Bytes::new();
     match message {
@@ -324,7 +325,7 @@ pub fn encode(message: &Message) -> Frame {
     }
     let length = (head.len() - LENGTH_BYTES + body.len()) as u32;
     head[..LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
-    Frame { head: head.into(), body }
+    Frame { head, body }
 }
 
 /// Reads the content of one frame.
@@ -459,7 +460,7 @@ fn take_reason(reader: &mut Reader) -> Result<RefuseReason, WireError> {
     known.ok_or(WireError::BadValue { field: "refuse reason", value: code.into() })
 }
 
-fn put_hello(out: &mut Vec<u8>, hello: &Hello) {
+fn put_hello(out: &mut impl Extend<u8>, hello: &Hello) {
     out.extend(hello.version.to_le_bytes());
     out.extend(hello.index.unwrap_or(NO_INDEX).to_le_bytes());
     out.extend(hello.bundle);
@@ -483,10 +484,10 @@ fn take_hello(reader: &mut Reader) -> Result<Hello, WireError> {
     })
 }
 
-fn put_short(out: &mut Vec<u8>, text: &str, bytes_max: usize) {
+fn put_short(out: &mut impl Extend<u8>, text: &str, bytes_max: usize) {
     let text = cut(text, bytes_max);
-    out.push(text.len() as u8);
-    out.extend_from_slice(text.as_bytes());
+    out.extend([text.len() as u8]);
+    out.extend(text.bytes());
 }
 
 fn take_short(reader: &mut Reader, field: &'static str, bytes_max: usize) -> Result<String, WireError> {
@@ -494,13 +495,13 @@ fn take_short(reader: &mut Reader, field: &'static str, bytes_max: usize) -> Res
     reader.text(field, length, bytes_max)
 }
 
-fn put_addresses(out: &mut Vec<u8>, addresses: &[String]) {
+fn put_addresses(out: &mut impl Extend<u8>, addresses: &[String]) {
     // A cut address leads nowhere: leave it out.
     let fitting = addresses.iter().filter(|a| a.len() <= ADDRESS_BYTES_MAX).take(ADDRESSES_MAX);
-    out.push(fitting.clone().count() as u8);
+    out.extend([fitting.clone().count() as u8]);
     for address in fitting {
         out.extend((address.len() as u16).to_le_bytes());
-        out.extend_from_slice(address.as_bytes());
+        out.extend(address.bytes());
     }
 }
 
@@ -515,10 +516,10 @@ fn take_addresses(reader: &mut Reader) -> Result<Vec<String>, WireError> {
     Ok(addresses)
 }
 
-fn put_text(out: &mut Vec<u8>, text: &str) {
+fn put_text(out: &mut impl Extend<u8>, text: &str) {
     let text = cut(text, TEXT_BYTES_MAX);
     out.extend((text.len() as u16).to_le_bytes());
-    out.extend_from_slice(text.as_bytes());
+    out.extend(text.bytes());
 }
 
 fn take_text(reader: &mut Reader) -> Result<String, WireError> {

@@ -1,13 +1,14 @@
 //! `peercompute check`: what a workload declares, what it was understood to be, what it costs.
 
 use clap::Args;
-use peercompute::launch::{self, LaunchError};
+use peercompute::launch::{self, ExecutorOptions, LaunchError};
 use peercompute::node::NodeError;
 use peercompute::node::plan::RunPlan;
 use peercompute_buffers::layout::{Element, ElementKind};
 use peercompute_kernels::Program;
 use peercompute_kernels::declaration::{Access, Extent};
-use peercompute_kernels::executor::{Layout, Placement, Run};
+use peercompute_kernels::executor::any::{AnyExecutor, Choice};
+use peercompute_kernels::executor::{ExecutorError, Layout, Placement, Run};
 use peercompute_kernels::program::{Role, Write};
 use peercompute_net::ownership::Ownership;
 use serde::Serialize;
@@ -37,6 +38,7 @@ struct CheckReport {
     memory_bytes: Option<u64>,
     peers: u16,
     shipped_bytes_per_tick: u64,
+    executor: Option<&'static str>,
     adapter: Option<String>,
     page_bytes_max: Option<u64>,
     problem: Option<String>,
@@ -82,20 +84,21 @@ struct PassReport {
     bindings: Vec<String>,
 }
 
-pub(crate) fn run(args: &CheckArgs, adapter: Option<&str>, json: bool) -> Result<(), LaunchError> {
+pub(crate) fn run(args: &CheckArgs, executor: &Choice, json: bool) -> Result<(), LaunchError> {
     let bundle = args.workload.open()?;
     let program = bundle.program();
     let mut report = describe(program, args.peers);
-    // A machine without an adapter can still check a workload; what it cannot tell is left out and said.
-    match launch::open_gpu(adapter, false, false) {
-        Ok(gpu) => {
-            report.adapter = Some(gpu.info().adapter.clone());
-            report.page_bytes_max = Some(gpu.page_bytes_max());
-            match pollster::block_on(gpu.load(&bundle, &Placement::alone(program))) {
+    // Without the executor that is wanted a workload can still be checked; what cannot be told is left out and said.
+    match launch::open_executor(executor, ExecutorOptions::default()) {
+        Ok(executor) => {
+            report.executor = Some(executor.info().executor);
+            report.adapter = Some(executor.info().adapter.clone());
+            report.page_bytes_max = Some(executor.page_bytes_max());
+            match pollster::block_on(executor.load(&bundle, &Placement::alone(program))) {
                 Ok(run) => report.memory_bytes = Some(run.memory_bytes()),
                 Err(error) => report.problem = Some(error.to_string()),
             }
-            let shipped = shipped(&gpu, program, args.peers).map_err(NodeError::from);
+            let shipped = shipped(&executor, program, args.peers).map_err(NodeError::from);
             match shipped {
                 Ok(bytes) => report.shipped_bytes_per_tick = bytes,
                 Err(error) => report.problem = report.problem.or(Some(error.to_string())),
@@ -111,18 +114,14 @@ pub(crate) fn run(args: &CheckArgs, adapter: Option<&str>, json: bool) -> Result
     Ok(())
 }
 
-fn shipped(
-    gpu: &peercompute_kernels::executor::gpu::Gpu,
-    program: &Program,
-    peers: u16,
-) -> Result<u64, peercompute_kernels::executor::ExecutorError> {
+fn shipped(executor: &AnyExecutor, program: &Program, peers: u16) -> Result<u64, ExecutorError> {
     let grids: Vec<_> = program.manifest.grids.iter().map(|grid| grid.grid).collect();
     let ownership = Ownership::split(&grids, &vec![1.0; usize::from(peers)]);
     let plan = RunPlan { ownership, ticks: 0, changes: Vec::new(), gather: Vec::new() };
     let steady = program.ticks.last().map(Vec::as_slice).unwrap_or_default();
     let mut bytes = 0;
     for me in 0..usize::from(peers) {
-        let layout: Layout = gpu.layout(program, &plan.placement(me, usize::from(peers)))?;
+        let layout: Layout = executor.layout(program, &plan.placement(me, usize::from(peers)))?;
         for op in steady {
             if let peercompute_kernels::program::Op::Exchange(exchange) = op {
                 bytes += layout.exchanges[*exchange].send.iter().map(|run| run.len() as u64 * 4).sum::<u64>();
@@ -215,6 +214,7 @@ fn describe(program: &Program, peers: u16) -> CheckReport {
         memory_bytes: None,
         peers,
         shipped_bytes_per_tick: 0,
+        executor: None,
         adapter: None,
         page_bytes_max: None,
         problem: None,
@@ -268,8 +268,8 @@ fn print(report: &CheckReport) {
     if report.adapter.is_some() {
         say(format!("  ships {}B between {} peers", si(report.shipped_bytes_per_tick as f64), report.peers));
     }
-    if let (Some(adapter), Some(limit)) = (&report.adapter, report.page_bytes_max) {
-        say(format!("\non {adapter}"));
+    if let (Some(executor), Some(adapter), Some(limit)) = (report.executor, &report.adapter, report.page_bytes_max) {
+        say(format!("\non the {executor}: {adapter}"));
         say(format!("  pages of at most {limit} bytes"));
         if let Some(memory) = report.memory_bytes {
             say(format!("  {}B of memory on one peer", si(memory as f64)));

@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use peercompute::launch::{self, Job, LaunchError};
+use peercompute::launch::{self, ExecutorOptions, Job, LaunchError};
 use peercompute::node::peer::Split;
 use peercompute::node::{self, Task};
 use peercompute::{files, keys, picture};
 use peercompute_kernels::declaration::Declaration;
+use peercompute_kernels::executor::any::Choice;
 use peercompute_kernels::manifest::Sources;
 use peercompute_kernels::{Manifest, Overrides};
 use serde_json::json;
@@ -19,16 +20,20 @@ const TICKS: u64 = 300;
 const DECLARATION: &str = include_str!("../../shaders/worldgen/rivers/workload.toml");
 const WGSL: &str = include_str!("../../shaders/worldgen/rivers/rivers.wgsl");
 
-pub(crate) fn run(adapter: Option<&str>, json: bool) -> Result<(), LaunchError> {
+pub(crate) fn run(choice: &Choice, json: bool) -> Result<(), LaunchError> {
     let manifest = Declaration::parse(DECLARATION, &Overrides::default())
         .and_then(|declaration| Manifest::new(&declaration, &Sources::from([("rivers.wgsl".to_string(), WGSL.to_string())])))
         .map_err(keys::KeyFileError::from)?;
     let bundle = keys::signed_here(&manifest)?;
     let program = bundle.program();
-    let gpu = launch::open_gpu(adapter, false, false)?;
+    let executor = launch::open_executor(choice, ExecutorOptions::default())?;
+    let info = executor.info();
     let shape = manifest.grids[0].grid.shape;
     if !json {
-        say(format!("Rain over a landscape of {}×{} cells, {TICKS} ticks on {PEERS} peers ({})", shape[0], shape[1], gpu.info().adapter));
+        say(format!(
+            "Rain over a landscape of {}×{} cells, {TICKS} ticks on {PEERS} peers ({}: {})",
+            shape[0], shape[1], info.executor, info.adapter
+        ));
     }
     let folder = tempfile::tempdir().map_err(|cause| LaunchError::System { action: "make a folder for the demo", cause })?;
     let field = |name: &str| (name.to_string(), folder.path().join(format!("{name}.npy")));
@@ -44,7 +49,8 @@ pub(crate) fn run(adapter: Option<&str>, json: bool) -> Result<(), LaunchError> 
         images: Vec::new(),
         split: Split::Even,
         staleness: 0,
-        adapter: adapter.map(Into::into),
+        executor: choice.clone(),
+        threads: None,
         unchecked: false,
         listen: "/ip4/127.0.0.1/tcp/0".into(),
         token: new_token()?,
@@ -74,11 +80,11 @@ pub(crate) fn run(adapter: Option<&str>, json: bool) -> Result<(), LaunchError> 
     }
     let bar = Bar::new(&bundle, TICKS, json);
     let task = Task { ticks: TICKS, ..Task::default() };
-    let alone = pollster::block_on(node::run_alone(&gpu, &bundle, &task, &mut |progress| bar.show(progress)))?;
+    let alone = pollster::block_on(node::run_alone(&executor, &bundle, &task, &mut |progress| bar.show(progress)))?;
     bar.end();
     let is_identical = alone.state_hash == together.state_hash;
     if json {
-        say_json(&json!({ "workload": manifest.name, "peers": PEERS, "ticks": TICKS, "executor": "gpu", "adapter": gpu.info().adapter,
+        say_json(&json!({ "workload": manifest.name, "peers": PEERS, "ticks": TICKS, "executor": info.executor, "adapter": info.adapter,
             "state_hash": together.state_hash, "state_hash_one_peer": alone.state_hash, "bit_identical": is_identical,
             "elements_per_s": rate, "shipped_bytes": together.shipped_bytes, "seconds": together.seconds, "picture": path }));
     } else {

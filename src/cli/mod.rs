@@ -15,6 +15,7 @@ use clap::{Args, Parser, Subcommand};
 use peercompute::keys::KeyFileError;
 use peercompute::launch::LaunchError;
 use peercompute_bench::{Bench, BenchOptions, Effort};
+use peercompute_kernels::executor::any::Choice;
 use peercompute_kernels::{Overrides, PublicKey};
 
 /// WGSL kernels over flat buffers, on one GPU or partitioned across peers.
@@ -26,9 +27,9 @@ pub(crate) struct Cli {
     /// Print JSON instead of sentences.
     #[arg(long, global = true)]
     json: bool,
-    /// Use the adapter whose name contains this, instead of the fastest kind there is.
-    #[arg(long, global = true, value_name = "NAME")]
-    adapter: Option<String>,
+    /// What runs the kernels: `auto` (a hardware GPU, else the cpu), `gpu`, `cpu`, or a GPU adapter by a part of its name.
+    #[arg(long, global = true, value_name = "auto|gpu|cpu|ADAPTER", default_value_t = Choice::Auto, hide_default_value = true)]
+    executor: Choice,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -125,15 +126,15 @@ fn buffer_file(text: &str) -> Result<(String, PathBuf), String> {
 
 /// Runs a command and says how it went.
 pub(crate) fn run(cli: Cli) -> ExitCode {
-    let (json, adapter) = (cli.json, cli.adapter.as_deref());
+    let (json, executor) = (cli.json, &cli.executor);
     let done: Result<(), LaunchError> = match cli.command {
-        None => demo::run(adapter, json),
-        Some(Command::Check(args)) => check::run(&args, adapter, json),
-        Some(Command::Run(args)) => run::run(&args, adapter, json),
+        None => demo::run(executor, json),
+        Some(Command::Check(args)) => check::run(&args, executor, json),
+        Some(Command::Run(args)) => run::run(&args, executor, json),
         Some(Command::Keygen(args)) => sign::keygen(&args, json),
         Some(Command::Sign(args)) => sign::sign(&args, json),
         Some(Command::Verify(args)) => sign::verify(&args, json),
-        Some(Command::Bench(args)) => return exit(bench(&args, adapter, json)),
+        Some(Command::Bench(args)) => return exit(bench(&args, executor, json)),
         Some(Command::Peer(args)) => {
             let mut tell = |message: &peercompute::launch::Message| say_json(message);
             return exit(peercompute::launch::run_peer(&args.job, args.index, args.link.as_deref(), &mut tell));
@@ -168,9 +169,17 @@ fn say_json(value: &impl serde::Serialize) {
     }
 }
 
-fn bench(args: &BenchArgs, adapter: Option<&str>, json: bool) -> bool {
+fn bench(args: &BenchArgs, executor: &Choice, json: bool) -> bool {
     let effort = if args.quick { Effort::Quick } else { Effort::Full };
-    let options = BenchOptions { adapter: adapter.map(Into::into), only: args.only.clone(), effort, bodies: None };
+    let adapter = match executor {
+        Choice::Auto | Choice::Gpu => None,
+        Choice::Adapter(name) => Some(name.clone()),
+        Choice::Cpu => {
+            eprintln!("error: the benches measure the gpu executor");
+            return false;
+        }
+    };
+    let options = BenchOptions { adapter, only: args.only.clone(), effort, bodies: None };
     let report = peercompute_bench::run(&options, &mut |line| eprintln!("{line}"));
     if json {
         say_json(&report);

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use peercompute::keys;
-use peercompute::launch::{self, BufferFile, Job, LaunchError, Summary};
+use peercompute::launch::{self, BufferFile, ExecutorOptions, Job, LaunchError, Summary};
 use peercompute::node::peer::Split;
 use peercompute::node::plan::ParamChange;
 use peercompute::node::{self, NodeError, PassSeconds, Progress, Task};
 use peercompute_kernels::VerifiedBundle;
+use peercompute_kernels::executor::any::Choice;
 use serde::Serialize;
 
 use super::{WorkloadArgs, buffer_file, say, say_json, si};
@@ -54,7 +55,10 @@ pub(crate) struct RunArgs {
     /// Time every pass on the device, where the adapter can; one peer only, and slower.
     #[arg(long, conflicts_with = "peers")]
     profile: bool,
-    /// Run kernels without bounds and loop checks: you answer for them.
+    /// Threads of the cpu executor, of each peer; by default the peers share the machine.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Run kernels without bounds and loop checks on a GPU: you answer for them.
     #[arg(long)]
     unchecked: bool,
 }
@@ -107,7 +111,7 @@ struct RunReport<'a> {
     passes: Vec<PassSeconds>,
 }
 
-pub(crate) fn run(args: &RunArgs, adapter: Option<&str>, json: bool) -> Result<(), LaunchError> {
+pub(crate) fn run(args: &RunArgs, executor: &Choice, json: bool) -> Result<(), LaunchError> {
     let bundle = args.workload.open()?;
     let program = bundle.program();
     // A wrong name or value is told before anything starts.
@@ -121,7 +125,7 @@ pub(crate) fn run(args: &RunArgs, adapter: Option<&str>, json: bool) -> Result<(
         }
     }
     let (summary, passes) =
-        if args.peers == 1 { alone(args, &bundle, adapter, json)? } else { (together(args, &bundle, adapter, json)?, Vec::new()) };
+        if args.peers == 1 { alone(args, &bundle, executor, json)? } else { (together(args, &bundle, executor, json)?, Vec::new()) };
     let elements = program.elements_per_tick() as f64 * args.ticks as f64;
     let rate = if summary.seconds > 0.0 { elements / summary.seconds } else { 0.0 };
     let report = RunReport {
@@ -130,7 +134,7 @@ pub(crate) fn run(args: &RunArgs, adapter: Option<&str>, json: bool) -> Result<(
         bundle: peercompute_buffers::digest::hex(&program.hash),
         peers: args.peers,
         ticks: args.ticks,
-        executor: "gpu",
+        executor: &summary.executor,
         adapter: summary.adapters.first().cloned().unwrap_or_default(),
         adapters: &summary.adapters,
         state_hash: &summary.state_hash,
@@ -146,19 +150,20 @@ pub(crate) fn run(args: &RunArgs, adapter: Option<&str>, json: bool) -> Result<(
         return Ok(());
     }
     say(format!(
-        "{} {}: {} ticks on {} peer{} in {:.2} s ({}), {}elements/s, {}B shipped",
+        "{} {}: {} ticks on {} peer{} in {:.2} s ({}: {}), {}elements/s, {}B shipped",
         report.workload,
         report.version,
         report.ticks,
         report.peers,
         if report.peers == 1 { "" } else { "s" },
         report.seconds,
+        report.executor,
         report.adapter,
         si(rate),
         si(report.shipped_bytes as f64),
     ));
     if args.profile && report.passes.is_empty() {
-        say("this adapter has no timestamps: passes cannot be timed");
+        say(format!("{} has no timestamps: passes cannot be timed", report.adapter));
     }
     for pass in &report.passes {
         say(format!("  {:<16} {:>8} runs  {:>10.3} ms each", pass.entry, pass.runs, 1e3 * pass.seconds / pass.runs as f64));
@@ -170,22 +175,23 @@ pub(crate) fn run(args: &RunArgs, adapter: Option<&str>, json: bool) -> Result<(
     Ok(())
 }
 
-fn alone(args: &RunArgs, bundle: &VerifiedBundle, adapter: Option<&str>, json: bool) -> Result<(Summary, Vec<PassSeconds>), LaunchError> {
+fn alone(args: &RunArgs, bundle: &VerifiedBundle, executor: &Choice, json: bool) -> Result<(Summary, Vec<PassSeconds>), LaunchError> {
     let task = Task {
         ticks: args.ticks,
         changes: args.set.clone(),
         imports: launch::read_imports(bundle, &args.import)?,
         gather: launch::wanted(bundle, &args.export, &args.image)?,
     };
-    let gpu = launch::open_gpu(adapter, args.unchecked, args.profile)?;
+    let options = ExecutorOptions { threads: args.threads.map(usize::from), unchecked: args.unchecked, is_profiled: args.profile };
+    let executor = launch::open_executor(executor, options)?;
     let bar = Bar::new(bundle, args.ticks, json);
-    let outcome = pollster::block_on(node::run_alone(&gpu, bundle, &task, &mut |progress| bar.show(progress)))?;
+    let outcome = pollster::block_on(node::run_alone(&executor, bundle, &task, &mut |progress| bar.show(progress)))?;
     bar.end();
     launch::write_results(bundle, &outcome, &args.export, &args.image)?;
     Ok((Summary::from(&outcome), outcome.passes))
 }
 
-fn together(args: &RunArgs, bundle: &VerifiedBundle, adapter: Option<&str>, json: bool) -> Result<Summary, LaunchError> {
+fn together(args: &RunArgs, bundle: &VerifiedBundle, executor: &Choice, json: bool) -> Result<Summary, LaunchError> {
     // Wrong names and files are told here, by one process and not by all.
     launch::read_imports(bundle, &args.import)?;
     launch::wanted(bundle, &args.export, &args.image)?;
@@ -207,7 +213,8 @@ fn together(args: &RunArgs, bundle: &VerifiedBundle, adapter: Option<&str>, json
             SplitArg::Measured => Split::Measured,
         },
         staleness: args.staleness,
-        adapter: adapter.map(Into::into),
+        executor: executor.clone(),
+        threads: args.threads.map(usize::from),
         unchecked: args.unchecked,
         listen: multiaddress(args.listen, args.transport),
         token: new_token()?,

@@ -14,18 +14,20 @@ mod gather;
 pub mod peer;
 pub mod plan;
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use peercompute_buffers::digest::{StateDigest, StateHasher, hex};
 use peercompute_buffers::transfer::{field_from_tile, tile_bytes, tile_from_field};
-use peercompute_kernels::executor::gpu::{Gpu, GpuRun};
+use peercompute_kernels::executor::any::{AnyExecutor, AnyRun};
 use peercompute_kernels::executor::{ExecutorError, Placement, Run};
 use peercompute_kernels::program::Op;
 use peercompute_kernels::{Program, VerifiedBundle};
 use peercompute_net::core::{Output, RunError};
 use peercompute_net::driver::{Session, SessionError};
 use peercompute_net::ownership::PeerIndex;
+use peercompute_net::pool::Pool;
 
 use plan::{ParamChange, PlanError};
 
@@ -115,6 +117,8 @@ pub struct Outcome {
     pub memory_bytes: u64,
     /// The buffers that were asked for, in row-major order, by number.
     pub gathered: Vec<(usize, Vec<u8>)>,
+    /// `gpu` or `cpu`, on this peer.
+    pub executor: String,
     /// The executors' adapters, by peer.
     pub adapters: Vec<String>,
     /// What each pass took on the device, where it was timed.
@@ -135,9 +139,14 @@ pub struct PassSeconds {
 /// Runs a workload here, on one peer.
 ///
 /// **Errors:** [`NodeError`].
-pub async fn run_alone(gpu: &Gpu, bundle: &VerifiedBundle, task: &Task, progress: &mut dyn FnMut(Progress)) -> Result<Outcome, NodeError> {
+pub async fn run_alone(
+    executor: &AnyExecutor,
+    bundle: &VerifiedBundle,
+    task: &Task,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<Outcome, NodeError> {
     let program = bundle.program();
-    let mut node = Node::new(gpu, bundle, &Placement::alone(program), None, 0).await?;
+    let mut node = Node::new(executor, bundle, &Placement::alone(program), None, 0).await?;
     node.compute(task, progress).await?;
     let digests = node.digests().await?;
     let mut gathered = Vec::new();
@@ -155,7 +164,8 @@ pub async fn run_alone(gpu: &Gpu, bundle: &VerifiedBundle, task: &Task, progress
         payload_bytes: 0,
         memory_bytes: node.run.memory_bytes(),
         gathered,
-        adapters: vec![gpu.info().adapter.clone()],
+        executor: executor.info().executor.into(),
+        adapters: vec![executor.info().adapter.clone()],
     })
 }
 
@@ -175,10 +185,14 @@ pub fn state_hash(program: &Program, digests: &[StateDigest]) -> String {
 /// One peer's part of a run.
 pub(crate) struct Node<'a> {
     pub(crate) program: &'a Program,
-    pub(crate) run: GpuRun<'a>,
+    pub(crate) run: AnyRun<'a>,
     session: Option<&'a Session>,
     sequence: u64,
+    /// Per exchange, what goes to whom: bytes of what it packs.
+    sends: Vec<Vec<(PeerIndex, Range<usize>)>>,
+    /// Memory of outgoing payloads, and the list that the latest delivery came in: neither is made anew.
     pool: Pool,
+    payloads: Vec<(PeerIndex, Bytes)>,
     pub(crate) seconds: f64,
     pub(crate) payload_bytes: u64,
     pub(crate) shipped_bytes: u64,
@@ -192,21 +206,28 @@ const PROGRESS_EVERY: Duration = Duration::from_millis(50);
 
 impl<'a> Node<'a> {
     pub(crate) async fn new(
-        gpu: &'a Gpu,
+        executor: &'a AnyExecutor,
         bundle: &'a VerifiedBundle,
         placement: &Placement,
         session: Option<&'a Session>,
         frame_bytes: u64,
     ) -> Result<Node<'a>, NodeError> {
         let program = bundle.program();
-        let run = gpu.load(bundle, placement).await?;
-        let everyone = everyone_ships(gpu, program, placement, session.is_some(), frame_bytes)?;
+        let run = executor.load(bundle, placement).await?;
+        let everyone = everyone_ships(executor, program, placement, session.is_some(), frame_bytes)?;
+        let nonempty = |runs: &[Range<usize>]| -> Vec<_> {
+            let runs = runs.iter().enumerate().filter(|(_, run)| !run.is_empty());
+            runs.map(|(peer, run)| (PeerIndex(peer as u16), run.start * 4..run.end * 4)).collect()
+        };
+        let sends = run.layout().exchanges.iter().map(|plan| nonempty(&plan.send)).collect();
         Ok(Node {
             program,
             run,
             session,
             sequence: 0,
+            sends,
             pool: Pool::default(),
+            payloads: Vec::new(),
             seconds: 0.0,
             payload_bytes: 0,
             shipped_bytes: 0,
@@ -272,23 +293,22 @@ impl<'a> Node<'a> {
     /// Ships what is packed and waits for what is due.
     async fn exchange(&mut self, exchange: usize) -> Result<(), NodeError> {
         let Some(session) = self.session else { return Ok(()) };
-        let sends = self.run.layout().exchanges[exchange].send.clone();
         let pool = &mut self.pool;
         let mut packed = Bytes::new();
-        self.run.outbox(exchange, &mut |bytes| packed = pool.keep(bytes)).await?;
-        let mut payloads = Vec::new();
-        for (peer, run) in sends.iter().enumerate().filter(|(_, run)| !run.is_empty()) {
-            let payload = packed.slice(run.start * 4..run.end * 4);
-            self.payload_bytes += payload.len() as u64;
-            self.shipped_bytes += payload.len() as u64 + FRAME_BYTES;
-            payloads.push((PeerIndex(peer as u16), payload));
+        self.run.outbox(exchange, &mut |bytes| packed = pool.copy(bytes)).await?;
+        let mut payloads = std::mem::take(&mut self.payloads);
+        for (peer, run) in &self.sends[exchange] {
+            self.payload_bytes += run.len() as u64;
+            self.shipped_bytes += run.len() as u64 + FRAME_BYTES;
+            payloads.push((*peer, packed.slice(run.clone())));
         }
         session.post(self.sequence, exchange as u16, payloads).map_err(|error| ended(session, error))?;
         match next(session)? {
-            Output::Deliver { sequence, payloads } if sequence == self.sequence => {
-                for (peer, payload) in payloads {
+            Output::Deliver { sequence, mut payloads } if sequence == self.sequence => {
+                for (peer, payload) in payloads.drain(..) {
                     self.run.inbox(exchange, peer.at(), &payload);
                 }
+                self.payloads = payloads;
             }
             other => return Err(unexpected(&other)),
         }
@@ -372,37 +392,13 @@ pub(crate) fn unexpected(output: &Output) -> NodeError {
 }
 
 /// Per exchange, what all peers together ship; needs every peer's layout, which follows from ownership.
-fn everyone_ships(gpu: &Gpu, program: &Program, placement: &Placement, shared: bool, frame_bytes: u64) -> Result<Vec<u64>, NodeError> {
+fn everyone_ships(executor: &AnyExecutor, program: &Program, placement: &Placement, shared: bool, frame_bytes: u64) -> Result<Vec<u64>, NodeError> {
     let mut bytes = vec![0u64; program.exchanges.len()];
     for me in (0..placement.peers).filter(|_| shared) {
-        let layout = gpu.layout(program, &Placement { me, ..placement.clone() })?;
+        let layout = executor.layout(program, &Placement { me, ..placement.clone() })?;
         for (sum, plan) in bytes.iter_mut().zip(&layout.exchanges) {
             *sum += plan.send.iter().filter(|run| !run.is_empty()).map(|run| run.len() as u64 * 4 + frame_bytes).sum::<u64>();
         }
     }
     Ok(bytes)
-}
-
-/// Memory for outgoing payloads, used again once the network has let go of it.
-#[derive(Default)]
-struct Pool {
-    kept: Vec<Bytes>,
-}
-
-/// Payloads that may be under way at a time before more memory is made.
-const POOL_MAX: usize = 8;
-
-impl Pool {
-    fn keep(&mut self, content: &[u8]) -> Bytes {
-        let free = self.kept.iter().position(|bytes| bytes.is_unique());
-        let mut memory =
-            free.and_then(|index| self.kept.swap_remove(index).try_into_mut().ok()).unwrap_or_else(|| BytesMut::with_capacity(content.len()));
-        memory.clear();
-        memory.extend_from_slice(content);
-        let bytes = memory.freeze();
-        if self.kept.len() < POOL_MAX {
-            self.kept.push(bytes.clone());
-        }
-        bytes
-    }
 }

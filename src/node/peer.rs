@@ -9,7 +9,7 @@ use bytes::Bytes;
 use peercompute_buffers::TileId;
 use peercompute_buffers::digest::StateDigest;
 use peercompute_kernels::VerifiedBundle;
-use peercompute_kernels::executor::gpu::Gpu;
+use peercompute_kernels::executor::any::AnyExecutor;
 use peercompute_kernels::executor::{Layout, Placement, Run};
 use peercompute_net::core::{Output, RunError};
 use peercompute_net::driver::Session;
@@ -47,7 +47,7 @@ struct LastWords {
 ///
 /// **Errors:** [`NodeError`]; on every peer the same report.
 pub async fn host(
-    gpu: &Gpu,
+    executor: &AnyExecutor,
     bundle: &VerifiedBundle,
     session: &Session,
     split: Split,
@@ -74,9 +74,9 @@ pub async fn host(
         RunPlan { ownership: Ownership::split(&grids, &weights), ticks: task.ticks, changes: task.changes.clone(), gather: task.gather.clone() };
     plan.check(program, peers)?;
     let placement = plan.placement(0, peers);
-    let layout = gpu.layout(program, &placement)?;
+    let layout = executor.layout(program, &placement)?;
     session.plan_made(plan.to_bytes()?.into(), traffic(&layout)?, plan.ownership.clone()).map_err(|error| ended(session, error))?;
-    let mut node = take_part(gpu, bundle, session, &placement, task, progress).await?;
+    let mut node = take_part(executor, bundle, session, &placement, task, progress).await?;
     let mut digests = node.digests().await?;
     let mut gathered = Gathered::new(program, &plan);
     gathered.take_own(&mut node.run).await?;
@@ -86,7 +86,8 @@ pub async fn host(
         shipped_bytes: node.shipped_bytes,
         payload_bytes: node.payload_bytes,
         memory_bytes: node.run.memory_bytes(),
-        adapters: vec![gpu.info().adapter.clone()],
+        executor: executor.info().executor.into(),
+        adapters: vec![executor.info().adapter.clone()],
         ..Outcome::default()
     };
     let mut words: Vec<Option<LastWords>> = (1..peers).map(|_| None).collect();
@@ -129,7 +130,7 @@ pub async fn host(
 /// Takes part in a run that another peer coordinates. `imports` are this peer's own view of the imports.
 ///
 /// **Errors:** [`NodeError`]; on every peer the same report.
-pub async fn join(gpu: &Gpu, bundle: &VerifiedBundle, session: &Session, imports: Vec<(usize, Vec<u8>)>) -> Result<(), NodeError> {
+pub async fn join(executor: &AnyExecutor, bundle: &VerifiedBundle, session: &Session, imports: Vec<(usize, Vec<u8>)>) -> Result<(), NodeError> {
     let program = bundle.program();
     let (plan, me, peers) = match next(session)? {
         Output::PlanReceived { plan, index, roster, .. } => match RunPlan::from_bytes(&plan, program, roster.len()) {
@@ -142,7 +143,7 @@ pub async fn join(gpu: &Gpu, bundle: &VerifiedBundle, session: &Session, imports
         other => return Err(unexpected(&other)),
     };
     let placement = plan.placement(me.at(), peers);
-    let accepted: Result<Layout, NodeError> = gpu.layout(program, &placement).map_err(NodeError::from);
+    let accepted: Result<Layout, NodeError> = executor.layout(program, &placement).map_err(NodeError::from);
     let traffic = accepted.and_then(|layout| Ok(traffic(&layout)?));
     match traffic {
         Ok(traffic) => session.plan_accepted(traffic, plan.ownership.clone()).map_err(|error| ended(session, error))?,
@@ -152,14 +153,14 @@ pub async fn join(gpu: &Gpu, bundle: &VerifiedBundle, session: &Session, imports
         }
     }
     let task = Task { ticks: plan.ticks, changes: plan.changes.clone(), imports, gather: plan.gather.clone() };
-    let mut node = take_part(gpu, bundle, session, &placement, &task, &mut |_| {}).await?;
+    let mut node = take_part(executor, bundle, session, &placement, &task, &mut |_| {}).await?;
     let words = LastWords {
         digests: node.digests().await?.iter().map(|digest| digest.0).collect(),
         seconds: node.seconds,
         shipped_bytes: node.shipped_bytes,
         payload_bytes: node.payload_bytes,
         memory_bytes: node.run.memory_bytes(),
-        adapter: gpu.info().adapter.clone(),
+        adapter: executor.info().adapter.clone(),
     };
     let commits = gather::commits(program, &plan, me, &mut node.run).await?;
     if !commits.is_empty() {
@@ -176,14 +177,14 @@ pub async fn join(gpu: &Gpu, bundle: &VerifiedBundle, session: &Session, imports
 
 /// Loads, waits for the start, computes.
 async fn take_part<'a>(
-    gpu: &'a Gpu,
+    executor: &'a AnyExecutor,
     bundle: &'a VerifiedBundle,
     session: &'a Session,
     placement: &Placement,
     task: &Task,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Node<'a>, NodeError> {
-    let loaded = Node::new(gpu, bundle, placement, Some(session), FRAME_BYTES).await;
+    let loaded = Node::new(executor, bundle, placement, Some(session), FRAME_BYTES).await;
     let mut node = match loaded {
         Ok(node) => node,
         Err(error) => {
@@ -213,7 +214,7 @@ async fn take_part<'a>(
 ///
 /// **Errors:** the executor cannot take the workload.
 #[allow(clippy::disallowed_methods, reason = "a measurement")]
-pub async fn measure(gpu: &Gpu, bundle: &VerifiedBundle, peers: usize) -> Result<f64, NodeError> {
+pub async fn measure(executor: &AnyExecutor, bundle: &VerifiedBundle, peers: usize) -> Result<f64, NodeError> {
     let program = bundle.program();
     let share = |tiles: u32| (0..tiles as usize).map(|tile| if tile * peers < tiles as usize { 0 } else { 1 }).collect();
     let owners: Vec<Vec<usize>> = program.manifest.grids.iter().map(|grid| share(grid.grid.tile_count())).collect();
@@ -226,7 +227,7 @@ pub async fn measure(gpu: &Gpu, bundle: &VerifiedBundle, peers: usize) -> Result
             owners.iter().zip(grid.grid.tiles()).filter(|(owner, _)| **owner == 0).map(|(_, tile)| grid.grid.tile_block(tile).points()).sum::<u64>()
         })
         .sum();
-    let mut run = gpu.load(bundle, &Placement { me: 0, peers: 2, owners }).await?;
+    let mut run = executor.load(bundle, &Placement { me: 0, peers: 2, owners }).await?;
     let passes: Vec<usize> = (0..program.passes.len()).filter(|&pass| !program.manifest.passes[pass].init).collect();
     let mut ticks = 0u64;
     let mut begun = None;

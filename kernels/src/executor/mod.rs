@@ -5,16 +5,24 @@
 //! queued and handed over in batches. Invariant: the same program, placement and inputs give the same
 //! bits on the same executor and adapter, whatever the partition.
 
+pub mod any;
+mod arenas;
+pub mod cpu;
+mod dispatch;
 pub mod gpu;
 pub mod layout;
+mod limits;
 pub mod mesh;
+mod tables;
 
 use peercompute_buffers::TileId;
 use peercompute_buffers::residency::ResidencyError;
 
+pub use dispatch::Borders;
 pub use layout::{Layout, Placement};
 
-use crate::diagnose::WorkloadError;
+use crate::diagnose::{ErrorKind, WorkloadError};
+use crate::program::Program;
 
 /// Why something cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -81,12 +89,32 @@ pub enum ExecutorError {
         /// Its word.
         cause: String,
     },
+    /// A dispatch ran longer than the executor allows; the run cannot go on.
+    #[error("`{entry}` ran for more than {seconds} s in one dispatch on {adapter}, and was stopped")]
+    TimedOut {
+        /// The adapter.
+        adapter: String,
+        /// The entry point.
+        entry: String,
+        /// The limit.
+        seconds: f64,
+    },
     /// The device went away or an operation failed on it.
     #[error("the device was lost: {cause}")]
     Lost {
         /// What the driver said.
         cause: String,
     },
+}
+
+impl ExecutorError {
+    fn limit(program: &Program, info: &ExecutorInfo, kind: ErrorKind) -> ExecutorError {
+        ExecutorError::Limit { workload: program.manifest.name.clone(), adapter: info.adapter.clone(), cause: kind.into() }
+    }
+
+    fn layout(program: &Program, info: &ExecutorInfo, cause: ResidencyError) -> ExecutorError {
+        ExecutorError::Layout { workload: program.manifest.name.clone(), adapter: info.adapter.clone(), cause }
+    }
 }
 
 /// What an executor is, for people and for results.

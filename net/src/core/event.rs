@@ -306,7 +306,7 @@ pub enum Output {
     Deliver {
         /// The post's sequence.
         sequence: u64,
-        /// In peer order, one from every peer that owes one.
+        /// In peer order, one from every peer that owes one; in the list of the post, which is there to be filled again.
         payloads: Vec<(PeerIndex, Bytes)>,
     },
     /// Node: a tile's final content, from its owner.

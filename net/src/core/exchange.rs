@@ -15,13 +15,16 @@
 //! queue here is longer than `window + 1`, and an honest peer never meets the limit.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::event::{Owed, Traffic, Violation};
 use crate::ownership::PeerIndex;
-use crate::wire::Message;
+
+/// A payload, and who it is for or from.
+type Payload = (PeerIndex, Bytes);
 
 /// Payloads that may be under way beyond one per exchange id and staleness.
 const WINDOW_SLACK: usize = 2;
@@ -46,8 +49,8 @@ struct Channel {
     lanes: Vec<Lane>,
     /// Bytes to each peer that is owed a payload, in peer order.
     send: Vec<(PeerIndex, u32)>,
-    /// Senders that get no data back here, and so hear of progress.
-    one_way: Vec<PeerIndex>,
+    /// Senders that get no data back here, and so hear of progress; every delivery holds them too.
+    one_way: Arc<[PeerIndex]>,
     /// Times this peer has posted it.
     posted: u64,
     /// The sequences of the latest posts, newest last; as many as a late payload may lag, and one.
@@ -77,9 +80,9 @@ struct Neighbour {
 #[derive(Debug)]
 pub(super) struct Delivery {
     pub(super) sequence: u64,
-    pub(super) payloads: Vec<(PeerIndex, Bytes)>,
+    pub(super) payloads: Vec<Payload>,
     /// Who must be told of the progress.
-    pub(super) progress_to: Vec<PeerIndex>,
+    pub(super) progress_to: Arc<[PeerIndex]>,
 }
 
 /// Why a post was not taken.
@@ -97,6 +100,8 @@ pub(super) struct Exchanges {
     neighbours: Vec<Neighbour>,
     next_sequence: u64,
     waiting: Option<Waiting>,
+    /// The list of the latest post, emptied: one list goes from the node's post to its delivery and back.
+    spare: Vec<Payload>,
 }
 
 impl Exchanges {
@@ -110,6 +115,7 @@ impl Exchanges {
             neighbours: (0..peers).map(|_| Neighbour::default()).collect(),
             next_sequence: 0,
             waiting: None,
+            spare: Vec::new(),
         }
     }
 
@@ -129,14 +135,8 @@ impl Exchanges {
         }
     }
 
-    /// Takes the node's payloads; the messages are to be sent at once.
-    pub(super) fn post(
-        &mut self,
-        sequence: u64,
-        exchange: u16,
-        payloads: Vec<(PeerIndex, Bytes)>,
-        now: Duration,
-    ) -> Result<Vec<(PeerIndex, Message)>, PostError> {
+    /// Takes the node's payloads; what it gives back is to be sent at once.
+    pub(super) fn post(&mut self, sequence: u64, exchange: u16, payloads: Vec<Payload>, now: Duration) -> Result<Vec<Payload>, PostError> {
         let misuse = |what: String| Err(PostError::Misuse(what));
         if let Some(waiting) = self.waiting {
             return misuse(format!("posted {sequence} before {} was delivered", waiting.sequence));
@@ -149,7 +149,7 @@ impl Exchanges {
         };
         let mut payloads = payloads;
         payloads.retain(|(_, payload)| !payload.is_empty());
-        payloads.sort_by_key(|(to, _)| *to);
+        payloads.sort_unstable_by_key(|(to, _)| *to);
         let given = payloads.iter().map(|(to, payload)| (*to, payload.len()));
         if !given.eq(channel.send.iter().map(|(to, bytes)| (*to, *bytes as usize))) {
             let given: Vec<_> = payloads.iter().map(|(to, payload)| (to.0, payload.len())).collect();
@@ -174,12 +174,15 @@ impl Exchanges {
             }
             lane.latest = Some(payload);
         }
-        let mut messages = Vec::with_capacity(payloads.len());
-        for (to, payload) in payloads {
+        for (to, _) in &payloads {
             self.neighbours[to.at()].under_way.push_back(sequence);
-            messages.push((to, Message::Data { sequence, exchange, payload }));
         }
-        Ok(messages)
+        Ok(payloads)
+    }
+
+    /// Takes the list of a post back; the next delivery is written into it.
+    pub(super) fn reuse(&mut self, emptied: Vec<Payload>) {
+        self.spare = emptied;
     }
 
     /// Takes a payload from the network.
@@ -256,19 +259,19 @@ impl Exchanges {
         let take = |lane: &mut Lane| {
             if stale { lane.latest.clone() } else { lane.latest.take() }
         };
-        let payloads = channel.lanes.iter_mut().filter_map(|lane| Some((lane.from, take(lane)?))).collect();
+        let mut payloads = std::mem::take(&mut self.spare);
+        payloads.extend(channel.lanes.iter_mut().filter_map(|lane| Some((lane.from, take(lane)?))));
         Ok(Some(Delivery { sequence, payloads, progress_to: channel.one_way.clone() }))
     }
 
     /// Whom this peer waits for, what for, and since when.
-    pub(super) fn owed(&self) -> Vec<(PeerIndex, Owed, Duration)> {
-        let Some(Waiting { sequence, exchange, since }) = self.waiting else {
-            return Vec::new();
-        };
-        let data = self.readiness(exchange).filter(|(_, ready)| !ready);
-        let data = data.map(|(from, _)| (from, Owed::Data { sequence, exchange }, since));
-        let slow = self.neighbours.iter().zip(0u16..).filter(|(n, _)| n.under_way.len() > self.window);
-        data.chain(slow.map(|(_, peer)| (PeerIndex(peer), Owed::Progress, since))).collect()
+    pub(super) fn owed(&self) -> impl Iterator<Item = (PeerIndex, Owed, Duration)> + '_ {
+        self.waiting.into_iter().flat_map(|Waiting { sequence, exchange, since }| {
+            let data = self.readiness(exchange).filter(|(_, ready)| !ready);
+            let data = data.map(move |(from, _)| (from, Owed::Data { sequence, exchange }, since));
+            let slow = self.neighbours.iter().zip(0u16..).filter(|(n, _)| n.under_way.len() > self.window);
+            data.chain(slow.map(move |(_, peer)| (PeerIndex(peer), Owed::Progress, since)))
+        })
     }
 
     fn readiness(&self, exchange: u16) -> impl Iterator<Item = (PeerIndex, bool)> + '_ {

@@ -292,9 +292,12 @@ impl Core {
             return;
         };
         match exchanges.post(sequence, exchange, payloads, self.now) {
-            Ok(messages) => {
-                for (to, message) in messages {
-                    self.send_to(to, &message);
+            Ok(mut payloads) => {
+                for (to, payload) in payloads.drain(..) {
+                    self.send_to(to, &Message::Data { sequence, exchange, payload });
+                }
+                if let Some(exchanges) = &mut self.exchanges {
+                    exchanges.reuse(payloads);
                 }
                 if let Err((peer, violation)) = self.deliver() {
                     self.offend_as(peer, violation);
@@ -338,8 +341,8 @@ impl Core {
             return Ok(());
         };
         let sequence = delivery.sequence;
-        for to in delivery.progress_to {
-            self.send_to(to, &Message::Progress { sequence });
+        for to in delivery.progress_to.iter() {
+            self.send_to(*to, &Message::Progress { sequence });
         }
         self.outputs.push_back(Output::Deliver { sequence, payloads: delivery.payloads });
         Ok(())

@@ -11,8 +11,7 @@
 use std::time::Duration;
 
 use super::event::{LinkId, Owed, RunError};
-use super::exchange::Exchanges;
-use super::{Core, Link, LinkState, Phase};
+use super::{Core, Link, LinkState, Peer, Phase};
 use crate::ownership::PeerIndex;
 use crate::wire::{Message, RefuseReason};
 
@@ -29,15 +28,18 @@ impl Core {
             LinkState::Stranger => link.opened_at + self.config.silence_limit,
             _ => link.said_at + self.ping_after(),
         });
-        let owed = self.owed().into_iter().filter_map(|(peer, owed, since)| {
-            let link = self.link_of(peer)?;
-            Some(self.silent_at(link).min(self.stalled_at(link, owed, since)))
+        let mut owed_until = None;
+        self.each_owed(|peer, owed, since| {
+            if let Some(link) = self.link_of(peer) {
+                let until = self.silent_at(link).min(self.stalled_at(link, owed, since));
+                owed_until = Some(owed_until.map_or(until, |first| until.min(first)));
+            }
         });
         let dials = self.dials.iter().map(|dial| {
             let failed = self.dial_deadline(dial);
             dial.retry_at.map_or(failed, |retry| retry.min(failed))
         });
-        links.chain(owed).chain(dials).min()
+        links.chain(owed_until).chain(dials).min()
     }
 
     pub(super) fn tick(&mut self) {
@@ -65,7 +67,9 @@ impl Core {
     }
 
     fn tick_owed(&mut self) {
-        for (peer, owed, since) in self.owed() {
+        let mut all = Vec::new();
+        self.each_owed(|peer, owed, since| all.push((peer, owed, since)));
+        for (peer, owed, since) in all {
             let Some(link) = self.link_of(peer) else {
                 continue;
             };
@@ -116,36 +120,36 @@ impl Core {
     }
 
     fn is_waiting(&self) -> bool {
-        !self.owed().is_empty()
+        let mut waiting = false;
+        self.each_owed(|_, _, _| waiting = true);
+        waiting
     }
 
-    /// Who owes this peer something now, and since when.
-    fn owed(&self) -> Vec<(PeerIndex, Owed, Duration)> {
+    /// Who owes this peer something now, what, and since when. The driver asks at every turn: nothing is
+    /// allocated for the answer.
+    fn each_owed(&self, mut take: impl FnMut(PeerIndex, Owed, Duration)) {
         let joiner = !self.is_coordinator();
+        let mut late = |owed, since, is_late: &dyn Fn(&Peer) -> bool| {
+            let late = self.others().filter(|peer| self.peer(*peer).is_some_and(is_late));
+            late.for_each(|peer| take(peer, owed, since));
+        };
         match self.phase {
-            Phase::Assembling if joiner => vec![(PeerIndex::COORDINATOR, Owed::Plan, self.since)],
-            Phase::Linking if joiner && self.linked_sent => {
-                vec![(PeerIndex::COORDINATOR, Owed::Start, self.since)]
-            }
+            Phase::Assembling if joiner => take(PeerIndex::COORDINATOR, Owed::Plan, self.since),
+            Phase::Linking if joiner && self.linked_sent => take(PeerIndex::COORDINATOR, Owed::Start, self.since),
             Phase::Linking if joiner => {
-                let dialled = self.links.values().filter_map(|link| match link.state {
-                    LinkState::Dialled(peer) => Some((peer, Owed::Hello, link.opened_at)),
-                    _ => None,
-                });
-                dialled.collect()
-            }
-            Phase::Linking => {
-                let late = self.others().filter(|peer| self.peer(*peer).is_some_and(|peer| !peer.linked));
-                late.map(|peer| (peer, Owed::Links, self.since)).collect()
-            }
-            Phase::Running => match self.done_at {
-                Some(since) => {
-                    let late = self.others().filter(|peer| self.peer(*peer).is_some_and(|peer| !peer.done));
-                    late.map(|peer| (peer, Owed::Done, since)).collect()
+                for link in self.links.values() {
+                    if let LinkState::Dialled(peer) = link.state {
+                        take(peer, Owed::Hello, link.opened_at);
+                    }
                 }
-                None => self.exchanges.as_ref().map(Exchanges::owed).unwrap_or_default(),
+            }
+            Phase::Linking => late(Owed::Links, self.since, &|peer| !peer.linked),
+            Phase::Running => match (self.done_at, &self.exchanges) {
+                (Some(since), _) => late(Owed::Done, since, &|peer| !peer.done),
+                (None, Some(exchanges)) => exchanges.owed().for_each(|(peer, owed, since)| take(peer, owed, since)),
+                (None, None) => {}
             },
-            _ => Vec::new(),
+            _ => {}
         }
     }
 

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures::future::{Either, select};
 use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use futures::{FutureExt, StreamExt};
@@ -42,6 +42,7 @@ use tokio::time::timeout;
 
 use super::{CloseReason, TransportConfig, TransportError, TransportEvent};
 use crate::core::LinkId;
+use crate::pool::Pool;
 use crate::wire::{Frame, LENGTH_BYTES};
 
 pub(super) const PROTOCOL: StreamProtocol = StreamProtocol::new("/peercompute/link/1");
@@ -72,8 +73,6 @@ const COMMANDS_MAX: usize = 4096;
 /// The size in which streams like to be read and written: yamux and noise cut to it.
 const CHUNK_BYTES: usize = 16 << 10;
 const READ_BUFFER_BYTES: usize = 64 << 10;
-/// Frames kept to be read into again once nobody holds them.
-const RECYCLED_FRAMES: usize = 4;
 
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
@@ -108,7 +107,7 @@ pub struct Transport {
     identity: String,
     addresses: Vec<String>,
     commands: mpsc::Sender<Command>,
-    events: flume::Receiver<Internal>,
+    events: mpsc::Receiver<Internal>,
     links: HashMap<LinkId, Handle>,
     room: Arc<Notify>,
     /// Closes when the last link task has ended.
@@ -118,7 +117,7 @@ pub struct Transport {
 /// What every link task shares.
 #[derive(Clone)]
 struct Shared {
-    events: flume::Sender<Internal>,
+    events: mpsc::Sender<Internal>,
     commands: mpsc::Sender<Command>,
     room: Arc<Notify>,
     next_link: Arc<AtomicU64>,
@@ -138,7 +137,7 @@ impl Transport {
         let mut control = swarm.behaviour().streams.new_control();
         let incoming = control.accept(PROTOCOL).map_err(|error| TransportError::Setup { error: error.to_string() })?;
 
-        let (events_in, events) = flume::bounded(EVENTS_MAX);
+        let (events_in, events) = mpsc::channel(EVENTS_MAX);
         let (commands, commands_out) = mpsc::channel(COMMANDS_MAX);
         let (alive, tasks) = mpsc::channel(1);
         let room = Arc::new(Notify::new());
@@ -224,7 +223,7 @@ impl Transport {
     /// The next event. Dropping the future loses none.
     pub async fn next(&mut self) -> TransportEvent {
         loop {
-            let Ok(internal) = self.events.recv_async().await else {
+            let Some(internal) = self.events.recv().await else {
                 // The swarm's task holds a sender as long as this transport lives.
                 std::future::pending::<()>().await;
                 continue;
@@ -275,7 +274,7 @@ impl Transport {
     ///
     /// **Limits**: takes as long as frames move; gives up on links on which nothing moves.
     pub async fn shutdown(self) {
-        let Transport { mut links, events, room, mut tasks, commands, .. } = self;
+        let Transport { mut links, mut events, room, mut tasks, commands, .. } = self;
         drop(commands);
         for handle in links.values_mut() {
             handle.closing = true;
@@ -289,7 +288,7 @@ impl Transport {
                 // Readers that still bring something must find room, or they would not see the end.
                 tokio::select! {
                     ended = tasks.recv() => ended.is_some(),
-                    event = events.recv_async() => event.is_ok(),
+                    event = events.recv() => event.is_some(),
                     () = room.notified() => true,
                 }
             };
@@ -450,7 +449,7 @@ async fn run_swarm(
                 }
                 SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
                     if let Some(address) = dials.remove(&connection_id) {
-                        let _ = events.send_async(Internal::DialFailed { address, error: error.to_string() }).await;
+                        let _ = events.send(Internal::DialFailed { address, error: error.to_string() }).await;
                     }
                 }
                 _ => {}
@@ -480,7 +479,7 @@ async fn run_swarm(
                         Err(error) => Some(error),
                     };
                     if let Some(error) = failed {
-                        let _ = events.send_async(Internal::DialFailed { address, error }).await;
+                        let _ = events.send(Internal::DialFailed { address, error }).await;
                     }
                 }
                 Some(Command::Ended(peer)) => {
@@ -514,7 +513,7 @@ async fn open_link(mut control: Control, peer: PeerId, address: String, shared: 
     match open_acknowledged(&mut control, peer).await {
         Ok(stream) => run_link(peer, true, stream, &shared).await,
         Err(error) => {
-            let _ = shared.events.send_async(Internal::DialFailed { address, error }).await;
+            let _ = shared.events.send(Internal::DialFailed { address, error }).await;
         }
     }
     let _ = shared.commands.send(Command::Ended(peer)).await;
@@ -574,7 +573,7 @@ async fn run_link(peer: PeerId, outgoing: bool, stream: Stream, shared: &Shared)
     let (frames, queue) = mpsc::channel(QUEUE_FRAMES);
     let limit = Arc::new(AtomicU32::new(shared.frame_bytes_max));
     let handle = Handle { frames, limit: limit.clone(), waiting: VecDeque::new(), closing: false };
-    if shared.events.send_async(Internal::Opened { link, peer, outgoing, handle }).await.is_err() {
+    if shared.events.send(Internal::Opened { link, peer, outgoing, handle }).await.is_err() {
         return;
     }
     let (read_half, write_half) = stream.split();
@@ -589,13 +588,13 @@ async fn run_link(peer: PeerId, outgoing: bool, stream: Stream, shared: &Shared)
             return;
         }
     };
-    let _ = shared.events.send_async(Internal::Closed { link, reason }).await;
+    let _ = shared.events.send(Internal::Closed { link, reason }).await;
 }
 
 /// Reads frames until the stream ends.
-async fn read_frames(stream: impl AsyncRead + Unpin, link: LinkId, limit: &AtomicU32, events: &flume::Sender<Internal>) -> CloseReason {
+async fn read_frames(stream: impl AsyncRead + Unpin, link: LinkId, limit: &AtomicU32, events: &mpsc::Sender<Internal>) -> CloseReason {
     let mut stream = BufReader::with_capacity(READ_BUFFER_BYTES, stream);
-    let mut recycled = Recycled::default();
+    let mut pool = Pool::default();
     loop {
         let mut length = [0; LENGTH_BYTES];
         if let Err(error) = stream.read_exact(&mut length).await {
@@ -605,12 +604,12 @@ async fn read_frames(stream: impl AsyncRead + Unpin, link: LinkId, limit: &Atomi
         if given > limit {
             return CloseReason::FrameTooLong { given, limit };
         }
-        let mut content = recycled.take(given as usize);
+        let mut content = pool.take(given as usize);
         if let Err(error) = stream.read_exact(&mut content).await {
             return closed_from(&error);
         }
-        let frame = recycled.keep(content);
-        if events.send_async(Internal::Received { link, frame }).await.is_err() {
+        let frame = pool.keep(content);
+        if events.send(Internal::Received { link, frame }).await.is_err() {
             return CloseReason::Ended;
         }
     }
@@ -620,34 +619,6 @@ fn closed_from(error: &io::Error) -> CloseReason {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => CloseReason::Ended,
         _ => CloseReason::Broken { error: error.to_string() },
-    }
-}
-
-/// Large frames that may be read into again: a fresh megabyte costs more than reading one.
-#[derive(Default)]
-struct Recycled {
-    frames: VecDeque<Bytes>,
-}
-
-impl Recycled {
-    fn take(&mut self, bytes: usize) -> BytesMut {
-        let free = self.frames.iter().position(|frame| bytes >= CHUNK_BYTES && frame.len() >= bytes && frame.is_unique());
-        if let Some(Ok(mut content)) = free.and_then(|at| self.frames.remove(at)).map(Bytes::try_into_mut) {
-            content.truncate(bytes);
-            return content;
-        }
-        BytesMut::zeroed(bytes)
-    }
-
-    fn keep(&mut self, content: BytesMut) -> Bytes {
-        let frame = content.freeze();
-        if frame.len() >= CHUNK_BYTES {
-            self.frames.push_back(frame.clone());
-            if self.frames.len() > RECYCLED_FRAMES {
-                self.frames.pop_front();
-            }
-        }
-        frame
     }
 }
 
@@ -672,7 +643,7 @@ async fn write_frames(mut stream: impl AsyncWrite + Unpin, mut queue: mpsc::Rece
 
 /// Small things gather in `chunk`; of a large body only what fills the chunk is copied.
 async fn write_frame(stream: &mut (impl AsyncWrite + Unpin), chunk: &mut Vec<u8>, frame: &Frame) -> io::Result<()> {
-    for part in [&frame.head, &frame.body] {
+    for part in [&frame.head[..], &frame.body[..]] {
         let fits = part.len().min(CHUNK_BYTES.saturating_sub(chunk.len()));
         let (copied, rest) = part.split_at(fits);
         chunk.extend_from_slice(copied);

@@ -65,8 +65,8 @@ async fn pair(listen: &str) -> ((Transport, LinkId), (Transport, LinkId)) {
 }
 
 fn frame(bytes: usize) -> Frame {
-    let head = Bytes::copy_from_slice(&(bytes as u32).to_le_bytes());
-    Frame { head, body: (0..bytes).map(|at| at as u8).collect() }
+    let head = (bytes as u32).to_le_bytes();
+    Frame { head: head.as_slice().into(), body: (0..bytes).map(|at| at as u8).collect() }
 }
 
 #[test]

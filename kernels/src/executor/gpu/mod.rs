@@ -4,13 +4,12 @@
 //! and submitted in batches; nothing is read back but what another peer or a person needs.
 //! Invariant: a shader module is made only from a [`VerifiedBundle`] or from the framework's own WGSL.
 
-mod dispatch;
 mod memory;
 mod profile;
 mod run;
 mod tables;
 
-pub use dispatch::Borders;
+pub use crate::executor::dispatch::Borders;
 pub use profile::PassTime;
 pub use run::GpuRun;
 
@@ -19,8 +18,9 @@ use std::sync::{Arc, Mutex};
 
 use crate::bundle::VerifiedBundle;
 use crate::diagnose::ErrorKind;
+use crate::executor::limits::Limits;
 use crate::executor::{ExecutorError, ExecutorInfo, Layout, Placement};
-use crate::program::{Program, Role};
+use crate::program::Program;
 
 /// Whether kernels run with bounds and loop checks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,6 +37,8 @@ pub enum Checks {
 pub struct GpuOptions {
     /// A part of the adapter's name; otherwise the fastest kind there is.
     pub adapter: Option<String>,
+    /// Whether an adapter that computes in software is no adapter.
+    pub is_hardware: bool,
     /// Whether kernels are checked.
     pub checks: Checks,
     /// A page limit below the adapter's, in bytes: what a browser would give, or a test wants.
@@ -75,7 +77,8 @@ impl Gpu {
     ///
     /// **Errors:** none is there, none of that name, or it gives no device.
     pub async fn open(options: GpuOptions) -> Result<Gpu, ExecutorError> {
-        let all = adapters().await;
+        let mut all = adapters().await;
+        all.retain(|adapter| !(options.is_hardware && info(adapter).is_software));
         let adapter = match &options.adapter {
             None => all.into_iter().next().ok_or(ExecutorError::NoAdapter)?,
             Some(wanted) => {
@@ -130,11 +133,7 @@ impl Gpu {
     /// **Errors:** a limit of the adapter (named), no memory, or a kernel that its compiler refuses.
     pub async fn load(&self, bundle: &VerifiedBundle, placement: &Placement) -> Result<GpuRun<'_>, ExecutorError> {
         let program = bundle.program();
-        self.check_limits(program).map_err(|kind| ExecutorError::Limit {
-            workload: program.manifest.name.clone(),
-            adapter: self.info.adapter.clone(),
-            cause: kind.into(),
-        })?;
+        self.check_limits(program).map_err(|kind| ExecutorError::limit(program, &self.info, kind))?;
         let layout = self.layout(program, placement)?;
         GpuRun::new(self, program.clone(), layout).await
     }
@@ -143,11 +142,7 @@ impl Gpu {
     ///
     /// **Errors:** they do not fit the adapter's pages.
     pub fn layout(&self, program: &Program, placement: &Placement) -> Result<Layout, ExecutorError> {
-        Layout::new(program, placement, self.page_bytes_max()).map_err(|cause| ExecutorError::Layout {
-            workload: program.manifest.name.clone(),
-            adapter: self.info.adapter.clone(),
-            cause,
-        })
+        Layout::new(program, placement, self.page_bytes_max()).map_err(|cause| ExecutorError::layout(program, &self.info, cause))
     }
 
     /// Holds a program against the adapter's limits.
@@ -155,56 +150,15 @@ impl Gpu {
     /// **Errors:** [`ErrorKind::Limit`] with what is needed and the limit's name.
     pub fn check_limits(&self, program: &Program) -> Result<(), ErrorKind> {
         let limits = &self.limits;
-        let check = |what: String, needed: u64, limit_name: &str, limit: u64| {
-            if needed <= limit { Ok(()) } else { Err(ErrorKind::Limit { what, needed, limit_name: limit_name.into(), limit }) }
-        };
-        for (pass, checked) in program.manifest.passes.iter().zip(&program.passes) {
-            let entry = &pass.entry;
-            let [x, y, z] = checked.workgroup;
-            let invocations = u64::from(x) * u64::from(y) * u64::from(z);
-            check(
-                format!("invocations in a workgroup of `{entry}`"),
-                invocations,
-                "max_compute_invocations_per_workgroup",
-                limits.max_compute_invocations_per_workgroup.into(),
-            )?;
-            for (axis, (size, name, limit)) in [
-                (x, "max_compute_workgroup_size_x", limits.max_compute_workgroup_size_x),
-                (y, "max_compute_workgroup_size_y", limits.max_compute_workgroup_size_y),
-                (z, "max_compute_workgroup_size_z", limits.max_compute_workgroup_size_z),
-            ]
-            .into_iter()
-            .enumerate()
-            {
-                check(format!("the workgroup of `{entry}` along {}", ['x', 'y', 'z'][axis]), size.into(), name, limit.into())?;
-            }
-            check(
-                format!("bytes of workgroup memory of `{entry}`"),
-                checked.workgroup_bytes.into(),
-                "max_compute_workgroup_storage_size",
-                limits.max_compute_workgroup_storage_size.into(),
-            )?;
-            let storage = checked.bindings.iter().filter(|b| !matches!(b.role, Role::Dispatch | Role::Params)).count() as u64;
-            check(
-                format!("storage buffers of `{entry}`"),
-                storage,
-                "max_storage_buffers_per_shader_stage",
-                limits.max_storage_buffers_per_shader_stage.into(),
-            )?;
-            let number = checked.bindings.iter().map(|b| u64::from(b.number)).max().unwrap_or(0);
-            check(
-                format!("the largest binding number of `{entry}`"),
-                number + 1,
-                "max_bindings_per_bind_group",
-                limits.max_bindings_per_bind_group.into(),
-            )?;
+        Limits {
+            invocations: limits.max_compute_invocations_per_workgroup,
+            workgroup: [limits.max_compute_workgroup_size_x, limits.max_compute_workgroup_size_y, limits.max_compute_workgroup_size_z],
+            workgroup_bytes: limits.max_compute_workgroup_storage_size,
+            storage_buffers: limits.max_storage_buffers_per_shader_stage,
+            bindings: limits.max_bindings_per_bind_group,
+            uniform_bytes: limits.max_uniform_buffer_binding_size,
         }
-        check(
-            "bytes of parameters".into(),
-            program.manifest.params.len() as u64,
-            "max_uniform_buffer_binding_size",
-            limits.max_uniform_buffer_binding_size,
-        )
+        .check(program)
     }
 
     fn lost(&self) -> Result<(), ExecutorError> {

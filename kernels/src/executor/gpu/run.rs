@@ -6,19 +6,20 @@
 //! Invariant: a pass sees everything recorded before it.
 
 use std::collections::{HashMap, VecDeque};
+use std::num::NonZeroU64;
 use std::sync::{Arc, mpsc};
 
 use peercompute_buffers::TileId;
-use peercompute_buffers::exchange::{self, CopySet};
+use peercompute_buffers::exchange::CopySet;
 use peercompute_buffers::transfer::tile_bytes;
 
-use super::dispatch::{Dispatch, DispatchUniform, Part, PassShape, dispatches};
 use super::memory::Memory;
 use super::profile::{PassTime, Profile};
 use super::tables::{Step, Table, layout_entry};
-use super::{Borders, Checks, Gpu};
-use crate::declaration::{Access, Extent};
-use crate::executor::layout::field_ghost;
+use super::{Checks, Gpu};
+use crate::declaration::Extent;
+use crate::executor::arenas::{self, Shown};
+use crate::executor::dispatch::{DispatchUniform, Part, PassDispatches};
 use crate::executor::{ExecutorError, Layout, Run};
 use crate::manifest::Pass;
 use crate::program::{CheckedPass, Fresh, Program, Role, Write};
@@ -40,10 +41,7 @@ struct PassPipelines {
     layout: wgpu::BindGroupLayout,
     /// One for each part that a dispatch needs.
     parts: Vec<(Part, wgpu::ComputePipeline)>,
-    /// Per page, its dispatches.
-    dispatches: Vec<Vec<Dispatch>>,
-    /// Per page, the row of its first owned tile among all owned tiles.
-    page_rows: Vec<u32>,
+    dispatches: PassDispatches,
 }
 
 struct CopyJob {
@@ -100,7 +98,7 @@ impl<'a> GpuRun<'a> {
         let mut tables = Vec::new();
         for (buffer, pages) in arenas.iter().enumerate() {
             tables.push(match program.manifest.buffers[buffer].extent {
-                Extent::Table { .. } => Table::new(gpu, &memory, &program, &layout, buffer, &pages[0].sides[0]).await?,
+                Extent::Table { .. } => Table::new(gpu, &memory, &program, &layout, buffer, &pages[0].sides[0])?,
                 Extent::Field { .. } => None,
             });
         }
@@ -160,28 +158,11 @@ impl<'a> GpuRun<'a> {
             if !declared.values.is_empty() {
                 self.gpu.queue.write_buffer(&self.arenas[buffer][0].sides[0], 0, &declared.values);
             }
-            let Some(residency) = self.layout.of_field(&self.program, buffer) else { continue };
-            if declared.constant.is_empty() {
-                continue;
-            }
-            let Extent::Field { grid } = declared.extent else { continue };
             let stride = u64::from(self.program.elements[buffer].stride);
-            let ghost = self.program.exchanges.iter().flatten().find_map(|fresh| match fresh {
-                Fresh::Field { buffer: b, .. } if *b == buffer => field_ghost(&self.program, fresh, grid),
-                _ => None,
-            });
-            for (index, page) in residency.pages.iter().enumerate() {
-                for side in &self.arenas[buffer][index].sides {
-                    let mut fill = |elements: std::ops::Range<u32>| {
-                        let content = declared.constant.repeat(elements.len());
-                        self.gpu.queue.write_buffer(side, u64::from(elements.start) * stride, &content);
-                    };
-                    if let Some(constant) = page.constant {
-                        fill(constant..constant + 1);
-                    }
-                    if let Some(ghost) = &ghost {
-                        exchange::constant_pieces(residency, index, ghost).into_iter().for_each(&mut fill);
-                    }
+            for (page, copies) in self.arenas[buffer].iter().enumerate() {
+                for elements in arenas::constant_elements(&self.program, &self.layout, buffer, page) {
+                    let content = declared.constant.repeat(elements.len());
+                    copies.sides.iter().for_each(|side| self.gpu.queue.write_buffer(side, u64::from(elements.start) * stride, &content));
                 }
             }
         }
@@ -246,7 +227,7 @@ impl<'a> GpuRun<'a> {
             return Ok(());
         }
         // All dispatches of the pass go into one batch, where they can.
-        let dispatches = self.pipelines[pass].dispatches.iter().map(Vec::len).sum::<usize>();
+        let dispatches = self.pipelines[pass].dispatches.pages.iter().map(Vec::len).sum::<usize>();
         self.reserve(dispatches.min(BATCH_MAX))?;
         if self.profile.as_ref().is_some_and(Profile::is_full) {
             self.submit()?;
@@ -275,40 +256,21 @@ impl<'a> GpuRun<'a> {
 
     fn make_bind_group(&self, pass: usize, page: usize) -> wgpu::BindGroup {
         let declared = &self.program.manifest.passes[pass];
-        let checked = &self.program.passes[pass];
-        let swaps = |buffer: usize| {
-            let at = declared.writes.iter().position(|&b| b == buffer);
-            at.is_some_and(|at| matches!(checked.writes[at], Write::Swap { .. }))
-        };
-        let own_grid = |buffer: usize| self.program.manifest.buffers[buffer].extent == (Extent::Field { grid: declared.grid });
-        let entries: Vec<wgpu::BindGroupEntry<'_>> = checked
+        let part_of = |buffer, bytes| wgpu::BindingResource::Buffer(wgpu::BufferBinding { buffer, offset: 0, size: bytes });
+        let entries: Vec<wgpu::BindGroupEntry<'_>> = self.program.passes[pass]
             .bindings
             .iter()
             .map(|binding| {
-                let resource = match binding.role {
-                    Role::TileTable => self.tile_tables[declared.grid][page].as_entire_binding(),
-                    Role::Params => self.params.as_entire_binding(),
-                    Role::Dispatch => wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                        buffer: &self.ring,
-                        offset: 0,
-                        size: std::num::NonZeroU64::new(size_of::<DispatchUniform>() as u64),
-                    }),
-                    Role::Next(buffer) if self.tables[buffer].is_some() => {
+                let resource = match arenas::shown(&self.program, &self.layout, pass, page, binding.role) {
+                    Shown::TileTable => self.tile_tables[declared.grid][page].as_entire_binding(),
+                    Shown::Params => self.params.as_entire_binding(),
+                    Shown::Dispatch => part_of(&self.ring, NonZeroU64::new(size_of::<DispatchUniform>() as u64)),
+                    Shown::Shares(buffer) => {
                         self.tables[buffer].as_ref().map_or(self.params.as_entire_binding(), |table| table.shares.as_entire_binding())
                     }
-                    Role::Current(buffer) | Role::Next(buffer) => {
-                        let page = if own_grid(buffer) { page } else { 0 };
-                        let copies = &self.arenas[buffer][page].sides;
-                        let side = match binding.role {
-                            Role::Next(_) if swaps(buffer) => 1 - self.side[buffer],
-                            _ => self.side[buffer],
-                        };
-                        let whole = declared.reads.contains(&(buffer, Access::All));
-                        wgpu::BindingResource::Buffer(wgpu::BufferBinding {
-                            buffer: &copies[side],
-                            offset: 0,
-                            size: self.whole_bytes(buffer).filter(|_| whole),
-                        })
+                    Shown::Arena { buffer, page, is_other_side, bytes } => {
+                        let side = if is_other_side { 1 - self.side[buffer] } else { self.side[buffer] };
+                        part_of(&self.arenas[buffer][page].sides[side], bytes.and_then(NonZeroU64::new))
                     }
                 };
                 wgpu::BindGroupEntry { binding: binding.number, resource }
@@ -319,14 +281,6 @@ impl<'a> GpuRun<'a> {
             layout: &self.pipelines[pass].layout,
             entries: &entries,
         })
-    }
-
-    /// The bytes of a field's slots in tile order, without what lies behind them: what `arrayLength` should see.
-    fn whole_bytes(&self, buffer: usize) -> Option<std::num::NonZeroU64> {
-        let grid = self.layout.of_field(&self.program, buffer)?.grid;
-        let last = TileId(grid.tile_count() - 1);
-        let elements = u64::from(last.0) * grid.tile_points() + grid.tile_block(last).points();
-        std::num::NonZeroU64::new(elements * u64::from(self.program.elements[buffer].stride))
     }
 
     fn step(&mut self, step: fn(&Table) -> &Step, buffer: usize) {
@@ -421,22 +375,13 @@ impl Run for GpuRun<'_> {
         }
         self.time_pass(pass)?;
         for page in 0..self.layout.grids[declared.grid].pages.len() {
-            let count = self.pipelines[pass].dispatches[page].len();
+            let count = self.pipelines[pass].dispatches.pages[page].len();
             let key = self.bind_group(pass, page);
             for index in 0..count {
                 self.reserve(1)?;
                 let pipelines = &self.pipelines[pass];
-                let dispatch = pipelines.dispatches[page][index];
-                let uniform = DispatchUniform {
-                    tick: tick as u32,
-                    first_row: dispatch.first_row,
-                    page_row: pipelines.page_rows[page],
-                    span_z: dispatch.span_z,
-                    offset: dispatch.offset,
-                    padding: 0,
-                    slab: dispatch.slab,
-                    padding_end: 0,
-                };
+                let dispatch = pipelines.dispatches.pages[page][index];
+                let uniform = dispatch.uniform(tick, pipelines.dispatches.page_rows[page]);
                 let at = self.ring_used as u64 * self.ring_stride;
                 self.ring_used += 1;
                 self.ring_content[at as usize..at as usize + size_of::<DispatchUniform>()].copy_from_slice(bytemuck::bytes_of(&uniform));
@@ -555,16 +500,8 @@ fn make_arenas(memory: &Memory<'_>, program: &Program, layout: &Layout) -> Vec<V
     for (buffer, declared) in program.manifest.buffers.iter().enumerate() {
         let stride = u64::from(program.elements[buffer].stride);
         let sides = if program.is_double(buffer) { 2 } else { 1 };
-        let elements: Vec<u64> = match declared.extent {
-            Extent::Table { length, .. } => vec![length.into()],
-            Extent::Field { grid } => layout.grids[grid].pages.iter().map(|page| page.elements.into()).collect(),
-        };
-        let page = |count: &u64| PageCopies { sides: (0..sides).map(|_| memory.storage(&declared.name, count * stride)).collect() };
-        let mut pages: Vec<PageCopies> = elements.iter().map(page).collect();
-        if pages.is_empty() {
-            // A peer that owns nothing still binds something where another grid's pass reads the field.
-            pages.push(page(&1));
-        }
+        let page = |elements: &u64| PageCopies { sides: (0..sides).map(|_| memory.storage(&declared.name, elements * stride)).collect() };
+        let pages = arenas::page_elements(program, layout, buffer).iter().map(page).collect();
         arenas.push(pages);
     }
     arenas
@@ -572,39 +509,24 @@ fn make_arenas(memory: &Memory<'_>, program: &Program, layout: &Layout) -> Vec<V
 
 async fn pass_pipelines(gpu: &Gpu, program: &Program, layout: &Layout, index: usize) -> Result<PassPipelines, ExecutorError> {
     let (declared, checked) = (&program.manifest.passes[index], &program.passes[index]);
-    let residency = &layout.grids[declared.grid];
-    let groups_max = gpu.limits.max_compute_workgroups_per_dimension;
-    let mut page_rows = Vec::new();
-    let mut lists = Vec::new();
-    let mut row = 0;
-    let uses_table = checked.bindings.iter().any(|binding| binding.role == Role::TileTable);
-    // Without the table there is no border to tell from the interior.
-    let borders = if uses_table { gpu.borders } else { Borders::InPlace };
-    for page in &residency.pages {
-        page_rows.push(row);
-        row += page.owned.len() as u32;
-        let shape = PassShape { workgroup: checked.workgroup, halo: checked.halo, is_free: checked.is_free && uses_table };
-        lists.push(dispatches(&residency.grid, shape, page.owned.len() as u32, borders, groups_max));
-    }
+    let dispatches = PassDispatches::new(program, layout, index, gpu.borders, gpu.limits.max_compute_workgroups_per_dimension);
     let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
     let mut parts: Vec<(Part, wgpu::ComputePipeline)> = Vec::new();
     let mut layout = None;
-    // `Any` is always there: its layout serves the others, which take the same bindings.
-    for part in [Part::Any, Part::Interior, Part::Slab] {
-        if part == Part::Any || lists.iter().flatten().any(|dispatch| dispatch.part == part) {
-            let mut key = blake3::Hasher::new();
-            key.update(declared.entry.as_bytes()).update(&[0, part as u8]).update(declared.wgsl.as_bytes());
-            let (of_part, pipeline) = gpu.cached_pipeline(*key.finalize().as_bytes(), || compile(gpu, declared, checked, part));
-            layout.get_or_insert(of_part);
-            parts.push((part, pipeline));
-        }
+    // The layout of one part serves the others, which take the same bindings.
+    for part in dispatches.parts() {
+        let mut key = blake3::Hasher::new();
+        key.update(declared.entry.as_bytes()).update(&[0, part as u8]).update(declared.wgsl.as_bytes());
+        let (of_part, pipeline) = gpu.cached_pipeline(*key.finalize().as_bytes(), || compile(gpu, declared, checked, part));
+        layout.get_or_insert(of_part);
+        parts.push((part, pipeline));
     }
     if let Some(error) = scope.pop().await {
         gpu.forget_pipelines();
         return Err(ExecutorError::Kernel { adapter: gpu.info.adapter.clone(), entry: declared.entry.clone(), cause: error.to_string() });
     }
     let Some(layout) = layout else { return Err(ExecutorError::Lost { cause: "no pipeline was made".into() }) };
-    Ok(PassPipelines { layout, parts, dispatches: lists, page_rows })
+    Ok(PassPipelines { layout, parts, dispatches })
 }
 
 /// Compiles one pass for the adapter.
@@ -629,17 +551,15 @@ fn compile(gpu: &Gpu, declared: &Pass, checked: &CheckedPass, part: Part) -> (wg
         bind_group_layouts: &[Some(&layout)],
         immediate_size: 0,
     });
-    let constants: &[(&str, f64)] = match part {
-        Part::Any => &[],
-        Part::Interior => &[("pc_interior", 1.0)],
-        Part::Slab => &[("pc_slab", 1.0)],
-    };
     let pipeline = gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
         label: Some(&declared.entry),
         layout: Some(&pipeline_layout),
         module: &module,
         entry_point: Some(&declared.entry),
-        compilation_options: wgpu::PipelineCompilationOptions { constants, zero_initialize_workgroup_memory: gpu.options.checks == Checks::Checked },
+        compilation_options: wgpu::PipelineCompilationOptions {
+            constants: part.constants(),
+            zero_initialize_workgroup_memory: gpu.options.checks == Checks::Checked,
+        },
         cache: None,
     });
     (layout, pipeline)

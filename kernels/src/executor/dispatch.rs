@@ -13,7 +13,9 @@
 
 use peercompute_buffers::Grid;
 
+use crate::executor::Layout;
 use crate::link::groups_per_tile;
+use crate::program::{Program, Role};
 
 /// How the elements whose neighbours lie in another tile are told from the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +35,17 @@ pub(crate) enum Part {
     Interior,
     /// A slab of elements, counted through.
     Slab,
+}
+
+impl Part {
+    /// What the prelude's overrides are for this part.
+    pub(crate) fn constants(self) -> &'static [(&'static str, f64)] {
+        match self {
+            Part::Any => &[],
+            Part::Interior => &[("pc_interior", 1.0)],
+            Part::Slab => &[("pc_slab", 1.0)],
+        }
+    }
 }
 
 /// One dispatch.
@@ -56,29 +69,81 @@ pub(crate) struct Dispatch {
 #[derive(Clone, Copy, Debug, bytemuck::Pod, bytemuck::Zeroable)]
 #[repr(C)]
 pub(crate) struct DispatchUniform {
-    pub(crate) tick: u32,
-    pub(crate) first_row: u32,
-    pub(crate) page_row: u32,
-    pub(crate) span_z: u32,
-    pub(crate) offset: [u32; 3],
-    pub(crate) padding: u32,
-    pub(crate) slab: [u32; 3],
-    pub(crate) padding_end: u32,
+    tick: u32,
+    first_row: u32,
+    page_row: u32,
+    span_z: u32,
+    offset: [u32; 3],
+    padding: u32,
+    slab: [u32; 3],
+    padding_end: u32,
+}
+
+impl Dispatch {
+    /// What a kernel is told in `tick`, on a page whose first owned tile is in row `page_row` of all owned tiles.
+    pub(crate) fn uniform(&self, tick: u64, page_row: u32) -> DispatchUniform {
+        DispatchUniform {
+            tick: tick as u32,
+            first_row: self.first_row,
+            page_row,
+            span_z: self.span_z,
+            offset: self.offset,
+            padding: 0,
+            slab: self.slab,
+            padding_end: 0,
+        }
+    }
+}
+
+/// Every dispatch of a pass on one peer.
+#[derive(Clone, Debug)]
+pub(crate) struct PassDispatches {
+    /// Per page, its dispatches.
+    pub(crate) pages: Vec<Vec<Dispatch>>,
+    /// Per page, the row of its first owned tile among all owned tiles.
+    pub(crate) page_rows: Vec<u32>,
+}
+
+impl PassDispatches {
+    /// The dispatches of a pass, none with more than `groups_max` workgroups along an axis.
+    pub(crate) fn new(program: &Program, layout: &Layout, pass: usize, borders: Borders, groups_max: u32) -> PassDispatches {
+        let checked = &program.passes[pass];
+        let residency = &layout.grids[program.manifest.passes[pass].grid];
+        // Without the table there is no border to tell from the interior.
+        let uses_table = checked.bindings.iter().any(|binding| binding.role == Role::TileTable);
+        let borders = if uses_table { borders } else { Borders::InPlace };
+        let shape = PassShape { workgroup: checked.workgroup, halo: checked.halo, is_free: checked.is_free && uses_table };
+        let mut list = PassDispatches { pages: Vec::new(), page_rows: Vec::new() };
+        let mut row = 0;
+        for page in &residency.pages {
+            let rows = page.owned.len() as u32;
+            list.page_rows.push(row);
+            list.pages.push(dispatches(&residency.grid, shape, rows, borders, groups_max));
+            row += rows;
+        }
+        list
+    }
+
+    /// The parts that a pipeline is needed for; `Any` is always there.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = Part> + '_ {
+        let is_used = |part: Part| part == Part::Any || self.pages.iter().flatten().any(|dispatch| dispatch.part == part);
+        [Part::Any, Part::Interior, Part::Slab].into_iter().filter(move |&part| is_used(part))
+    }
 }
 
 /// A pass, as far as its dispatches depend on it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct PassShape {
-    pub(crate) workgroup: [u32; 3],
-    pub(crate) halo: u32,
-    pub(crate) is_free: bool,
+struct PassShape {
+    workgroup: [u32; 3],
+    halo: u32,
+    is_free: bool,
 }
 
 /// A box of workgroups: first and one past the last, along each axis.
 type GroupBox = [[u32; 2]; 3];
 
 /// The dispatches of a pass over `rows` tiles.
-pub(crate) fn dispatches(grid: &Grid, pass: PassShape, rows: u32, borders: Borders, groups_max: u32) -> Vec<Dispatch> {
+fn dispatches(grid: &Grid, pass: PassShape, rows: u32, borders: Borders, groups_max: u32) -> Vec<Dispatch> {
     let PassShape { workgroup, halo, is_free } = pass;
     if borders == Borders::Apart
         && is_free

@@ -1,71 +1,20 @@
 //! Everything a declaration can say that no workload of the repository says: several grids, struct
 //! elements, mixed boundaries, partial writes, tables of values, whole reads in 2-D, reductions of
 //! vectors. Each against plain Rust where that is short, and always partitioned against alone.
-#![allow(clippy::unwrap_used, reason = "a test ends at the first thing that fails")]
 
-use peercompute_buffers::TileId;
-use peercompute_buffers::transfer::field_from_tile;
-use peercompute_kernels::declaration::Declaration;
-use peercompute_kernels::executor::gpu::{Borders, Gpu, GpuOptions};
-use peercompute_kernels::executor::{Placement, Run, mesh};
-use peercompute_kernels::manifest::Sources;
-use peercompute_kernels::{Manifest, Overrides, SecretKey, Trust, VerifiedBundle, bundle};
-use pollster::block_on;
+use peercompute_kernels::executor::Borders;
 
-fn bundle_of(toml: &str, wgsl: &str) -> VerifiedBundle {
-    let declaration = Declaration::parse(toml, &Overrides::default()).unwrap_or_else(|e| panic!("{e}"));
-    let manifest = Manifest::new(&declaration, &Sources::from([("k.wgsl".to_string(), wgsl.to_string())])).unwrap_or_else(|e| panic!("{e}"));
-    let key = SecretKey::generate().unwrap();
-    VerifiedBundle::verify(&bundle::sign(&manifest, &key), &Trust::key(key.public())).unwrap_or_else(|e| panic!("{e}"))
-}
-
-/// Every buffer after `ticks` ticks, by name, in row-major order.
-fn run(gpu: &Gpu, bundle: &VerifiedBundle, peers: usize, ticks: u64) -> Vec<(String, Vec<u8>)> {
-    let program = bundle.program();
-    let owner = |tile: usize| (tile * 5 + tile / 2) % peers;
-    block_on(async {
-        let mut runs = Vec::new();
-        for me in 0..peers {
-            let owners = program.manifest.grids.iter().map(|g| (0..g.grid.tile_count() as usize).map(owner).collect()).collect();
-            runs.push(gpu.load(bundle, &Placement { me, peers, owners }).await.unwrap());
-        }
-        mesh::run(program, &mut runs, 0..ticks).await.unwrap();
-        let mut state = Vec::new();
-        for (index, buffer) in program.manifest.buffers.iter().enumerate() {
-            let bytes = match program.grid_of(index) {
-                Some(grid) => {
-                    let stride = program.elements[index].stride as usize;
-                    let mut field = vec![0; grid.points() as usize * stride];
-                    for tile in grid.tiles() {
-                        let bytes = runs[owner(tile.0 as usize)].read_tile(index, TileId(tile.0)).await.unwrap();
-                        field_from_tile(&grid, tile, stride, &bytes, &mut field);
-                    }
-                    field
-                }
-                None => {
-                    let table = runs[0].read_table(index).await.unwrap();
-                    for run in &mut runs[1..] {
-                        assert_eq!(run.read_table(index).await.unwrap(), table, "{}", buffer.name);
-                    }
-                    table
-                }
-            };
-            state.push((buffer.name.clone(), bytes));
-        }
-        state
-    })
-}
+use crate::executors::{Kind, State, bundle_of, open, run};
 
 /// Runs on one peer, holds every partition, border strategy and page size against it, and returns its state.
-fn check(toml: &str, wgsl: &str, ticks: u64) -> Vec<(String, Vec<u8>)> {
+fn check(kind: Kind, toml: &str, wgsl: &str, ticks: u64) -> State {
     let bundle = bundle_of(toml, wgsl);
-    let open = |borders, page_bytes_max| block_on(Gpu::open(GpuOptions { borders: Some(borders), page_bytes_max, ..GpuOptions::default() })).unwrap();
-    let alone = run(&open(Borders::InPlace, None), &bundle, 1, ticks);
+    let alone = run(&open(kind, Borders::InPlace, None), &bundle, 1, ticks);
     let whole = bundle.program().rules.iter().any(|rules| rules.whole);
     for (borders, page) in [(Borders::InPlace, None), (Borders::Apart, if whole { None } else { Some(16 << 10) })] {
-        let gpu = open(borders, page);
+        let executor = open(kind, borders, page);
         for peers in [1, 2, 3, 5] {
-            for ((name, got), (_, want)) in run(&gpu, &bundle, peers, ticks).iter().zip(&alone) {
+            for ((name, got), (_, want)) in run(&executor, &bundle, peers, ticks).buffers.iter().zip(&alone.buffers) {
                 assert!(got == want, "{name} differs on {peers} peers, {borders:?}, pages of {page:?}");
             }
         }
@@ -73,14 +22,9 @@ fn check(toml: &str, wgsl: &str, ticks: u64) -> Vec<(String, Vec<u8>)> {
     alone
 }
 
-fn words(state: &[(String, Vec<u8>)], name: &str) -> Vec<u32> {
-    let bytes = &state.iter().find(|(n, _)| n == name).unwrap().1;
-    bytes.chunks_exact(4).map(|w| u32::from_le_bytes([w[0], w[1], w[2], w[3]])).collect()
-}
-
-#[test]
-fn cells_and_bodies_on_grids_of_their_own() {
+pub(crate) fn cells_and_bodies_on_grids_of_their_own(kind: Kind) {
     let state = check(
+        kind,
         r#"
 name = "two-grids"
 version = "0.1.0"
@@ -167,15 +111,15 @@ var<storage, read_write> body_next: array<Body>;
             *b = [(b[0] + here) % 37, (b[1] + b[3]) % 21, tick, b[3], b[4], b[5]];
         }
     }
-    assert_eq!(words(&state, "count"), count);
+    assert_eq!(state.words("count"), count);
     // `Body` is 32 bytes: six words of data, two of padding.
-    let got: Vec<[u32; 6]> = words(&state, "body").chunks_exact(8).map(|b| [b[0], b[1], b[2], b[3], b[4], b[5]]).collect();
+    let got: Vec<[u32; 6]> = state.words("body").chunks_exact(8).map(|b| [b[0], b[1], b[2], b[3], b[4], b[5]]).collect();
     assert_eq!(got, body);
 }
 
-#[test]
-fn fields_of_one_grid_with_boundaries_of_their_own() {
+pub(crate) fn fields_of_one_grid_with_boundaries_of_their_own(kind: Kind) {
     let state = check(
+        kind,
         r#"
 name = "mixed"
 version = "0.1.0"
@@ -238,15 +182,15 @@ var<storage, read_write> c_next: array<u32>;
         }
         (a, b, c) = (na, nb, nc);
     }
-    assert_eq!(words(&state, "b"), b);
-    assert_eq!(words(&state, "c"), c);
-    let got: Vec<[i32; 3]> = words(&state, "a").chunks_exact(4).map(|v| [v[0] as i32, v[1] as i32, v[2] as i32]).collect();
+    assert_eq!(state.words("b"), b);
+    assert_eq!(state.words("c"), c);
+    let got: Vec<[i32; 3]> = state.words("a").chunks_exact(4).map(|v| [v[0] as i32, v[1] as i32, v[2] as i32]).collect();
     assert_eq!(got, a);
 }
 
-#[test]
-fn what_a_pass_does_not_write_keeps_its_value() {
+pub(crate) fn what_a_pass_does_not_write_keeps_its_value(kind: Kind) {
     let state = check(
+        kind,
         r#"
 name = "partial"
 version = "0.1.0"
@@ -326,13 +270,13 @@ var<storage, read> weights: array<u32>;
         v = sparse(&v);
         hits.iter_mut().zip(&v).for_each(|(hit, v)| *hit += u32::from(v % 2 == 0));
     }
-    assert_eq!(words(&state, "v"), v);
-    assert_eq!(words(&state, "hits"), hits);
+    assert_eq!(state.words("v"), v);
+    assert_eq!(state.words("hits"), hits);
 }
 
-#[test]
-fn reductions_of_vectors_and_signed_integers() {
+pub(crate) fn reductions_of_vectors_and_signed_integers(kind: Kind) {
     let state = check(
+        kind,
         r#"
 name = "reduce"
 version = "0.1.0"
@@ -411,7 +355,7 @@ var<workgroup> local: array<i32, 32>;
         (sum, low, high) = (f.iter().sum(), *f.iter().min().unwrap(), *f.iter().max().unwrap());
         f.iter_mut().for_each(|v| *v = (*v + sum / 7 + low - high) % 1000);
     }
-    let signed = |name: &str| words(&state, name).into_iter().map(|w| w as i32).collect::<Vec<_>>();
+    let signed = |name: &str| state.words(name).into_iter().map(|w| w as i32).collect::<Vec<_>>();
     assert_eq!(signed("f"), f);
     assert_eq!((signed("low")[0], signed("high")[0]), (low, high));
     let sums = signed("sums");
@@ -419,9 +363,9 @@ var<workgroup> local: array<i32, 32>;
     assert_eq!((sums[0], sums[1], sums[2]), (sum, 30, -sum));
 }
 
-#[test]
-fn whole_reads_find_points_in_two_dimensions() {
+pub(crate) fn whole_reads_find_points_in_two_dimensions(kind: Kind) {
     let state = check(
+        kind,
         r#"
 name = "whole"
 version = "0.1.0"
@@ -471,11 +415,10 @@ var<storage, read_write> v_next: array<u32>;
         v.reverse();
         v = (0..19 * 14i32).map(|i| v[((i % 19 - 1).rem_euclid(19) + 19 * (i / 19 + 1).rem_euclid(14)) as usize]).collect();
     }
-    assert_eq!(words(&state, "v"), v);
+    assert_eq!(state.words("v"), v);
 }
 
-#[test]
-fn workgroups_wider_than_the_grid_count_no_element_twice() {
+pub(crate) fn workgroups_wider_than_the_grid_count_no_element_twice(kind: Kind) {
     for (shape, tile, workgroup) in [("[30, 20]", "[10, 10]", "8, 8, 4"), ("[100]", "[25]", "16, 16"), ("[9, 8, 7]", "[4, 8, 3]", "2, 3, 5")] {
         let toml = format!(
             r#"
@@ -518,9 +461,9 @@ var<storage, read_write> n_next: array<atomic<u32>>;
 }}
 "#
         );
-        let state = check(&toml, &wgsl, 3);
-        let points = words(&state, "v").len() as u32;
-        assert_eq!(words(&state, "n"), [points], "{shape} by {workgroup}");
-        assert!(words(&state, "v").iter().all(|&v| v == 3));
+        let state = check(kind, &toml, &wgsl, 3);
+        let points = state.words("v").len() as u32;
+        assert_eq!(state.words("n"), [points], "{shape} by {workgroup}");
+        assert!(state.words("v").iter().all(|&v| v == 3));
     }
 }

@@ -1,0 +1,293 @@
+//! The function in the making: its locals, its blocks, its scratch memory.
+
+use std::collections::HashMap;
+
+use wasm_encoder::{
+    BlockType, CodeSection, EntityType, ExportKind, ExportSection, Function, FunctionSection, ImportSection, Instruction as I, MemArg, MemoryType,
+    Module, TypeSection, ValType,
+};
+
+use super::super::ir::{Count, Kernel, Label, Op, Scalar, ValueId};
+use super::super::shape::{Shape, Shapes};
+use super::class::{Class, Classes, Lanes};
+use super::plan::Uses;
+use super::{Emitted, HEAD_WORDS};
+
+/// A wasm local.
+pub(super) type Local = u32;
+
+/// How a value of the segment in progress is held.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Held {
+    /// A scalar: of all four lanes, or of the first.
+    Scalar(Local),
+    /// A scalar of the first lane, and whether its test has passed.
+    Checked(Local, Local),
+    /// Four lanes.
+    Vector(Local),
+}
+
+/// Four lanes in progress.
+pub(super) struct Quad {
+    pub(super) classes: Classes,
+    pub(super) held: HashMap<ValueId, Held>,
+    /// Where the first lane stands in the workgroup.
+    pub(super) place: [Local; 3],
+    /// The first lane's number.
+    pub(super) first: Local,
+    /// Which lanes take part; all without one.
+    pub(super) mask: Option<Local>,
+    /// Where lanes go that leave the segment.
+    pub(super) end: u32,
+}
+
+/// Where a label is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Target {
+    /// The depth at which its wasm block was opened.
+    pub(super) depth: u32,
+    /// Lanes that have gone there one by one; only where lanes part.
+    pub(super) gone: Option<Local>,
+}
+
+pub(super) struct Emitter<'k> {
+    pub(super) kernel: &'k Kernel,
+    pub(super) shapes: &'k Shapes,
+    pub(super) uses: Uses,
+    pub(super) lanes: Lanes,
+    code: Vec<I<'static>>,
+    locals: Vec<ValType>,
+    pub(super) depth: u32,
+    pub(super) targets: HashMap<Label, Target>,
+    pub(super) bindings: Vec<(Local, Local)>,
+    pub(super) counts: HashMap<Count, Local>,
+    pub(super) groups: [Local; 3],
+    pub(super) group: [Local; 3],
+    stop: Local,
+    pub(super) scratch: Local,
+    pub(super) constants: Local,
+    scratch_bytes: u32,
+    pub(super) private: u32,
+    /// Scalars of the workgroup, with their steps.
+    pub(super) outer: HashMap<ValueId, [i32; 3]>,
+    pub(super) outer_locals: HashMap<ValueId, Local>,
+    /// Where values of all lanes wait for another segment.
+    pub(super) spills: HashMap<ValueId, u32>,
+    pub(super) registers: Vec<Local>,
+    /// Where registers of all lanes wait for another segment.
+    pub(super) kept: Vec<Option<u32>>,
+    /// Uniform registers that a segment writes, and what they held before it.
+    pub(super) saved_registers: Vec<(Local, Local)>,
+    pub(super) quad: Option<Quad>,
+}
+
+/// The parameter.
+pub(super) const ARGS: Local = 0;
+
+impl<'k> Emitter<'k> {
+    pub(super) fn new(kernel: &'k Kernel, shapes: &'k Shapes, uses: Uses) -> Emitter<'k> {
+        let mut emitter = Emitter {
+            kernel,
+            shapes,
+            uses,
+            lanes: Lanes::new(kernel),
+            code: Vec::new(),
+            locals: vec![ValType::I32],
+            depth: 0,
+            targets: HashMap::new(),
+            bindings: Vec::new(),
+            counts: HashMap::new(),
+            groups: [0; 3],
+            group: [0; 3],
+            stop: 0,
+            scratch: 0,
+            constants: 0,
+            scratch_bytes: 0,
+            private: 0,
+            outer: HashMap::new(),
+            outer_locals: HashMap::new(),
+            spills: HashMap::new(),
+            registers: Vec::new(),
+            kept: Vec::new(),
+            saved_registers: Vec::new(),
+            quad: None,
+        };
+        emitter.reserve(kernel.workgroup_words * 4);
+        emitter.private = emitter.reserve(kernel.private_words * emitter.lanes.padded * 4);
+        for (at, &scalar) in kernel.registers.iter().enumerate() {
+            let is_uniform = shapes.registers[at] == Shape::Uniform;
+            let local = emitter.local(if is_uniform { scalar_type(scalar) } else { ValType::V128 });
+            emitter.registers.push(local);
+            let is_kept = !is_uniform && emitter.uses.is_kept[at];
+            let place = is_kept.then(|| emitter.reserve(emitter.lanes.padded * 4));
+            emitter.kept.push(place);
+        }
+        emitter
+    }
+
+    /// The finished module.
+    pub(super) fn module(self) -> Emitted {
+        let mut types = TypeSection::new();
+        types.ty().function([ValType::I32], [ValType::I32]);
+        let mut imports = ImportSection::new();
+        let memory = MemoryType { minimum: 1, maximum: Some(1 << 16), memory64: false, shared: true, page_size_log2: None };
+        imports.import("m", "m", EntityType::Memory(memory));
+        let mut functions = FunctionSection::new();
+        functions.function(0);
+        let mut exports = ExportSection::new();
+        exports.export("run", ExportKind::Func, 0);
+        let mut function = Function::new_with_locals_types(self.locals[1..].iter().copied());
+        for instruction in &self.code {
+            function.instruction(instruction);
+        }
+        let mut code = CodeSection::new();
+        code.function(&function);
+        let mut module = Module::new();
+        module.section(&types).section(&imports).section(&functions).section(&exports).section(&code);
+        Emitted { bytes: module.finish(), scratch_bytes: self.scratch_bytes.max(16) }
+    }
+
+    pub(super) fn push(&mut self, instruction: I<'static>) {
+        self.code.push(instruction);
+    }
+
+    pub(super) fn all(&mut self, instructions: impl IntoIterator<Item = I<'static>>) {
+        self.code.extend(instructions);
+    }
+
+    pub(super) fn local(&mut self, ty: ValType) -> Local {
+        self.locals.push(ty);
+        self.locals.len() as u32 - 1
+    }
+
+    /// Takes what is on the stack into a new local.
+    pub(super) fn keep(&mut self, ty: ValType) -> Local {
+        let local = self.local(ty);
+        self.push(I::LocalSet(local));
+        local
+    }
+
+    pub(super) fn get(&mut self, local: Local) {
+        self.push(I::LocalGet(local));
+    }
+
+    pub(super) fn int(&mut self, value: i32) {
+        self.push(I::I32Const(value));
+    }
+
+    /// Opens a block of wasm; what to give to [`Emitter::branch`] to go behind it, or to its start if it is a loop.
+    pub(super) fn open(&mut self, block: fn(BlockType) -> I<'static>) -> u32 {
+        self.push(block(BlockType::Empty));
+        self.depth += 1;
+        self.depth
+    }
+
+    pub(super) fn close(&mut self) {
+        self.push(I::End);
+        self.depth -= 1;
+    }
+
+    pub(super) fn branch(&mut self, to: u32) {
+        self.push(I::Br(self.depth - to));
+    }
+
+    pub(super) fn branch_if(&mut self, to: u32) {
+        self.push(I::BrIf(self.depth - to));
+    }
+
+    /// Bytes of scratch; their place in it.
+    pub(super) fn reserve(&mut self, bytes: u32) -> u32 {
+        let first = self.scratch_bytes;
+        self.scratch_bytes += bytes.next_multiple_of(16);
+        first
+    }
+
+    /// Leaves everything if the stop flag is up.
+    pub(super) fn check_stop(&mut self) {
+        self.all([I::LocalGet(self.stop), I::I32Load(at(0)), I::If(BlockType::Empty), I::I32Const(1), I::Return, I::End]);
+    }
+
+    /// The number of elements, as a scalar.
+    pub(super) fn count(&mut self, count: Count) {
+        match count {
+            Count::Fixed(count) => self.int(count as i32),
+            Count::Runtime { .. } => {
+                let local = self.counts[&count];
+                self.get(local);
+            }
+        }
+    }
+
+    /// Reads the arguments, and what follows from them for all workgroups.
+    pub(super) fn prologue(&mut self) {
+        let argument = |emitter: &mut Self, word: usize| {
+            emitter.all([I::LocalGet(ARGS), I::I32Load(at(word as u64 * 4))]);
+            emitter.keep(ValType::I32)
+        };
+        for axis in 0..3 {
+            self.groups[axis] = argument(self, 1 + axis);
+            self.group[axis] = argument(self, 4 + axis);
+        }
+        self.stop = argument(self, 0);
+        self.scratch = argument(self, 8);
+        self.constants = argument(self, 9);
+        for binding in 0..self.kernel.bindings.len() {
+            let place = argument(self, HEAD_WORDS + 2 * binding);
+            let words = argument(self, HEAD_WORDS + 2 * binding + 1);
+            self.bindings.push((place, words));
+        }
+        let counts: Vec<Count> = self
+            .kernel
+            .values
+            .iter()
+            .filter_map(|value| match value.op {
+                Op::Index { count, .. } | Op::Length(count) => Some(count),
+                _ => None,
+            })
+            .collect();
+        for count in counts {
+            let Count::Runtime { binding, first, stride } = count else { continue };
+            if !self.counts.contains_key(&count) {
+                let words = self.bindings[binding as usize].1;
+                self.all([I::LocalGet(words), I::I32Const(first as i32), I::I32Sub, I::I32Const(stride as i32), I::I32DivU]);
+                let local = self.keep(ValType::I32);
+                self.counts.insert(count, local);
+            }
+        }
+    }
+
+    /// How a value is held where code is being made.
+    pub(super) fn class(&self, value: ValueId) -> Class {
+        if let Some(class) = self.quad.as_ref().and_then(|quad| quad.classes.own.get(&value)) {
+            return *class;
+        }
+        if let Some(steps) = self.outer.get(&value) {
+            return Class::Group { steps: *steps, is_sure: true };
+        }
+        match self.kernel.value(value).op {
+            Op::Const(_) | Op::Length(_) => Class::UNIFORM,
+            Op::Input(input) => self.lanes.input(input),
+            _ => Class::Vector,
+        }
+    }
+
+    pub(super) fn scalar_of(&self, value: ValueId) -> Scalar {
+        self.kernel.value(value).scalar
+    }
+}
+
+/// The wasm type of a scalar.
+pub(super) fn scalar_type(scalar: Scalar) -> ValType {
+    if scalar == Scalar::F32 { ValType::F32 } else { ValType::I32 }
+}
+
+/// A word of memory, this many bytes on. Alignment is a hint.
+pub(super) fn at(offset: u64) -> MemArg {
+    MemArg { offset, align: 2, memory_index: 0 }
+}
+
+/// Four words.
+pub(super) fn words(words: [u32; 4]) -> I<'static> {
+    let bits = words.iter().rev().fold(0u128, |bits, &word| bits << 32 | u128::from(word));
+    I::V128Const(bits as i128)
+}

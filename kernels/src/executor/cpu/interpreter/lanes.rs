@@ -1,0 +1,365 @@
+//! The operators over slices of lanes: what they mean is `ops.rs`'s to say, here it is said so that it vectorises.
+//!
+//! Bool is 0 or all ones. Every loop is inlined into what instantiates it (`machine.rs`), so that it is compiled
+//! once for each level of vectors. Invariant: lane by lane the bits are those of `ops.rs`, but for NaNs.
+
+use super::super::ir::{Binary, Unary};
+use super::super::ops;
+
+/// An operand.
+#[derive(Clone, Copy)]
+pub(super) enum Source<'a> {
+    One(u32),
+    Wide(&'a [u32]),
+}
+
+impl Source<'_> {
+    #[inline(always)]
+    pub(super) fn at(&self, lane: usize) -> u32 {
+        match self {
+            Source::One(word) => *word,
+            Source::Wide(words) => words[lane],
+        }
+    }
+}
+
+/// All ones where it holds.
+#[inline(always)]
+fn mask(holds: bool) -> u32 {
+    u32::from(holds).wrapping_neg()
+}
+
+#[inline(always)]
+fn f(bits: u32) -> f32 {
+    f32::from_bits(bits)
+}
+
+#[inline(always)]
+fn map(to: &mut [u32], a: &[u32], of: impl Fn(u32) -> u32) {
+    for (to, &a) in to.iter_mut().zip(a) {
+        *to = of(a);
+    }
+}
+
+#[inline(always)]
+fn zip(to: &mut [u32], a: Source<'_>, b: Source<'_>, of: impl Fn(u32, u32) -> u32) {
+    match (a, b) {
+        (Source::Wide(a), Source::Wide(b)) => {
+            for ((to, &a), &b) in to.iter_mut().zip(a).zip(b) {
+                *to = of(a, b);
+            }
+        }
+        (Source::Wide(a), Source::One(b)) => map(to, a, |a| of(a, b)),
+        (Source::One(a), Source::Wide(b)) => map(to, b, |b| of(a, b)),
+        (Source::One(a), Source::One(b)) => to.fill(of(a, b)),
+    }
+}
+
+/// One operand, one word.
+#[inline(always)]
+pub(super) fn unary_one(op: Unary, a: u32) -> u32 {
+    if op == Unary::NotB { !a } else { ops::unary(op, a) }
+}
+
+/// Two operands, one word.
+#[inline(always)]
+pub(super) fn binary_one(op: Binary, a: u32, b: u32) -> u32 {
+    use Binary::*;
+    let word = ops::binary(op, a, b);
+    match op {
+        EqF | NeF | LtF | LeF | Eq | Ne | LtI | LeI | LtU | LeU => word.wrapping_neg(),
+        _ => word,
+    }
+}
+
+/// One operand.
+#[inline(always)]
+pub(super) fn unary(op: Unary, to: &mut [u32], a: &[u32]) {
+    match op {
+        Unary::NegF => map(to, a, |a| a ^ 0x8000_0000),
+        Unary::AbsF => map(to, a, |a| a & 0x7fff_ffff),
+        Unary::SqrtF => map(to, a, |a| f(a).sqrt().to_bits()),
+        Unary::FloorF => map(to, a, |a| f(a).floor().to_bits()),
+        Unary::CeilF => map(to, a, |a| f(a).ceil().to_bits()),
+        Unary::TruncF => map(to, a, |a| f(a).trunc().to_bits()),
+        Unary::RoundF => map(to, a, |a| f(a).round_ties_even().to_bits()),
+        Unary::Not | Unary::NotB => map(to, a, |a| !a),
+        Unary::CountOnes => map(to, a, u32::count_ones),
+        Unary::LeadingZeros => map(to, a, u32::leading_zeros),
+        Unary::TrailingZeros => map(to, a, u32::trailing_zeros),
+        Unary::FloatOfI => map(to, a, |a| (a as i32 as f32).to_bits()),
+        Unary::FloatOfU => map(to, a, |a| (a as f32).to_bits()),
+        Unary::IntOfF => map(to, a, |a| f(a) as i32 as u32),
+        Unary::UintOfF => map(to, a, |a| f(a) as u32),
+        Unary::Bits | Unary::Uniform => to.copy_from_slice(a),
+    }
+}
+
+/// Two operands.
+#[inline(always)]
+pub(super) fn binary(op: Binary, to: &mut [u32], a: Source<'_>, b: Source<'_>) {
+    match op {
+        Binary::AddF => zip(to, a, b, |a, b| (f(a) + f(b)).to_bits()),
+        Binary::SubF => zip(to, a, b, |a, b| (f(a) - f(b)).to_bits()),
+        Binary::MulF => zip(to, a, b, |a, b| (f(a) * f(b)).to_bits()),
+        Binary::DivF => zip(to, a, b, |a, b| (f(a) / f(b)).to_bits()),
+        Binary::MinF => zip(to, a, b, |a, b| if f(b) < f(a) { b } else { a }),
+        Binary::MaxF => zip(to, a, b, |a, b| if f(a) < f(b) { b } else { a }),
+        Binary::EqF => zip(to, a, b, |a, b| mask(f(a) == f(b))),
+        Binary::NeF => zip(to, a, b, |a, b| mask(f(a) != f(b))),
+        Binary::LtF => zip(to, a, b, |a, b| mask(f(a) < f(b))),
+        Binary::LeF => zip(to, a, b, |a, b| mask(f(a) <= f(b))),
+        Binary::Add => zip(to, a, b, u32::wrapping_add),
+        Binary::Sub => zip(to, a, b, u32::wrapping_sub),
+        Binary::Mul => zip(to, a, b, u32::wrapping_mul),
+        Binary::And => zip(to, a, b, |a, b| a & b),
+        Binary::Or => zip(to, a, b, |a, b| a | b),
+        Binary::Xor => zip(to, a, b, |a, b| a ^ b),
+        Binary::Shl => zip(to, a, b, |a, b| a << (b & 31)),
+        Binary::ShrI => zip(to, a, b, |a, b| ((a as i32) >> (b & 31)) as u32),
+        Binary::ShrU => zip(to, a, b, |a, b| a >> (b & 31)),
+        Binary::MinI => zip(to, a, b, |a, b| (a as i32).min(b as i32) as u32),
+        Binary::MinU => zip(to, a, b, u32::min),
+        Binary::MaxI => zip(to, a, b, |a, b| (a as i32).max(b as i32) as u32),
+        Binary::MaxU => zip(to, a, b, u32::max),
+        Binary::Eq => zip(to, a, b, |a, b| mask(a == b)),
+        Binary::Ne => zip(to, a, b, |a, b| mask(a != b)),
+        Binary::LtI => zip(to, a, b, |a, b| mask((a as i32) < b as i32)),
+        Binary::LeI => zip(to, a, b, |a, b| mask(a as i32 <= b as i32)),
+        Binary::LtU => zip(to, a, b, |a, b| mask(a < b)),
+        Binary::LeU => zip(to, a, b, |a, b| mask(a <= b)),
+        Binary::DivI | Binary::DivU | Binary::RemI | Binary::RemU => divide(op, to, a, b),
+    }
+}
+
+#[inline(always)]
+fn divide(op: Binary, to: &mut [u32], a: Source<'_>, b: Source<'_>) {
+    match (a, b) {
+        (Source::Wide(a), Source::One(b)) if b != 0 => {
+            let divisor = Divisor::new(if matches!(op, Binary::DivU | Binary::RemU) { b } else { (b as i32).unsigned_abs() });
+            match op {
+                Binary::DivU => map(to, a, |a| divisor.quotient(a)),
+                Binary::RemU => map(to, a, |a| a.wrapping_sub(divisor.quotient(a).wrapping_mul(b))),
+                Binary::DivI => map(to, a, |a| divisor.signed_quotient(a, b)),
+                _ => map(to, a, |a| a.wrapping_sub(divisor.signed_quotient(a, b).wrapping_mul(b))),
+            }
+        }
+        _ => zip(to, a, b, |a, b| ops::binary(op, a, b)),
+    }
+}
+
+/// A number to divide by many times, with multiplications alone.
+///
+/// **Source:** Granlund and Montgomery, "Division by Invariant Integers using Multiplication", PLDI 1994, figure 4.1.
+struct Divisor {
+    multiplier: u32,
+    first_shift: u32,
+    second_shift: u32,
+}
+
+impl Divisor {
+    /// Of a number that is not 0.
+    #[inline(always)]
+    fn new(divisor: u32) -> Divisor {
+        let bits = 32 - (divisor - 1).leading_zeros();
+        let excess = (1u64 << bits) - u64::from(divisor);
+        let multiplier = ((excess << 32) / u64::from(divisor) + 1) as u32;
+        Divisor { multiplier, first_shift: bits.min(1), second_shift: bits.saturating_sub(1) }
+    }
+
+    #[inline(always)]
+    fn quotient(&self, a: u32) -> u32 {
+        let high = ((u64::from(self.multiplier) * u64::from(a)) >> 32) as u32;
+        // The sum is below 2^32, and so are the shifts below 32; the compiler cannot know.
+        high.wrapping_add(a.wrapping_sub(high) >> (self.first_shift & 31)) >> (self.second_shift & 31)
+    }
+
+    /// `a / b`, where this is the divisor of b's magnitude.
+    #[inline(always)]
+    fn signed_quotient(&self, a: u32, b: u32) -> u32 {
+        let quotient = self.quotient((a as i32).unsigned_abs());
+        let sign = ((a ^ b) as i32 >> 31) as u32;
+        (quotient ^ sign).wrapping_sub(sign)
+    }
+}
+
+/// One of two values.
+#[inline(always)]
+pub(super) fn select(to: &mut [u32], condition: Source<'_>, accept: Source<'_>, reject: Source<'_>) {
+    let condition = match condition {
+        Source::One(condition) => {
+            return match if condition != 0 { accept } else { reject } {
+                Source::One(word) => to.fill(word),
+                Source::Wide(words) => to.copy_from_slice(words),
+            };
+        }
+        Source::Wide(condition) => condition,
+    };
+    let of = |condition: u32, accept: u32, reject: u32| (condition & accept) | (!condition & reject);
+    match (accept, reject) {
+        (Source::Wide(accept), Source::Wide(reject)) => {
+            for (((to, &condition), &accept), &reject) in to.iter_mut().zip(condition).zip(accept).zip(reject) {
+                *to = of(condition, accept, reject);
+            }
+        }
+        (Source::Wide(accept), Source::One(reject)) => zip(to, Source::Wide(condition), Source::Wide(accept), |c, a| of(c, a, reject)),
+        (Source::One(accept), Source::Wide(reject)) => zip(to, Source::Wide(condition), Source::Wide(reject), |c, r| of(c, accept, r)),
+        (Source::One(accept), Source::One(reject)) => map(to, condition, |c| of(c, accept, reject)),
+    }
+}
+
+/// An index, held back.
+#[inline(always)]
+pub(super) fn index(to: &mut [u32], index: &[u32], last: u32) {
+    map(to, index, |index| index.min(last));
+}
+
+/// Writes where the mask is.
+#[inline(always)]
+pub(super) fn set(to: &mut [u32], from: Source<'_>, mask: Option<&[u32]>) {
+    match (from, mask) {
+        (Source::One(word), None) => to.fill(word),
+        (Source::Wide(words), None) => to.copy_from_slice(words),
+        (Source::One(word), Some(mask)) => {
+            for (to, &mask) in to.iter_mut().zip(mask) {
+                *to = (mask & word) | (!mask & *to);
+            }
+        }
+        (Source::Wide(words), Some(mask)) => {
+            for ((to, &word), &mask) in to.iter_mut().zip(words).zip(mask) {
+                *to = (mask & word) | (!mask & *to);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WORDS: [u32; 26] = [
+        0,
+        1,
+        2,
+        3,
+        7,
+        10,
+        31,
+        33,
+        0x7fff_ffff,
+        0x8000_0000,
+        0x8000_0001,
+        u32::MAX,
+        u32::MAX - 1,
+        0x3f80_0000,
+        0xbf80_0000,
+        0x3fc0_0000,
+        0xc020_0000,
+        0x4b00_0001,
+        0x4f00_0000,
+        0xcf00_0000,
+        0x4f80_0000,
+        0x7f80_0000,
+        0xff80_0000,
+        0x7fc0_0000,
+        0x0000_0001 << 20,
+        0x4eff_ffff,
+    ];
+
+    fn is_comparison(op: Binary) -> bool {
+        use Binary::*;
+        matches!(op, EqF | NeF | LtF | LeF | Eq | Ne | LtI | LeI | LtU | LeU)
+    }
+
+    fn same(made: u32, expected: u32) -> bool {
+        made == expected || f(made).is_nan() && f(expected).is_nan()
+    }
+
+    #[test]
+    fn lanes_mean_what_the_operators_say() {
+        use Binary::*;
+        let all = [
+            AddF, SubF, MulF, DivF, MinF, MaxF, EqF, NeF, LtF, LeF, Add, Sub, Mul, DivI, DivU, RemI, RemU, And, Or, Xor, Shl, ShrI, ShrU, MinI, MinU,
+            MaxI, MaxU, Eq, Ne, LtI, LeI, LtU, LeU,
+        ];
+        for op in all {
+            for b in WORDS {
+                let others: Vec<u32> = WORDS.iter().map(|&a| a ^ b).collect();
+                let expect = |a: u32, b: u32| if is_comparison(op) { ops::binary(op, a, b).wrapping_neg() } else { ops::binary(op, a, b) };
+                let check = |made: &[u32], of: &dyn Fn(usize) -> (u32, u32)| {
+                    for (lane, &made) in made.iter().enumerate() {
+                        let (a, b) = of(lane);
+                        assert!(same(made, expect(a, b)), "{op:?} {a:#x} {b:#x} is {made:#x}");
+                        assert!(same(binary_one(op, a, b), made), "{op:?} {a:#x} {b:#x} alone");
+                    }
+                };
+                let mut to = [0; WORDS.len()];
+                binary(op, &mut to, Source::Wide(&WORDS), Source::One(b));
+                check(&to, &|lane| (WORDS[lane], b));
+                binary(op, &mut to, Source::One(b), Source::Wide(&WORDS));
+                check(&to, &|lane| (b, WORDS[lane]));
+                binary(op, &mut to, Source::Wide(&WORDS), Source::Wide(&others));
+                check(&to, &|lane| (WORDS[lane], others[lane]));
+                binary(op, &mut to, Source::One(b), Source::One(3));
+                check(&to, &|_| (b, 3));
+            }
+        }
+    }
+
+    #[test]
+    fn single_operands_mean_what_the_operators_say() {
+        use Unary::*;
+        let all = [
+            NegF,
+            AbsF,
+            SqrtF,
+            FloorF,
+            CeilF,
+            TruncF,
+            RoundF,
+            Not,
+            CountOnes,
+            LeadingZeros,
+            TrailingZeros,
+            FloatOfI,
+            FloatOfU,
+            IntOfF,
+            UintOfF,
+            Bits,
+        ];
+        for op in all {
+            let mut to = [0; WORDS.len()];
+            unary(op, &mut to, &WORDS);
+            for (made, a) in to.into_iter().zip(WORDS) {
+                assert!(same(made, ops::unary(op, a)) && same(unary_one(op, a), made), "{op:?} {a:#x} is {made:#x}");
+            }
+        }
+        let mut to = [0; 2];
+        unary(NotB, &mut to, &[0, u32::MAX]);
+        assert_eq!((to, unary_one(NotB, 0)), ([u32::MAX, 0], u32::MAX));
+    }
+
+    #[test]
+    fn selections_take_what_is_selected() {
+        let condition = [0, u32::MAX, 0, u32::MAX];
+        let (accept, reject) = ([1, 2, 3, 4], [5, 6, 7, 8]);
+        let check = |condition: Source<'_>, accept: Source<'_>, reject: Source<'_>| {
+            let mut to = [0; 4];
+            select(&mut to, condition, accept, reject);
+            let expected = [0, 1, 2, 3].map(|lane| if condition.at(lane) != 0 { accept.at(lane) } else { reject.at(lane) });
+            assert_eq!(to, expected);
+        };
+        for accept in [Source::One(9), Source::Wide(&accept)] {
+            for reject in [Source::One(10), Source::Wide(&reject)] {
+                for condition in [Source::One(0), Source::One(u32::MAX), Source::Wide(&condition)] {
+                    check(condition, accept, reject);
+                }
+            }
+        }
+        for (from, expected) in [(Source::One(9), [1, 9, 3, 9]), (Source::Wide(&reject), [1, 6, 3, 8])] {
+            let mut to = accept;
+            set(&mut to, from, Some(&condition));
+            assert_eq!(to, expected);
+        }
+    }
+}

@@ -1,0 +1,376 @@
+//! What the interpreter runs: a flat list of steps over slots.
+//!
+//! A *slot* holds one word, a word per row, or a word per lane. While a plan is made slots are numbered as they
+//! come, and `slots.rs` then gives them places: slots of one word by their word, wide slots by their entry in the
+//! frame's table. Bool is 0 or all ones in slots, so that a condition is a mask.
+//!
+//! Invariant: no step's target is one of its operands, and wide steps write all lanes; only [`Step::Set`], stores and
+//! atomics ask who is there. What lanes that are not there compute is garbage that nobody reads.
+
+use super::super::ir::{AtomicOp, Binary, Memory, Unary};
+
+/// Where words are kept.
+pub(super) type Slot = u32;
+
+/// A set of lanes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mask(pub(super) u32);
+
+/// A place on the tape: while it is made, a number that a [`Step::Mark`] bears; then the step behind that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Target(pub(super) u32);
+
+/// How many words a wide slot has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Width {
+    /// One per row.
+    Rows,
+    /// One per lane.
+    Lanes,
+}
+
+/// An operand: one word for all, or as many as the step has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Arg {
+    One(Slot),
+    Wide(Slot),
+}
+
+/// Words of lanes, by those of each row's first lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Affine {
+    /// A word per row, or one: the first lane's, as it would be without the clamp.
+    pub(super) base: Arg,
+    /// From lane to lane, as it would be without the clamp.
+    pub(super) step: u32,
+    pub(super) clamp: Option<Clamp>,
+}
+
+/// An index that is held back on the way to an [`Affine`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Clamp {
+    /// The index, of each row's first lane.
+    pub(super) index: Arg,
+    /// From lane to lane.
+    pub(super) step: u32,
+    /// The greatest it may be.
+    pub(super) last: Slot,
+    /// What a word grows by where the index grows by one.
+    pub(super) multiplier: u32,
+}
+
+/// A place in memory that is not private.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place<A> {
+    pub(super) memory: Memory,
+    pub(super) address: A,
+    pub(super) offset: u32,
+}
+
+/// A step.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Step {
+    // ---- one word
+    UnaryOne {
+        op: Unary,
+        to: Slot,
+        a: Slot,
+    },
+    BinaryOne {
+        op: Binary,
+        to: Slot,
+        a: Slot,
+        b: Slot,
+    },
+    SelectOne {
+        to: Slot,
+        condition: Slot,
+        accept: Slot,
+        reject: Slot,
+    },
+    IndexOne {
+        to: Slot,
+        index: Slot,
+        last: Slot,
+    },
+    LoadOne {
+        to: Slot,
+        from: Place<Slot>,
+    },
+    CopyOne {
+        to: Slot,
+        from: Slot,
+    },
+    /// The word of some lane that is there.
+    Pick {
+        to: Slot,
+        from: Slot,
+        mask: Mask,
+    },
+    // ---- many words
+    Unary {
+        op: Unary,
+        width: Width,
+        to: Slot,
+        a: Slot,
+    },
+    Binary {
+        op: Binary,
+        width: Width,
+        to: Slot,
+        a: Arg,
+        b: Arg,
+    },
+    Select {
+        width: Width,
+        to: Slot,
+        condition: Arg,
+        accept: Arg,
+        reject: Arg,
+    },
+    Index {
+        width: Width,
+        to: Slot,
+        index: Slot,
+        last: Slot,
+    },
+    Copy {
+        width: Width,
+        to: Slot,
+        from: Slot,
+    },
+    /// The lanes of what is kept by rows.
+    Spread {
+        to: Slot,
+        from: Affine,
+    },
+    Gather {
+        width: Width,
+        to: Slot,
+        from: Place<Slot>,
+    },
+    LoadRows {
+        to: Slot,
+        from: Place<Affine>,
+    },
+    LoadPrivate {
+        to: Slot,
+        address: Arg,
+        offset: u32,
+    },
+    /// Writes a register: all of it without a mask.
+    Set {
+        width: Width,
+        to: Slot,
+        from: Arg,
+        mask: Option<Mask>,
+        /// Whether nobody wants `from` any more: then the two slots may change places.
+        is_moved: bool,
+    },
+    Scatter {
+        to: Place<Arg>,
+        value: Arg,
+        mask: Mask,
+    },
+    StoreRows {
+        to: Place<Affine>,
+        value: Arg,
+        mask: Mask,
+    },
+    StorePrivate {
+        address: Arg,
+        offset: u32,
+        value: Arg,
+        mask: Mask,
+    },
+    Atomic {
+        op: AtomicOp,
+        to: Place<Arg>,
+        value: Arg,
+        compare: Option<Arg>,
+        found: Option<Slot>,
+        mask: Mask,
+    },
+    // ---- control
+    Mark(Target),
+    Jump(Target),
+    /// To the start of a loop, unless the run is stopped.
+    Back(Target),
+    /// Goes on where the condition holds.
+    Branch {
+        condition: Slot,
+        otherwise: Target,
+    },
+    /// Nobody.
+    Clear(Mask),
+    /// Parts `from` by a condition. If nobody accepts, goes to `otherwise`.
+    Split {
+        condition: Slot,
+        from: Mask,
+        accept: Mask,
+        reject: Mask,
+        otherwise: Target,
+    },
+    /// If nobody is there, goes to `end`.
+    Otherwise {
+        mask: Mask,
+        end: Target,
+    },
+    /// Moves those where the condition is not `unless`. If nobody stays, goes to `gone`.
+    Leave {
+        condition: Slot,
+        unless: bool,
+        from: Mask,
+        to: Mask,
+        gone: Target,
+    },
+    /// Moves all, and goes to `gone`.
+    Exit {
+        from: Mask,
+        to: Mask,
+        gone: Target,
+    },
+    /// Both sides of a [`Step::Split`], as far as they are still there. If nobody is, goes to `gone`.
+    Join {
+        to: Mask,
+        accept: Mask,
+        reject: Mask,
+        gone: Target,
+    },
+    /// Adds those who come from elsewhere. If nobody is there, goes to `gone`.
+    Rejoin {
+        to: Mask,
+        from: Mask,
+        gone: Target,
+    },
+    /// Those who are here wait in `through`; if anybody repeats, on they go from `start`, unless the run is stopped.
+    /// When nobody does, those who wait go on; if there are none, goes to `gone`.
+    Again {
+        mask: Mask,
+        through: Mask,
+        repeats: Mask,
+        start: Target,
+        gone: Target,
+    },
+    End,
+}
+
+/// What a step does with a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Use {
+    Read,
+    Write,
+}
+
+impl Arg {
+    fn slot(&mut self) -> &mut Slot {
+        match self {
+            Arg::One(slot) | Arg::Wide(slot) => slot,
+        }
+    }
+}
+
+impl Affine {
+    fn slots(&mut self, visit: &mut impl FnMut(&mut Slot, Use)) {
+        visit(self.base.slot(), Use::Read);
+        if let Some(clamp) = &mut self.clamp {
+            visit(clamp.index.slot(), Use::Read);
+            visit(&mut clamp.last, Use::Read);
+        }
+    }
+}
+
+impl Step {
+    /// Shows every slot to `visit`, what is read before what is written.
+    pub(super) fn slots(&mut self, visit: &mut impl FnMut(&mut Slot, Use)) {
+        use Use::{Read, Write};
+        match self {
+            Step::UnaryOne { to, a, .. } | Step::Unary { to, a, .. } => {
+                visit(a, Read);
+                visit(to, Write);
+            }
+            Step::BinaryOne { to, a, b, .. } => {
+                visit(a, Read);
+                visit(b, Read);
+                visit(to, Write);
+            }
+            Step::Binary { to, a, b, .. } => {
+                visit(a.slot(), Read);
+                visit(b.slot(), Read);
+                visit(to, Write);
+            }
+            Step::SelectOne { to, condition, accept, reject } => {
+                [condition, accept, reject].into_iter().for_each(|slot| visit(slot, Read));
+                visit(to, Write);
+            }
+            Step::Select { to, condition, accept, reject, .. } => {
+                [condition, accept, reject].into_iter().for_each(|arg| visit(arg.slot(), Read));
+                visit(to, Write);
+            }
+            Step::IndexOne { to, index, last } | Step::Index { to, index, last, .. } => {
+                visit(index, Read);
+                visit(last, Read);
+                visit(to, Write);
+            }
+            Step::LoadOne { to, from } | Step::Gather { to, from, .. } => {
+                visit(&mut from.address, Read);
+                visit(to, Write);
+            }
+            Step::CopyOne { to, from } | Step::Pick { to, from, .. } | Step::Copy { to, from, .. } => {
+                visit(from, Read);
+                visit(to, Write);
+            }
+            Step::Spread { to, from } => {
+                from.slots(visit);
+                visit(to, Write);
+            }
+            Step::LoadRows { to, from } => {
+                from.address.slots(visit);
+                visit(to, Write);
+            }
+            Step::LoadPrivate { to, address, .. } => {
+                visit(address.slot(), Read);
+                visit(to, Write);
+            }
+            Step::Set { to, from, .. } => {
+                visit(from.slot(), Read);
+                visit(to, Write);
+            }
+            Step::Scatter { to, value, .. } => {
+                visit(to.address.slot(), Read);
+                visit(value.slot(), Read);
+            }
+            Step::StoreRows { to, value, .. } => {
+                to.address.slots(visit);
+                visit(value.slot(), Read);
+            }
+            Step::StorePrivate { address, value, .. } => {
+                visit(address.slot(), Read);
+                visit(value.slot(), Read);
+            }
+            Step::Atomic { to, value, compare, found, .. } => {
+                visit(to.address.slot(), Read);
+                visit(value.slot(), Read);
+                compare.iter_mut().for_each(|compare| visit(compare.slot(), Read));
+                found.iter_mut().for_each(|found| visit(found, Write));
+            }
+            Step::Branch { condition, .. } | Step::Split { condition, .. } | Step::Leave { condition, .. } => visit(condition, Read),
+            Step::Mark(_) | Step::Jump(_) | Step::Back(_) | Step::Clear(_) | Step::Otherwise { .. } | Step::Exit { .. } | Step::End => {}
+            Step::Join { .. } | Step::Rejoin { .. } | Step::Again { .. } => {}
+        }
+    }
+
+    /// Shows every place on the tape that the step goes to to `visit`.
+    pub(super) fn targets(&mut self, mut visit: impl FnMut(&mut Target)) {
+        match self {
+            Step::Jump(to) | Step::Back(to) => visit(to),
+            Step::Branch { otherwise: to, .. } | Step::Split { otherwise: to, .. } | Step::Otherwise { end: to, .. } => visit(to),
+            Step::Leave { gone, .. } | Step::Exit { gone, .. } | Step::Join { gone, .. } | Step::Rejoin { gone, .. } => visit(gone),
+            Step::Again { start, gone, .. } => {
+                visit(start);
+                visit(gone);
+            }
+            _ => {}
+        }
+    }
+}

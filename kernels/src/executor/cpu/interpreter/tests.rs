@@ -1,0 +1,643 @@
+//! Kernels against what they mean: those at random against `reference.rs`, those with barriers and races that have
+//! an outcome against that outcome.
+
+use std::sync::atomic::AtomicBool;
+
+use proptest::prelude::*;
+
+use super::super::builder::Builder;
+use super::super::ir::{AtomicOp, Binary, Binding, Count, Input, Label, Memory, RegisterId, Scalar, Unary, ValueId};
+use super::super::reference::{self, Random};
+use super::*;
+
+/// Memory that holds bindings one behind the other, with words between them that nobody may touch.
+struct Run {
+    words: Words,
+    spans: Vec<Span>,
+}
+
+const BETWEEN: u32 = 0xdead_beef;
+
+impl Run {
+    fn new(bindings: &[Vec<u32>]) -> Run {
+        let mut spans = Vec::new();
+        let mut first = 3;
+        for binding in bindings {
+            spans.push(Span { first, words: binding.len() as u32 });
+            first += binding.len() as u32 + 5;
+        }
+        let words = Words::new(first as usize).unwrap();
+        words.fill(0..first as usize, BETWEEN);
+        for (span, binding) in spans.iter().zip(bindings) {
+            let bytes: Vec<u8> = binding.iter().flat_map(|word| word.to_le_bytes()).collect();
+            words.write(span.first as usize, &bytes);
+        }
+        Run { words, spans }
+    }
+
+    fn all(&self, at: usize, words: usize) -> Vec<u32> {
+        let mut bytes = vec![0; words * 4];
+        self.words.read(at, &mut bytes);
+        bytes.chunks(4).map(|word| u32::from_le_bytes(word.try_into().unwrap())).collect()
+    }
+
+    fn binding(&self, binding: usize) -> Vec<u32> {
+        self.all(self.spans[binding].first as usize, self.spans[binding].words as usize)
+    }
+
+    fn check_between(&self) {
+        let mut all = self.all(0, self.words.len());
+        for span in &self.spans {
+            all[span.first as usize..(span.first + span.words) as usize].fill(BETWEEN);
+        }
+        assert!(all.iter().all(|&word| word == BETWEEN), "words outside of the bindings have changed");
+    }
+}
+
+/// An interpreter for each level that this machine has.
+fn interpreters(kernel: &Kernel) -> Vec<Interpreter> {
+    let mut all = vec![Interpreter::new(kernel), Interpreter::new(kernel)];
+    all[1].level = Level::Plain;
+    all
+}
+
+fn go(interpreter: &Interpreter, scratch: &mut Scratch, run: &Run, groups: [u32; 3], range: Range<u64>) {
+    interpreter.run(scratch, &run.words, &run.spans, groups, range, &AtomicBool::new(false)).unwrap();
+}
+
+/// Runs all workgroups over `bindings`; what these hold then.
+fn outcome(kernel: &Kernel, bindings: &[Vec<u32>], groups: [u32; 3]) -> Vec<Vec<u32>> {
+    let mut outcomes: Vec<Vec<Vec<u32>>> = Vec::new();
+    for interpreter in interpreters(kernel) {
+        let run = Run::new(bindings);
+        let count = groups.iter().map(|&count| u64::from(count)).product();
+        go(&interpreter, &mut interpreter.scratch(), &run, groups, 0..count);
+        run.check_between();
+        outcomes.push((0..bindings.len()).map(|binding| run.binding(binding)).collect());
+    }
+    assert_eq!(outcomes[0], outcomes[1], "levels differ");
+    outcomes.swap_remove(0)
+}
+
+fn kernel(workgroup: [u32; 3], bindings: &[bool], make: impl FnOnce(&mut Builder)) -> Kernel {
+    let mut b = Builder::new("test", workgroup);
+    for (number, &is_writable) in bindings.iter().enumerate() {
+        b.binding(Binding { number: number as u32, is_writable, words_min: 1 });
+    }
+    make(&mut b);
+    b.finish()
+}
+
+/// `workgroup_id.x * workgroup size + local_invocation_index`.
+fn global(b: &mut Builder) -> ValueId {
+    let size = b.kernel().invocations();
+    let (group, size, lane) = (b.input(Input::GroupId(0)), b.uint(size), b.input(Input::LocalIndex));
+    let first = b.binary(Binary::Mul, group, size);
+    b.binary(Binary::Add, first, lane)
+}
+
+fn runtime(b: &mut Builder, binding: u32, index: ValueId) -> ValueId {
+    b.index(index, Count::Runtime { binding, first: 0, stride: 1 })
+}
+
+fn if_then(b: &mut Builder, condition: ValueId, then: impl FnOnce(&mut Builder)) {
+    b.begin_if(condition);
+    then(b);
+    b.begin_else();
+    b.end_if();
+}
+
+/// `while (condition) { body }` with `break` by the label that the body gets.
+fn while_loop(
+    b: &mut Builder,
+    written: &[RegisterId],
+    condition: impl FnOnce(&mut Builder) -> ValueId,
+    body: impl FnOnce(&mut Builder, Label, Label),
+) {
+    let through = b.begin_block();
+    let again = b.begin_loop(written.iter().copied());
+    let goes_on = condition(b);
+    let is_over = b.unary(Unary::NotB, goes_on);
+    if_then(b, is_over, |b| b.exit(through));
+    body(b, through, again);
+    b.repeat(again);
+    b.end_loop();
+    b.end_block();
+}
+
+fn floats(words: &[u32]) -> Vec<f32> {
+    words.iter().map(|&word| f32::from_bits(word)).collect()
+}
+
+// ---- at random
+
+/// A kernel at random against the reference, in two parts with one scratch, on each level.
+fn check_random(random: &Random) -> Result<(), TestCaseError> {
+    let kernel = &random.kernel;
+    let count: u64 = random.groups.iter().map(|&count| u64::from(count)).product();
+    for interpreter in interpreters(kernel) {
+        let mut expected = random.bindings();
+        let run = Run::new(&expected);
+        let mut scratch = interpreter.scratch();
+        for range in [count / 2..count, 0..count / 2] {
+            reference::run(kernel, &mut expected, random.groups, range.clone(), &mut |_, _| {});
+            go(&interpreter, &mut scratch, &run, random.groups, range);
+            for (binding, expected) in expected.iter().enumerate() {
+                prop_assert_eq!(&run.binding(binding), expected, "binding {} on {:?}", binding, interpreter.level);
+            }
+        }
+        run.check_between();
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn kernels_at_random_do_what_they_mean(choices in reference::choices()) {
+        check_random(&reference::random_kernel(&choices))?;
+    }
+}
+
+// ---- memory
+
+#[test]
+fn elements_are_computed_one_by_one() {
+    // y = a x + y over arrays that the last workgroup reaches beyond.
+    for (size, elements) in [(64, 150), (6, 11), (1, 3), (256, 256)] {
+        let kernel = kernel([size, 1, 1], &[false, true], |b| {
+            let at = global(b);
+            let length = b.op(Scalar::U32, super::super::ir::Op::Length(Count::Runtime { binding: 1, first: 0, stride: 1 }));
+            let is_inside = b.binary(Binary::LtU, at, length);
+            if_then(b, is_inside, |b| {
+                let (from, to) = (runtime(b, 0, at), runtime(b, 1, at));
+                let (x, y) = (b.load(Scalar::F32, Memory::Binding(0), from, 0), b.load(Scalar::F32, Memory::Binding(1), to, 0));
+                let a = b.float(2.5);
+                let ax = b.binary(Binary::MulF, a, x);
+                let sum = b.binary(Binary::AddF, ax, y);
+                b.store(Memory::Binding(1), to, 0, sum);
+            });
+        });
+        let x: Vec<u32> = (0..elements).map(|at| (at as f32 * 0.5).to_bits()).collect();
+        let y: Vec<u32> = (0..elements).map(|at| (100.0 - at as f32).to_bits()).collect();
+        let out = outcome(&kernel, &[x, y], [(elements as u32).div_ceil(size), 1, 1]);
+        let expected: Vec<f32> = (0..elements).map(|at| 2.5 * (at as f32 * 0.5) + (100.0 - at as f32)).collect();
+        assert_eq!(floats(&out[1]), expected, "{size}");
+    }
+}
+
+#[test]
+fn indices_beyond_the_end_are_the_last_ones() {
+    // Each lane looks `shift` elements of two words further, and keeps what it finds.
+    for shift in [0i32, 3, -2, 60, -100, i32::MAX, i32::MIN] {
+        for workgroup in [[8, 2, 1], [64, 1, 1], [5, 1, 1]] {
+            let kernel = kernel(workgroup, &[false, true], |b| {
+                let (lane, shift, two) = (b.input(Input::LocalIndex), b.uint(shift as u32), b.uint(2));
+                let asked = b.binary(Binary::Add, lane, shift);
+                let index = b.index(asked, Count::Runtime { binding: 0, first: 1, stride: 2 });
+                let address = b.binary(Binary::Mul, index, two);
+                let first = b.load(Scalar::U32, Memory::Binding(0), address, 1);
+                let second = b.load(Scalar::U32, Memory::Binding(0), address, 2);
+                // The index itself, too, and a row that is not cut.
+                let one = runtime(b, 0, asked);
+                let third = b.load(Scalar::U32, Memory::Binding(0), one, 0);
+                for (word, value) in [first, second, third, index].into_iter().enumerate() {
+                    let four = b.uint(4);
+                    let to = b.binary(Binary::Mul, lane, four);
+                    b.store(Memory::Binding(1), to, word as u32, value);
+                }
+            });
+            let lanes = kernel.invocations();
+            let input: Vec<u32> = (0..31).map(|at| at * 10).collect();
+            let out = outcome(&kernel, &[input.clone(), vec![0; lanes as usize * 4]], [1, 1, 1]);
+            let expected: Vec<u32> = (0..lanes)
+                .flat_map(|lane| {
+                    let asked = lane.wrapping_add(shift as u32);
+                    let index = asked.min(14);
+                    let at = |word: u32| input[word as usize];
+                    [at(index * 2 + 1), at(index * 2 + 2), at(asked.min(30)), index]
+                })
+                .collect();
+            assert_eq!(out[1], expected, "{shift} {workgroup:?}");
+        }
+    }
+}
+
+#[test]
+fn addresses_that_only_turn_out_to_be_rows_are_followed() {
+    // Where to is read from memory: in order, in order but for one, backwards, all the same but the last one.
+    let orders: [fn(u32) -> u32; 4] =
+        [|lane| lane + 3, |lane| if lane == 40 { 2 } else { lane + 3 }, |lane| 99 - lane, |lane| if lane < 70 { 5 } else { 7 }];
+    for order in orders {
+        for condition in [0, 3] {
+            let kernel = kernel([71, 1, 1], &[false, true, true], |b| {
+                let lane = b.input(Input::LocalIndex);
+                let own = runtime(b, 0, lane);
+                let place = b.load(Scalar::U32, Memory::Binding(0), own, 0);
+                let to = runtime(b, 1, place);
+                let rest = b.uint(condition);
+                let is_there = b.binary(Binary::LeU, rest, lane);
+                if_then(b, is_there, |b| {
+                    let before = b.load(Scalar::U32, Memory::Binding(1), to, 0);
+                    b.store(Memory::Binding(2), lane, 0, before);
+                    b.store(Memory::Binding(1), to, 0, lane);
+                });
+            });
+            let places: Vec<u32> = (0..71).map(order).collect();
+            let start: Vec<u32> = (0..100).map(|at| at + 1000).collect();
+            let out = outcome(&kernel, &[places.clone(), start.clone(), vec![0; 71]], [1, 1, 1]);
+            let mut expected = [start.clone(), vec![0; 71]];
+            for lane in condition as usize..71 {
+                expected[1][lane] = start[places[lane] as usize];
+                expected[0][places[lane] as usize] = lane as u32;
+            }
+            assert_eq!(out[1..], expected);
+        }
+    }
+}
+
+#[test]
+fn the_last_lane_that_is_there_wins_one_word() {
+    let kernel = kernel([12, 2, 1], &[true], |b| {
+        let (lane, zero, bound, row) = (b.input(Input::LocalIndex), b.uint(0), b.uint(17), b.input(Input::LocalId(1)));
+        b.store(Memory::Binding(0), zero, 0, lane);
+        let is_below = b.binary(Binary::LtU, lane, bound);
+        if_then(b, is_below, |b| b.store(Memory::Binding(0), zero, 1, lane));
+        // A word of each row.
+        b.store(Memory::Binding(0), row, 2, lane);
+        let seven = b.uint(7);
+        b.store(Memory::Binding(0), zero, 4, seven);
+    });
+    assert_eq!(outcome(&kernel, &[vec![0; 6]], [1, 1, 1])[0], [23, 16, 11, 23, 7, 0]);
+}
+
+#[test]
+fn private_memory_is_each_ones_own() {
+    // Each lane writes its number to word lane % 5 and reads all words, which were 7 before.
+    let kernel = kernel([10, 1, 1], &[true], |b| {
+        b.kernel().private_words = 5;
+        let (lane, five, zero, seven, one) = (b.input(Input::LocalIndex), b.uint(5), b.uint(0), b.uint(7), b.uint(1));
+        for word in 0..5 {
+            b.store(Memory::Private, zero, word, seven);
+        }
+        let own = b.binary(Binary::RemU, lane, five);
+        let is_odd = b.binary(Binary::And, lane, one);
+        let is_odd = b.binary(Binary::Ne, is_odd, zero);
+        if_then(b, is_odd, |b| b.store(Memory::Private, own, 0, lane));
+        let to = b.binary(Binary::Mul, lane, five);
+        for word in 0..5 {
+            let value = b.load(Scalar::U32, Memory::Private, zero, word);
+            b.store(Memory::Binding(0), to, word, value);
+        }
+    });
+    let word = |at: u32| if at / 5 % 5 == at % 5 && at / 5 % 2 == 1 { at / 5 } else { 7 };
+    let expected: Vec<u32> = (0..50).map(word).collect();
+    assert_eq!(outcome(&kernel, &[vec![0; 50]], [1, 1, 1])[0], expected);
+}
+
+#[test]
+fn atomics_take_their_turns_in_order() {
+    let kernel = kernel([8, 1, 1], &[true, true], |b| {
+        b.kernel().workgroup_words = 2;
+        let (lane, zero, three) = (b.input(Input::LocalIndex), b.uint(0), b.uint(3));
+        let at = global(b);
+        let found = b.atomic(AtomicOp::Add, Memory::Workgroup, zero, 1, lane, None);
+        b.store(Memory::Binding(1), at, 0, found);
+        let is_late = b.binary(Binary::LtU, three, lane);
+        if_then(b, is_late, |b| {
+            b.atomic(AtomicOp::MaxU, Memory::Binding(0), zero, 0, lane, None);
+            let compare = b.uint(0);
+            let swapped = b.atomic(AtomicOp::CompareExchange, Memory::Binding(0), zero, 1, lane, Some(compare));
+            b.store(Memory::Binding(1), at, 16, swapped);
+        });
+    });
+    let out = outcome(&kernel, &[vec![2, 0], vec![99; 32]], [2, 1, 1]);
+    assert_eq!(out[0], [7, 4]);
+    let sums = [0, 0, 1, 3, 6, 10, 15, 21];
+    assert_eq!(out[1][..16], [sums, sums].concat());
+    assert_eq!(out[1][16..], [99, 99, 99, 99, 0, 4, 4, 4, 99, 99, 99, 99, 4, 4, 4, 4]);
+}
+
+// ---- workgroups
+
+#[test]
+fn workgroups_know_where_they_are() {
+    // Each writes its number in the dispatch, of three axes and of its own making, and how many there are.
+    let make = |workgroup: [u32; 3]| {
+        kernel(workgroup, &[true], |b| {
+            let [x, y, z] = [0, 1, 2].map(|axis| b.input(Input::GroupId(axis)));
+            let [width, height, _] = [0, 1, 2].map(|axis| b.input(Input::Groups(axis)));
+            let plane = b.binary(Binary::Mul, z, height);
+            let plane = b.binary(Binary::Add, plane, y);
+            let row = b.binary(Binary::Mul, plane, width);
+            let group = b.binary(Binary::Add, row, x);
+            let size = b.uint(workgroup.iter().product());
+            let first = b.binary(Binary::Mul, group, size);
+            let lane = b.input(Input::LocalIndex);
+            let at = b.binary(Binary::Add, first, lane);
+            // The place in the workgroup from the three axes: what `local_invocation_index` is, by another way.
+            let [i, j, k] = [0, 1, 2].map(|axis| b.input(Input::LocalId(axis)));
+            let (columns, rows) = (b.uint(workgroup[0]), b.uint(workgroup[1]));
+            let plane = b.binary(Binary::Mul, k, rows);
+            let plane = b.binary(Binary::Add, plane, j);
+            let row = b.binary(Binary::Mul, plane, columns);
+            let place = b.binary(Binary::Add, row, i);
+            let place = b.binary(Binary::Add, first, place);
+            let ten = b.uint(10);
+            let (value, three) = (b.binary(Binary::Mul, place, ten), b.uint(3));
+            let value = b.binary(Binary::Xor, value, three);
+            b.store(Memory::Binding(0), at, 0, value);
+        })
+    };
+    for workgroup in [[4, 2, 3], [3, 5, 2], [8, 1, 2], [1, 1, 7], [2, 2, 1]] {
+        let kernel = make(workgroup);
+        let count = 12 * kernel.invocations();
+        let expected: Vec<u32> = (0..count).map(|at| (at * 10) ^ 3).collect();
+        assert_eq!(outcome(&kernel, &[vec![0; count as usize]], [3, 2, 2])[0], expected, "{workgroup:?}");
+    }
+}
+
+#[test]
+fn only_the_workgroups_of_a_range_run() {
+    let kernel = kernel([4, 1, 1], &[true], |b| {
+        let (at, one) = (global(b), b.uint(1));
+        b.store(Memory::Binding(0), at, 0, one);
+    });
+    let run = Run::new(&[vec![0; 40]]);
+    let interpreter = Interpreter::new(&kernel);
+    go(&interpreter, &mut interpreter.scratch(), &run, [10, 1, 1], 3..5);
+    let expected: Vec<u32> = (0..40).map(|at| u32::from((12..20).contains(&at))).collect();
+    assert_eq!(run.binding(0), expected);
+    run.check_between();
+}
+
+#[test]
+fn a_workgroup_adds_up_what_its_lanes_bring() {
+    // A tree of sums in workgroup memory, with a barrier between its storeys.
+    let kernel = kernel([32, 1, 1], &[false, true], |b| {
+        b.kernel().workgroup_words = 32;
+        let (lane, group) = (b.input(Input::LocalIndex), b.input(Input::GroupId(0)));
+        let at = global(b);
+        let from = runtime(b, 0, at);
+        let own = b.load(Scalar::U32, Memory::Binding(0), from, 0);
+        b.store(Memory::Workgroup, lane, 0, own);
+        b.barrier();
+        let stride = b.register(Scalar::U32);
+        let sixteen = b.uint(16);
+        b.set(stride, sixteen);
+        let zero = b.uint(0);
+        while_loop(
+            b,
+            &[stride],
+            |b| {
+                let stride = b.get(stride);
+                b.binary(Binary::LtU, zero, stride)
+            },
+            |b, _, _| {
+                let held = b.get(stride);
+                let is_near = b.binary(Binary::LtU, lane, held);
+                if_then(b, is_near, |b| {
+                    let far = b.binary(Binary::Add, lane, held);
+                    let far = b.index(far, Count::Fixed(32));
+                    let (a, c) = (b.load(Scalar::U32, Memory::Workgroup, lane, 0), b.load(Scalar::U32, Memory::Workgroup, far, 0));
+                    let sum = b.binary(Binary::Add, a, c);
+                    b.store(Memory::Workgroup, lane, 0, sum);
+                });
+                b.barrier();
+                let one = b.uint(1);
+                let half = b.binary(Binary::ShrU, held, one);
+                b.set(stride, half);
+            },
+        );
+        let is_first = b.binary(Binary::Eq, lane, zero);
+        if_then(b, is_first, |b| {
+            let total = b.load(Scalar::U32, Memory::Workgroup, zero, 0);
+            b.store(Memory::Binding(1), group, 0, total);
+        });
+    });
+    let input: Vec<u32> = (0..96).map(|at| at * at).collect();
+    let sums: Vec<u32> = input.chunks(32).map(|chunk| chunk.iter().sum()).collect();
+    assert_eq!(outcome(&kernel, &[input, vec![0; 3]], [3, 1, 1])[1], sums);
+}
+
+#[test]
+fn workgroup_memory_is_zero_at_the_start_and_shared_afterwards() {
+    // Each lane leaves its number for its neighbour; what was there before is added to it.
+    let kernel = kernel([8, 1, 1], &[true], |b| {
+        b.kernel().workgroup_words = 8;
+        let (lane, one, seven) = (b.input(Input::LocalIndex), b.uint(1), b.uint(7));
+        let next = b.binary(Binary::Add, lane, one);
+        let next = b.binary(Binary::And, next, seven);
+        let before = b.load(Scalar::U32, Memory::Workgroup, next, 0);
+        let left = b.binary(Binary::Add, before, lane);
+        b.store(Memory::Workgroup, next, 0, left);
+        b.barrier();
+        let got = b.load(Scalar::U32, Memory::Workgroup, lane, 0);
+        let at = global(b);
+        b.store(Memory::Binding(0), at, 0, got);
+        // What one lane says to all.
+        let first = b.unary(Unary::Uniform, got);
+        b.store(Memory::Binding(0), at, 16, first);
+    });
+    let got = [7, 0, 1, 2, 3, 4, 5, 6];
+    assert_eq!(outcome(&kernel, &[vec![0; 32]], [2, 1, 1])[0], [got, got, [7; 8], [7; 8]].concat());
+}
+
+// ---- control
+
+fn collatz(n: u32) -> u32 {
+    let (mut n, mut steps) = (n, 0);
+    while n > 1 {
+        n = if n.is_multiple_of(2) { n / 2 } else { n * 3 + 1 };
+        steps += 1;
+    }
+    steps
+}
+
+#[test]
+fn lanes_go_round_as_often_as_they_need() {
+    for workgroup in [[64, 1, 1], [7, 1, 1], [16, 4, 1], [256, 1, 1]] {
+        let kernel = kernel(workgroup, &[true], |b| {
+            let (number, steps) = (b.register(Scalar::U32), b.register(Scalar::U32));
+            let at = global(b);
+            let (zero, one, two, three) = (b.uint(0), b.uint(1), b.uint(2), b.uint(3));
+            b.set(number, at);
+            while_loop(
+                b,
+                &[number, steps],
+                |b| {
+                    let n = b.get(number);
+                    b.binary(Binary::LtU, one, n)
+                },
+                |b, _, _| {
+                    let n = b.get(number);
+                    let odd = b.binary(Binary::RemU, n, two);
+                    let is_even = b.binary(Binary::Eq, odd, zero);
+                    b.begin_if(is_even);
+                    let half = b.binary(Binary::DivU, n, two);
+                    b.set(number, half);
+                    b.begin_else();
+                    let tripled = b.binary(Binary::Mul, n, three);
+                    let more = b.binary(Binary::Add, tripled, one);
+                    b.set(number, more);
+                    b.end_if();
+                    let count = b.get(steps);
+                    let count = b.binary(Binary::Add, count, one);
+                    b.set(steps, count);
+                },
+            );
+            let count = b.get(steps);
+            b.store(Memory::Binding(0), at, 0, count);
+        });
+        let count = kernel.invocations() * 2;
+        let expected: Vec<u32> = (0..count).map(collatz).collect();
+        assert_eq!(outcome(&kernel, &[vec![0; count as usize]], [2, 1, 1])[0], expected);
+    }
+}
+
+#[test]
+fn lanes_leave_and_repeat_from_anywhere() {
+    // for i in 0..lane { if i == 5 break; for j in 0..3 { if (i + j) % 3 == 2 continue; if j == lane break outer; n += 10 } n += 1 }
+    fn expected(lane: u32) -> u32 {
+        let mut n = 0;
+        'outer: for i in 0..lane {
+            if i == 5 {
+                break;
+            }
+            for j in 0..3 {
+                if (i + j) % 3 == 2 {
+                    continue;
+                }
+                if j * 4 == lane {
+                    break 'outer;
+                }
+                n += 10;
+            }
+            n += 1;
+        }
+        n
+    }
+    let kernel = kernel([16, 1, 1], &[true], |b| {
+        let [n, i, j] = [(); 3].map(|()| b.register(Scalar::U32));
+        let (lane, zero, one) = (b.input(Input::LocalIndex), b.uint(0), b.uint(1));
+        let all = [n, i, j];
+        let add = |b: &mut Builder, register: RegisterId, by: u32| {
+            let (held, by) = (b.get(register), b.uint(by));
+            let sum = b.binary(Binary::Add, held, by);
+            b.set(register, sum);
+        };
+        while_loop(
+            b,
+            &all,
+            |b| {
+                let i = b.get(i);
+                b.binary(Binary::LtU, i, lane)
+            },
+            |b, outer, _| {
+                let (held, five) = (b.get(i), b.uint(5));
+                let is_five = b.binary(Binary::Eq, held, five);
+                if_then(b, is_five, |b| b.exit(outer));
+                b.set(j, zero);
+                while_loop(
+                    b,
+                    &all,
+                    |b| {
+                        let (j, three) = (b.get(j), b.uint(3));
+                        b.binary(Binary::LtU, j, three)
+                    },
+                    |b, _, again| {
+                        let now = b.get(j);
+                        let next = b.binary(Binary::Add, now, one);
+                        b.set(j, next);
+                        let (i, three, two, four) = (b.get(i), b.uint(3), b.uint(2), b.uint(4));
+                        let sum = b.binary(Binary::Add, i, now);
+                        let rest = b.binary(Binary::RemU, sum, three);
+                        let is_two = b.binary(Binary::Eq, rest, two);
+                        if_then(b, is_two, |b| b.repeat(again));
+                        let times = b.binary(Binary::Mul, now, four);
+                        let is_lane = b.binary(Binary::Eq, times, lane);
+                        if_then(b, is_lane, |b| b.exit(outer));
+                        add(b, n, 10);
+                    },
+                );
+                add(b, n, 1);
+                add(b, i, 1);
+            },
+        );
+        let n = b.get(n);
+        b.store(Memory::Binding(0), lane, 0, n);
+    });
+    assert_eq!(outcome(&kernel, &[vec![0; 16]], [1, 1, 1])[0], (0..16).map(expected).collect::<Vec<u32>>());
+}
+
+#[test]
+fn registers_swap_what_they_hold() {
+    // Fibonacci by two registers, as often as the lane's number: each takes over what the other one had.
+    let kernel = kernel([24, 1, 1], &[true], |b| {
+        let [a, c, count] = [(); 3].map(|()| b.register(Scalar::U32));
+        let (lane, one) = (b.input(Input::LocalIndex), b.uint(1));
+        b.set(c, one);
+        while_loop(
+            b,
+            &[a, c, count],
+            |b| {
+                let count = b.get(count);
+                b.binary(Binary::LtU, count, lane)
+            },
+            |b, _, _| {
+                let (x, y) = (b.get(a), b.get(c));
+                let sum = b.binary(Binary::Add, x, y);
+                b.set(a, y);
+                b.set(c, sum);
+                let held = b.get(count);
+                let next = b.binary(Binary::Add, held, one);
+                b.set(count, next);
+            },
+        );
+        let out = b.get(a);
+        b.store(Memory::Binding(0), lane, 0, out);
+    });
+    let mut expected = vec![0, 1];
+    (2..24).for_each(|at| expected.push(expected[at - 1] + expected[at - 2]));
+    assert_eq!(outcome(&kernel, &[vec![0; 24]], [1, 1, 1])[0], expected);
+}
+
+#[test]
+fn a_kernel_that_never_ends_can_be_stopped() {
+    for is_together in [false, true] {
+        let kernel = kernel([8, 1, 1], &[true], |b| {
+            let again = b.begin_loop([]);
+            let (zero, lane) = (b.uint(0), b.input(Input::LocalIndex));
+            b.store(Memory::Binding(0), zero, 0, lane);
+            if is_together {
+                b.repeat(again);
+            } else {
+                let is_late = b.binary(Binary::LtU, zero, lane);
+                if_then(b, is_late, |b| b.repeat(again));
+            }
+            b.end_loop();
+        });
+        let run = Run::new(&[vec![9]]);
+        let interpreter = Interpreter::new(&kernel);
+        let stop = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let running = scope.spawn(|| interpreter.run(&mut interpreter.scratch(), &run.words, &run.spans, [1, 1, 1], 0..1, &stop));
+            // It runs once its first store is seen; from then on only `stop` ends it.
+            while run.binding(0) == [9] {
+                std::hint::spin_loop();
+            }
+            stop.store(true, Ordering::Relaxed);
+            assert_eq!(running.join().unwrap(), Err(Stopped));
+        });
+        assert_eq!(interpreter.run(&mut interpreter.scratch(), &run.words, &run.spans, [1, 1, 1], 0..1, &stop), Err(Stopped));
+    }
+}
+
+#[test]
+#[should_panic(expected = "1 bindings where the kernel has 2")]
+fn bindings_are_the_kernels() {
+    let kernel = kernel([8, 1, 1], &[true, true], |_| {});
+    let run = Run::new(&[vec![9]]);
+    go(&Interpreter::new(&kernel), &mut Interpreter::new(&kernel).scratch(), &run, [1, 1, 1], 0..1);
+}

@@ -1,0 +1,254 @@
+//! Statements: control flow as blocks with exits.
+//!
+//! ```text
+//! loop { body; continuing { c; break if x } }     Block brk { Loop lp { Block cont { body } c; If x { Exit brk } Repeat lp } }
+//! switch s { case 1: a; default: b }              Block brk { If s == 1 { a; Exit brk } b }
+//! return v, in a call                             result registers = v; Exit of the call's block
+//! ```
+
+use naga::{AtomicFunction, Block, Expression, Handle, Statement, SwitchCase, SwitchValue, TypeInner};
+
+use super::super::builder::VALUES_MAX;
+use super::super::ir::{AtomicOp, Binary, Scalar, Unary, ValueId};
+use super::{DEPTH_MAX, Frame, Item, LowerError, Lowering, Pointer};
+
+impl<'a> Lowering<'a> {
+    /// Lowers statements; `is_last`: nothing of the function follows them.
+    pub(super) fn block(&mut self, frame: &mut Frame<'a>, block: &'a Block, is_last: bool) -> Result<(), LowerError> {
+        self.depth += 1;
+        for (at, (statement, span)) in block.span_iter().enumerate() {
+            if self.builder.is_dead() {
+                break;
+            }
+            if self.depth > DEPTH_MAX {
+                return Err(self.too_large("the depth of blocks and calls in each other", self.depth as u64, DEPTH_MAX as u64, Some(*span)));
+            }
+            if self.builder.is_too_large() {
+                let count = self.builder.values() as u64;
+                return Err(self.too_large("the number of values with every call inlined", count, VALUES_MAX as u64, Some(*span)));
+            }
+            self.builder.stand_at(span.to_range().map_or(0, |range| range.start as u32));
+            let is_last = is_last && at + 1 == block.len();
+            self.statement(frame, statement, *span, is_last).map_err(|error| self.located(error, *span))?;
+        }
+        self.depth -= 1;
+        Ok(())
+    }
+
+    fn statement(&mut self, frame: &mut Frame<'a>, statement: &'a Statement, span: naga::Span, is_last: bool) -> Result<(), LowerError> {
+        match statement {
+            Statement::Emit(range) => {
+                for expression in range.clone() {
+                    // In a loop's next round it would be another value; here it is computed where it stands.
+                    frame.items[expression.index()] = None;
+                    self.item(frame, expression)?;
+                }
+            }
+            Statement::Block(inner) => self.block(frame, inner, is_last)?,
+            Statement::If { condition, accept, reject } => self.branch(frame, *condition, accept, reject, is_last)?,
+            Statement::Switch { selector, cases } => self.switch(frame, *selector, cases)?,
+            Statement::Loop { body, continuing, break_if } => self.repeat(frame, body, continuing, *break_if)?,
+            Statement::Break => match frame.loops.last() {
+                Some(&(outside, _)) => self.builder.exit(outside),
+                None => return Err(self.uncovered("a break outside a loop", Some(span))),
+            },
+            Statement::Continue => match frame.loops.iter().rev().find_map(|&(_, next)| next) {
+                Some(next) => self.builder.exit(next),
+                None => return Err(self.uncovered("a continue outside a loop", Some(span))),
+            },
+            Statement::Return { value } => {
+                if let Some(value) = value {
+                    let values = self.values(frame, *value)?;
+                    frame.result.iter().zip(values).for_each(|(&register, value)| self.builder.set(register, value));
+                }
+                if !is_last {
+                    self.builder.exit(frame.returns);
+                }
+            }
+            Statement::ControlBarrier(_) => self.builder.barrier(),
+            // Whoever goes on has done what stands before: every back half keeps memory in order.
+            Statement::MemoryBarrier(_) => {}
+            Statement::Store { pointer, value } => {
+                let (place, inner) = self.pointer(frame, *pointer)?;
+                let values = self.values(frame, *value)?;
+                self.write(&place, &inner, &values)?;
+            }
+            Statement::Atomic { pointer, fun, value, result } => self.atomic(frame, *pointer, fun, *value, *result)?,
+            Statement::WorkGroupUniformLoad { pointer, result } => {
+                self.builder.barrier();
+                let (place, inner) = self.pointer(frame, *pointer)?;
+                let values = self.read(&place, &inner)?;
+                let values = values.into_iter().map(|value| self.builder.unary(Unary::Uniform, value)).collect();
+                frame.items[result.index()] = Some(Item::Value(values));
+                self.builder.barrier();
+            }
+            Statement::Call { function, arguments, result } => {
+                let arguments = arguments.iter().map(|&argument| self.item(frame, argument)).collect::<Result<Vec<_>, _>>()?;
+                let (called, info) = (&self.module.functions[*function], &self.info[*function]);
+                let values = self.call(called, info, arguments)?;
+                if let Some(result) = result {
+                    frame.items[result.index()] = Some(Item::Value(values));
+                }
+            }
+            other => {
+                let text = format!("{other:?}");
+                let name = text.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_string();
+                return Err(self.uncovered(&format!("`{name}`"), Some(span)));
+            }
+        }
+        Ok(())
+    }
+
+    fn branch(
+        &mut self,
+        frame: &mut Frame<'a>,
+        condition: Handle<Expression>,
+        accept: &'a Block,
+        reject: &'a Block,
+        is_last: bool,
+    ) -> Result<(), LowerError> {
+        let condition = self.values(frame, condition)?[0];
+        if let Some(known) = self.builder.known_bool(condition) {
+            return self.block(frame, if known { accept } else { reject }, is_last);
+        }
+        self.builder.begin_if(condition);
+        self.block(frame, accept, is_last)?;
+        self.builder.begin_else();
+        self.block(frame, reject, is_last)?;
+        self.builder.end_if();
+        Ok(())
+    }
+
+    fn switch(&mut self, frame: &mut Frame<'a>, selector: Handle<Expression>, cases: &'a [SwitchCase]) -> Result<(), LowerError> {
+        let selector = self.values(frame, selector)?[0];
+        let outside = self.builder.begin_block();
+        frame.loops.push((outside, None));
+        let mut default = None;
+        let mut first = 0;
+        for (at, case) in cases.iter().enumerate() {
+            if case.fall_through {
+                continue;
+            }
+            // Selectors that fall through have no steps of their own in WGSL.
+            let group = &cases[first..=at];
+            first = at + 1;
+            if group.iter().any(|case| case.value == SwitchValue::Default) {
+                default = Some(&case.body);
+                continue;
+            }
+            let condition = self.selects(selector, group);
+            if self.builder.known_bool(condition) == Some(false) {
+                continue;
+            }
+            self.builder.begin_if(condition);
+            self.block(frame, &case.body, false)?;
+            self.builder.exit(outside);
+            self.builder.begin_else();
+            self.builder.end_if();
+        }
+        if let Some(body) = default.filter(|_| !self.builder.is_dead()) {
+            self.block(frame, body, false)?;
+        }
+        frame.loops.pop();
+        self.builder.end_block();
+        Ok(())
+    }
+
+    fn selects(&mut self, selector: ValueId, group: &[SwitchCase]) -> ValueId {
+        let mut condition = self.builder.bool(false);
+        for case in group {
+            let wanted = match case.value {
+                SwitchValue::I32(value) => self.builder.int(value),
+                SwitchValue::U32(value) => self.builder.uint(value),
+                SwitchValue::Default => continue,
+            };
+            let is_it = self.builder.binary(Binary::Eq, selector, wanted);
+            condition = self.builder.binary(Binary::Or, condition, is_it);
+        }
+        condition
+    }
+
+    fn repeat(
+        &mut self,
+        frame: &mut Frame<'a>,
+        body: &'a Block,
+        continuing: &'a Block,
+        break_if: Option<Handle<Expression>>,
+    ) -> Result<(), LowerError> {
+        let mut written = Vec::new();
+        self.written(frame, body, &mut written);
+        self.written(frame, continuing, &mut written);
+        let outside = self.builder.begin_block();
+        let again = self.builder.begin_loop(written);
+        let next = self.builder.begin_block();
+        frame.loops.push((outside, Some(next)));
+        self.block(frame, body, false)?;
+        frame.loops.pop();
+        self.builder.end_block();
+        self.block(frame, continuing, false)?;
+        if let Some(condition) = break_if.filter(|_| !self.builder.is_dead()) {
+            let condition = self.values(frame, condition)?[0];
+            self.builder.begin_if(condition);
+            self.builder.exit(outside);
+            self.builder.begin_else();
+            self.builder.end_if();
+        }
+        self.builder.repeat(again);
+        self.builder.end_loop();
+        self.builder.end_block();
+        Ok(())
+    }
+
+    fn atomic(
+        &mut self,
+        frame: &mut Frame<'a>,
+        pointer: Handle<Expression>,
+        fun: &AtomicFunction,
+        value: Handle<Expression>,
+        result: Option<Handle<Expression>>,
+    ) -> Result<(), LowerError> {
+        let (place, inner) = self.pointer(frame, pointer)?;
+        let value = self.values(frame, value)?[0];
+        let Pointer::Memory { memory, address, offset } = place else {
+            return Err(self.uncovered("an atomic outside memory", None));
+        };
+        let TypeInner::Atomic(scalar) = inner else { return Err(self.uncovered("an atomic operation on something else", None)) };
+        let is_signed = self.scalar_of(scalar)? == Scalar::I32;
+        let mut compare = None;
+        let op = match *fun {
+            AtomicFunction::Add => AtomicOp::Add,
+            AtomicFunction::Subtract => AtomicOp::Sub,
+            AtomicFunction::And => AtomicOp::And,
+            AtomicFunction::InclusiveOr => AtomicOp::Or,
+            AtomicFunction::ExclusiveOr => AtomicOp::Xor,
+            AtomicFunction::Min => {
+                if is_signed {
+                    AtomicOp::MinI
+                } else {
+                    AtomicOp::MinU
+                }
+            }
+            AtomicFunction::Max => {
+                if is_signed {
+                    AtomicOp::MaxI
+                } else {
+                    AtomicOp::MaxU
+                }
+            }
+            AtomicFunction::Exchange { compare: None } => AtomicOp::Exchange,
+            AtomicFunction::Exchange { compare: Some(expected) } => {
+                compare = Some(self.values(frame, expected)?[0]);
+                AtomicOp::CompareExchange
+            }
+        };
+        let found = self.builder.atomic(op, memory, address, offset, value, compare);
+        if let Some(result) = result {
+            let mut values = vec![found];
+            if let Some(compare) = compare {
+                values.push(self.builder.binary(Binary::Eq, found, compare));
+            }
+            frame.items[result.index()] = Some(Item::Value(values));
+        }
+        Ok(())
+    }
+}

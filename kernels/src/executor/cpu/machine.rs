@@ -1,0 +1,203 @@
+//! Emitted kernels as machine code, through wasmtime.
+//!
+//! ```text
+//! Kernel ─ emit ─► wasm ─ Cranelift ─► Code      kept, for all runs
+//! Code + a run's Words ─► Thread                 an instance for each thread and run, over the run's memory
+//! ```
+//!
+//! The words of a run are the instances' one linear memory: its buffers, and behind them a stop word, a scratch for
+//! every thread, and for every kernel on every thread its arguments and constants. Invariant: an instance that was stopped can run again; nothing of it outlives the
+//! workgroup.
+
+use std::ops::Range;
+
+use wasmtime::{Config, Engine, Instance, MemoryType, Module, SharedMemory, Store, TypedFunc};
+
+use super::emit::{self, EmitError, HEAD_WORDS};
+use super::ir::Kernel;
+use super::shape;
+use super::words::{Span, WORDS_MAX, Words};
+
+/// Bytes of a page of wasm memory.
+const PAGE_BYTES: u64 = 64 << 10;
+
+/// Why a kernel has no machine code.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MachineError {
+    /// It has no WebAssembly.
+    #[error(transparent)]
+    Emit(#[from] EmitError),
+    /// The machine has no compiler, or it refused what we emitted.
+    #[error("{0}")]
+    Wasm(String),
+}
+
+/// The compiler.
+pub struct Machine {
+    engine: Engine,
+}
+
+/// A kernel as machine code.
+pub struct Code {
+    module: Module,
+    scratch_bytes: u32,
+    constants: Vec<u32>,
+    bindings: usize,
+}
+
+/// A kernel on one thread of one run.
+pub struct Thread {
+    store: Store<()>,
+    run: TypedFunc<i32, i32>,
+    /// The words of its arguments, by number.
+    arguments: usize,
+    bindings: usize,
+}
+
+/// Why a dispatch did not come to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Interrupted {
+    /// The stop word was set.
+    Stopped,
+    /// The machine trapped: a fault of ours, told rather than hidden.
+    Trapped(String),
+}
+
+impl Machine {
+    /// The compiler of this machine.
+    ///
+    /// **Errors:** there is none for it.
+    pub fn new() -> Result<Machine, MachineError> {
+        let mut config = Config::new();
+        config.shared_memory(true).wasm_threads(true).wasm_simd(true).wasm_bulk_memory(true).wasm_relaxed_simd(false);
+        config.cranelift_opt_level(wasmtime::OptLevel::Speed);
+        Engine::new(&config).map(|engine| Machine { engine }).map_err(|error| MachineError::Wasm(format!("{error:#}")))
+    }
+
+    /// Compiles a kernel.
+    ///
+    /// **Errors:** [`MachineError`].
+    pub fn compile(&self, kernel: &Kernel) -> Result<Code, MachineError> {
+        let emitted = emit::emit(kernel, &shape::shapes(kernel))?;
+        let module = Module::from_binary(&self.engine, &emitted.bytes).map_err(|error| MachineError::Wasm(format!("{error:#}")))?;
+        Ok(Code { module, scratch_bytes: emitted.scratch_bytes, constants: kernel.constants.clone(), bindings: kernel.bindings.len() })
+    }
+
+    /// Zeroed words that instances can share; nothing if there is no memory for them.
+    pub fn words(&self, words: usize) -> Option<Words> {
+        let pages = ((words as u64 + 32) * 4).div_ceil(PAGE_BYTES);
+        if words > WORDS_MAX || pages > 1 << 16 {
+            return None;
+        }
+        let memory = SharedMemory::new(&self.engine, MemoryType::shared(pages as u32, pages as u32)).ok()?;
+        Words::of_memory(memory, words)
+    }
+}
+
+impl Code {
+    /// Words that a thread needs in the run's memory for this kernel alone.
+    pub fn own_words(&self) -> usize {
+        self.head_words() + self.constants.len().next_multiple_of(16)
+    }
+
+    /// Words that a thread needs while it runs this kernel; kernels that run one after the other can share them.
+    pub fn scratch_words(&self) -> usize {
+        (self.scratch_bytes as usize / 4).next_multiple_of(16)
+    }
+
+    fn head_words(&self) -> usize {
+        (HEAD_WORDS + 2 * self.bindings).next_multiple_of(16)
+    }
+
+    /// An instance over a run's words, with [`Code::own_words`] from `own` on and [`Code::scratch_words`] from `scratch`
+    /// on, both multiples of 16. It leaves a dispatch when the word at `stop` is not 0.
+    ///
+    /// **Errors:** the words are not of this machine.
+    pub fn thread(&self, machine: &Machine, words: &Words, [own, scratch, stop]: [usize; 3]) -> Result<Thread, MachineError> {
+        let failed = |error: wasmtime::Error| MachineError::Wasm(format!("{error:#}"));
+        let Some(memory) = words.memory() else { return Err(MachineError::Wasm("these words are not an instance's memory".into())) };
+        let mut store = Store::new(&machine.engine, ());
+        let instance = Instance::new(&mut store, &self.module, &[memory.clone().into()]).map_err(failed)?;
+        let run = instance.get_typed_func::<i32, i32>(&mut store, "run").map_err(failed)?;
+        let constants = own + self.head_words();
+        words.write(constants, bytemuck::cast_slice(&self.constants));
+        words.write(own, bytemuck::bytes_of(&(stop as u32 * 4)));
+        words.write(own + 8, bytemuck::cast_slice(&[scratch as u32 * 4, constants as u32 * 4]));
+        Ok(Thread { store, run, arguments: own, bindings: self.bindings })
+    }
+}
+
+impl Thread {
+    /// Runs workgroups `range` of a dispatch of `groups`, numbered x first.
+    ///
+    /// **Errors:** [`Interrupted`]. **Panics** where the spans are not the kernel's.
+    pub fn run(&mut self, words: &Words, bindings: &[Span], groups: [u32; 3], range: Range<u64>) -> Result<(), Interrupted> {
+        assert_eq!(bindings.len(), self.bindings, "a span for each binding");
+        let (x, y) = (u64::from(groups[0]), u64::from(groups[1]));
+        let mut first = range.start;
+        while first < range.end {
+            let count = (range.end - first).min(u64::from(u32::MAX)) as u32;
+            let place = [first % x, first / x % y, first / (x * y)].map(|axis| axis as u32);
+            words.write(self.arguments + 1, bytemuck::cast_slice(&groups));
+            words.write(self.arguments + 4, bytemuck::cast_slice(&place));
+            words.write(self.arguments + 7, bytemuck::bytes_of(&count));
+            for (at, span) in bindings.iter().enumerate() {
+                words.write(self.arguments + HEAD_WORDS + 2 * at, bytemuck::cast_slice(&[span.first * 4, span.words]));
+            }
+            match self.run.call(&mut self.store, (self.arguments * 4) as i32) {
+                Ok(0) => first += u64::from(count),
+                Ok(_) => return Err(Interrupted::Stopped),
+                Err(error) => return Err(Interrupted::Trapped(format!("{error:#}"))),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::reference::{self, choices, random_kernel};
+    use super::*;
+
+    /// Runs a kernel on fresh words; what its bindings hold then.
+    fn run(machine: &Machine, kernel: &Kernel, bindings: &[Vec<u32>], groups: [u32; 3], range: Range<u64>) -> Vec<Vec<u32>> {
+        let code = machine.compile(kernel).unwrap_or_else(|error| panic!("{error}\n{kernel}"));
+        let mut spans = Vec::new();
+        let mut first = 0;
+        for binding in bindings {
+            spans.push(Span { first: first as u32, words: binding.len() as u32 });
+            first += binding.len().next_multiple_of(16);
+        }
+        let own = first + 16;
+        let scratch = own + code.own_words();
+        let words = machine.words(scratch + code.scratch_words()).expect("memory");
+        for (binding, span) in bindings.iter().zip(&spans) {
+            words.write(span.first as usize, bytemuck::cast_slice(binding));
+        }
+        let mut thread = code.thread(machine, &words, [own, scratch, first]).expect("an instance");
+        thread.run(&words, &spans, groups, range).unwrap_or_else(|error| panic!("{error:?}\n{kernel}"));
+        let read = |span: &Span| {
+            let mut content = vec![0u32; span.words as usize];
+            words.read(span.first as usize, bytemuck::cast_slice_mut(&mut content));
+            content
+        };
+        spans.iter().map(read).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+        #[test]
+        fn random_kernels_do_what_they_mean(choices in choices()) {
+            let machine = Machine::new().unwrap();
+            let random = random_kernel(&choices);
+            let mut expected = random.bindings();
+            let range = 0..random.groups.iter().map(|&count| u64::from(count)).product();
+            reference::run(&random.kernel, &mut expected, random.groups, range.clone(), &mut |_, _| {});
+            let found = run(&machine, &random.kernel, &random.bindings(), random.groups, range);
+            prop_assert_eq!(found, expected, "{}", random.kernel);
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Where everything of a run lies: one memory of words, cut into spans before the first tick.
+//!
+//! ```text
+//! words | params | dispatch | tile tables … | arenas: page by page, one or two sides … |
+//!       | tables: shares, rows, tile numbers, shapes … | outboxes, inboxes … |
+//! ```
+//!
+//! Invariants: spans do not overlap, begin at a cache line and hold at least a word; nothing is added
+//! once a run is loaded.
+
+use super::words::{Span, Words};
+use crate::executor::tables::{Reduction, StepPlan};
+use crate::executor::{Layout, arenas};
+use crate::program::Program;
+
+/// What spans begin at, in words: a cache line, and whole vectors of every back half.
+const ALIGNMENT_WORDS: u64 = 16;
+/// Words of the dispatch's own numbers, with room for alignment.
+const DISPATCH_WORDS: u64 = 16;
+
+/// The spans of a run.
+pub(crate) struct Places {
+    /// `struct Params`.
+    pub(crate) params: Span,
+    /// The dispatch's own numbers.
+    pub(crate) dispatch: Span,
+    /// Per grid, per page, the tile table.
+    pub(crate) tile_tables: Vec<Vec<Span>>,
+    /// Per buffer, per page, its sides: one span twice where passes do not swap it.
+    pub(crate) arenas: Vec<Vec<[Span; 2]>>,
+    /// Per buffer, what a reduced table needs beside its arena.
+    pub(crate) tables: Vec<Option<TablePlaces>>,
+    /// Per exchange, outbox and inbox.
+    pub(crate) mail: Vec<[Span; 2]>,
+    /// Words in all. Beyond what a span can name, the spans are wrong and must not be used.
+    pub(crate) words: u64,
+}
+
+/// What a reduced table needs beside its arena.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TablePlaces {
+    /// What kernels write.
+    pub(crate) shares: Span,
+    /// One row per tile of the grid.
+    pub(crate) rows: Span,
+    /// The numbers of own tiles.
+    pub(crate) numbers: Span,
+    /// `struct Shape` of clear, fold and combine.
+    pub(crate) shapes: [Span; 3],
+}
+
+struct Planner {
+    words: u64,
+}
+
+impl Planner {
+    fn span(&mut self, words: u64) -> Span {
+        let words = words.max(1);
+        let span = Span { first: self.words as u32, words: words as u32 };
+        self.words = (self.words + words).next_multiple_of(ALIGNMENT_WORDS);
+        span
+    }
+}
+
+impl Places {
+    /// Plans the memory of a program. `reductions` has an entry per buffer.
+    pub(crate) fn new(program: &Program, layout: &Layout, reductions: &[Option<Reduction>]) -> Places {
+        let mut planner = Planner { words: 0 };
+        let params = planner.span((program.manifest.params.len() as u64).next_multiple_of(16) / 4);
+        let dispatch = planner.span(DISPATCH_WORDS);
+        let tile_tables = layout
+            .grids
+            .iter()
+            .map(|grid| grid.pages.iter().map(|page| planner.span((page.table.len() as u64).max(grid.row_words().into()))).collect())
+            .collect();
+        let arenas = (0..program.manifest.buffers.len())
+            .map(|buffer| {
+                let element_words = u64::from(program.elements[buffer].words());
+                let mut page = |elements: u64| {
+                    let first = planner.span(elements * element_words);
+                    [first, if program.is_double(buffer) { planner.span(elements * element_words) } else { first }]
+                };
+                arenas::page_elements(program, layout, buffer).into_iter().map(&mut page).collect()
+            })
+            .collect();
+        let tables = reductions.iter().map(|reduction| Some(planner.table(reduction.as_ref()?))).collect();
+        let mail = layout.exchanges.iter().map(|plan| [planner.span(plan.outbox_words), planner.span(plan.inbox_words)]).collect();
+        Places { params, dispatch, tile_tables, arenas, tables, mail, words: planner.words }
+    }
+
+    /// Writes what never changes: tile tables, boundary constants, what reductions are told; and what tables start from.
+    pub(crate) fn write_constants(&self, words: &Words, program: &Program, layout: &Layout, reductions: &[Option<Reduction>]) {
+        write(words, self.params, 0, &program.manifest.params);
+        for (grid, spans) in layout.grids.iter().zip(&self.tile_tables) {
+            grid.pages.iter().zip(spans).for_each(|(page, span)| write(words, *span, 0, bytemuck::cast_slice(&page.table)));
+        }
+        for (buffer, declared) in program.manifest.buffers.iter().enumerate() {
+            let element_words = program.elements[buffer].words();
+            write(words, self.arenas[buffer][0][0], 0, &declared.values);
+            for (page, sides) in self.arenas[buffer].iter().enumerate() {
+                for run in arenas::constant_elements(program, layout, buffer, page) {
+                    let content = declared.constant.repeat(run.len());
+                    sides.iter().for_each(|side| write(words, *side, run.start * element_words, &content));
+                }
+            }
+        }
+        for (reduction, places) in reductions.iter().flatten().zip(self.tables.iter().flatten()) {
+            write(words, places.numbers, 0, bytemuck::cast_slice(&reduction.owned));
+            for (StepPlan { shape, .. }, span) in [&reduction.clear, &reduction.fold, &reduction.combine].into_iter().zip(places.shapes) {
+                write(words, span, 0, bytemuck::cast_slice(shape));
+            }
+        }
+    }
+}
+
+impl Planner {
+    fn table(&mut self, reduction: &Reduction) -> TablePlaces {
+        // A peer without tiles has no shares, and yet binds what one workgroup would write.
+        let shares = self.span(reduction.share_words.max(reduction.row_words));
+        TablePlaces {
+            shares,
+            rows: self.span(reduction.rows_words),
+            numbers: self.span(reduction.owned.len() as u64),
+            shapes: [self.span(4), self.span(4), self.span(4)],
+        }
+    }
+}
+
+/// Writes bytes `at` words behind a span's first.
+///
+/// # Panics
+/// When they do not fit: the caller knows the span.
+pub(crate) fn write(words: &Words, span: Span, at: u32, bytes: &[u8]) {
+    assert!(u64::from(at) * 4 + bytes.len() as u64 <= u64::from(span.words) * 4, "{} bytes at word {at} of {span:?}", bytes.len());
+    words.write(span.first as usize + at as usize, bytes);
+}
+
+/// Reads bytes from `at` words behind a span's first.
+///
+/// # Panics
+/// When the span has not as many: the caller knows the span.
+pub(crate) fn read(words: &Words, span: Span, at: u32, bytes: &mut [u8]) {
+    assert!(u64::from(at) * 4 + bytes.len() as u64 <= u64::from(span.words) * 4, "{} bytes at word {at} of {span:?}", bytes.len());
+    words.read(span.first as usize + at as usize, bytes);
+}

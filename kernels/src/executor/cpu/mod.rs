@@ -1,0 +1,186 @@
+//! The cpu executor: WGSL where there is no GPU driver at all.
+//!
+//! ```text
+//! bundle ─ program ─ lower ─► ir::Kernel ─► interpreter ─┐
+//!          layout ─► spans of one memory of words ───────┴─► CpuRun: dispatches shared out to the crew
+//! ```
+//!
+//! [`Cpu`] is a crew of threads and every kernel compiled so far; [`CpuRun`] is one program resident on it.
+//! Dispatches, reductions and exchanges are those of the gpu executor, word for word. Invariants: whatever
+//! the kernel, it reaches only the words of its own run; the number of threads changes no bit of a
+//! deterministic kernel.
+
+pub mod builder;
+mod copies;
+mod crew;
+pub mod emit;
+mod engine;
+pub mod interpreter;
+pub mod ir;
+pub mod lower;
+#[cfg(feature = "jit")]
+pub mod machine;
+mod math;
+mod memory;
+pub mod ops;
+mod print;
+mod prune;
+#[cfg(test)]
+mod reference;
+mod run;
+pub mod shape;
+mod watch;
+pub mod words;
+
+pub use run::CpuRun;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::bundle::VerifiedBundle;
+use crate::diagnose::ErrorKind;
+use crate::executor::limits::{self, Limits};
+use crate::executor::{Borders, ExecutorError, ExecutorInfo, Layout, Placement};
+use crate::program::Program;
+
+use crew::Crew;
+use engine::{Compiled, Compiler, Dispatch, Kernels, Source};
+use watch::Watch;
+
+/// The most memory of a run, in bytes: what 32 bits address, less what is added to an address.
+pub const MEMORY_BYTES_MAX: u64 = (4 << 30) - (64 << 10);
+/// How long a dispatch may take, unless told otherwise.
+pub const TIME_LIMIT: Duration = Duration::from_secs(60);
+
+/// What the cpu executor takes of one kernel: what every GPU takes, and more where that costs nothing.
+const LIMITS: Limits = Limits {
+    invocations: lower::INVOCATIONS_MAX,
+    workgroup: [1024, 1024, 1024],
+    workgroup_bytes: lower::WORKGROUP_WORDS_MAX * 4,
+    storage_buffers: 64,
+    bindings: 1000,
+    uniform_bytes: 64 << 10,
+};
+
+/// How the cpu executor is opened and used.
+#[derive(Clone, Debug, Default)]
+pub struct CpuOptions {
+    /// Threads that run a dispatch; by default as many as the machine runs at once.
+    pub threads: Option<usize>,
+    /// The most memory of one run, in bytes, if less than [`MEMORY_BYTES_MAX`].
+    pub memory_bytes_max: Option<u64>,
+    /// How long one dispatch may take before it is stopped and its run ends; by default [`TIME_LIMIT`].
+    pub time_limit: Option<Duration>,
+    /// A page limit in bytes: what a browser's GPU would give, or a test wants.
+    pub page_bytes_max: Option<u64>,
+    /// How borders are told from interiors; by default apart.
+    pub borders: Option<Borders>,
+    /// Whether kernels are interpreted even where they could be machine code.
+    pub is_interpreted: bool,
+}
+
+/// The threads of this machine, as an executor.
+pub struct Cpu {
+    shared: Arc<Shared>,
+    options: CpuOptions,
+    compiler: Compiler,
+    kernels: Kernels,
+}
+
+/// What runs share: it lives as long as any of them.
+struct Shared {
+    info: ExecutorInfo,
+    crew: Crew<Dispatch>,
+    watch: Watch,
+    time_limit: Duration,
+}
+
+impl Shared {
+    fn refused(&self, entry: &str, cause: String) -> ExecutorError {
+        ExecutorError::Kernel { adapter: self.info.adapter.clone(), entry: entry.to_string(), cause }
+    }
+}
+
+impl Cpu {
+    /// Starts the threads.
+    ///
+    /// **Errors:** the system gives none.
+    pub fn open(options: CpuOptions) -> Result<Cpu, ExecutorError> {
+        let threads = options.threads.unwrap_or_else(threads_here).clamp(1, THREADS_MAX);
+        let compiler = Compiler::new(options.is_interpreted);
+        let info = info(threads, compiler.name());
+        let no_thread = |cause: std::io::Error| ExecutorError::NoDevice { adapter: info.adapter.clone(), cause: cause.to_string() };
+        let crew = Crew::new(threads).map_err(no_thread)?;
+        let watch = Watch::new().map_err(no_thread)?;
+        let time_limit = options.time_limit.unwrap_or(TIME_LIMIT);
+        Ok(Cpu { shared: Arc::new(Shared { info, crew, watch, time_limit }), options, compiler, kernels: Kernels::default() })
+    }
+
+    /// What this is.
+    pub fn info(&self) -> &ExecutorInfo {
+        &self.shared.info
+    }
+
+    /// The largest page of an arena, in bytes.
+    pub fn page_bytes_max(&self) -> u64 {
+        self.options.page_bytes_max.unwrap_or(u64::MAX).min(self.memory_bytes_max()) / 4 * 4
+    }
+
+    /// Makes a verified workload resident: memory for the tiles that `placement` gives this peer, and kernels.
+    ///
+    /// **Errors:** a limit (named), no memory, or a kernel that the cpu executor does not cover.
+    pub async fn load(&self, bundle: &VerifiedBundle, placement: &Placement) -> Result<CpuRun, ExecutorError> {
+        let program = bundle.program();
+        self.check_limits(program).map_err(|kind| ExecutorError::limit(program, self.info(), kind))?;
+        let layout = self.layout(program, placement)?;
+        CpuRun::new(self, program.clone(), layout)
+    }
+
+    /// Where a program's tiles would lie, without making them resident.
+    ///
+    /// **Errors:** they do not fit a page.
+    pub fn layout(&self, program: &Program, placement: &Placement) -> Result<Layout, ExecutorError> {
+        Layout::new(program, placement, self.page_bytes_max()).map_err(|cause| ExecutorError::layout(program, self.info(), cause))
+    }
+
+    /// Holds a program against the limits.
+    ///
+    /// **Errors:** [`ErrorKind::Limit`] with what is needed and the limit's name.
+    pub fn check_limits(&self, program: &Program) -> Result<(), ErrorKind> {
+        LIMITS.check(program)
+    }
+
+    fn memory_bytes_max(&self) -> u64 {
+        self.options.memory_bytes_max.unwrap_or(MEMORY_BYTES_MAX).min(MEMORY_BYTES_MAX)
+    }
+
+    fn check_memory(&self, program: &Program, bytes: u64) -> Result<(), ExecutorError> {
+        limits::check(|| "bytes of memory".into(), bytes, "memory_bytes_max", self.memory_bytes_max())
+            .map_err(|kind| ExecutorError::limit(program, self.info(), kind))
+    }
+
+    fn no_memory(&self, bytes: u64) -> ExecutorError {
+        ExecutorError::Memory { adapter: self.info().adapter.clone(), bytes, cause: "the system gave none".into() }
+    }
+
+    fn borders(&self) -> Borders {
+        self.options.borders.unwrap_or(Borders::Apart)
+    }
+
+    fn compiled(&self, sources: &[Source<'_>]) -> Result<Vec<Arc<Compiled>>, ExecutorError> {
+        let kernels = self.kernels.get(sources, &self.compiler, self.shared.crew.threads());
+        kernels.map_err(|(number, error)| self.shared.refused(sources[number].entry, error.to_string()))
+    }
+}
+
+/// The most threads of a crew.
+const THREADS_MAX: usize = 1024;
+
+fn threads_here() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn info(threads: usize, backend: &str) -> ExecutorInfo {
+    let adapter = format!("{threads} thread{}", if threads == 1 { "" } else { "s" });
+    ExecutorInfo { executor: "cpu", adapter, backend: backend.into(), is_software: true }
+}

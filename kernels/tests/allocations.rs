@@ -1,0 +1,62 @@
+//! Heap allocations of a tick on the cpu executor, once everything is warm: none, whatever a pass does and
+//! however many threads share it out. One test, because the counter is the process'.
+#![allow(clippy::unwrap_used, reason = "a test ends at the first thing that fails")]
+
+#[path = "../../tests/counting/mod.rs"]
+mod counting;
+
+use std::path::Path;
+
+use counting::allocations;
+use peercompute_kernels::executor::cpu::{Cpu, CpuOptions, CpuRun};
+use peercompute_kernels::executor::{Placement, Run};
+use peercompute_kernels::program::Op;
+use peercompute_kernels::{Manifest, Overrides, Program, SecretKey, Trust, VerifiedBundle, bundle};
+use pollster::block_on;
+
+fn load(folder: &str) -> VerifiedBundle {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let overrides = Overrides { shapes: vec![(None, vec![128, 128])], tiles: vec![(None, vec![32, 32])], ..Overrides::default() };
+    let manifest = Manifest::from_folder(&root.join(folder), &overrides).unwrap();
+    let key = SecretKey::generate().unwrap();
+    VerifiedBundle::verify(&bundle::sign(&manifest, &key), &Trust::key(key.public())).unwrap()
+}
+
+/// One tick of one peer whose twin's bytes are its own: what is sent to peer 1 arrives from peer 1.
+fn tick(program: &Program, run: &mut CpuRun, mail: &mut Vec<u8>, tick: u64) {
+    for &op in program.tick(tick) {
+        match op {
+            Op::Pass(pass) => run.pass(pass, tick).unwrap(),
+            Op::Exchange(exchange) => {
+                run.pack(exchange).unwrap();
+                mail.clear();
+                block_on(run.outbox(exchange, &mut |bytes| mail.extend_from_slice(bytes))).unwrap();
+                for peer in 0..2 {
+                    let bytes = run.layout().exchanges[exchange].receive[peer].len() * 4;
+                    mail.resize(mail.len().max(bytes), 0);
+                    run.inbox(exchange, peer, &mail[..bytes]);
+                }
+                run.unpack(exchange).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_tick_allocates_nothing() {
+    for threads in [1, 2] {
+        let cpu = Cpu::open(CpuOptions { threads: Some(threads), ..CpuOptions::default() }).unwrap();
+        // A halo and swaps; a reduction by shares and its exchange.
+        for folder in ["shaders/physics/heat", "shaders/physics/energy"] {
+            let bundle = load(folder);
+            let program = bundle.program();
+            let owners = vec![(0..16).map(|tile| tile % 2).collect()];
+            let mut run = block_on(cpu.load(&bundle, &Placement { me: 0, peers: 2, owners })).unwrap();
+            let mut mail = Vec::new();
+            (0..4).for_each(|number| tick(program, &mut run, &mut mail, number));
+            let before = allocations();
+            (4..40).for_each(|number| tick(program, &mut run, &mut mail, number));
+            assert_eq!(allocations() - before, 0, "{folder} on {threads} threads");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Executors against each other, and what only the cpu executor promises.
+
+use std::time::Duration;
+
+use peercompute_kernels::declaration::Class;
+use peercompute_kernels::executor::any::AnyExecutor;
+use peercompute_kernels::executor::cpu::{Cpu, CpuOptions};
+use peercompute_kernels::executor::{Borders, ExecutorError, Placement, Run};
+use pollster::block_on;
+
+use crate::executors::{Kind, bundle_of, load, open, run};
+use crate::{oracle, workloads};
+
+fn cpu(threads: usize) -> AnyExecutor {
+    AnyExecutor::Cpu(Cpu::open(CpuOptions { threads: Some(threads), ..CpuOptions::default() }).unwrap())
+}
+
+#[test]
+fn exact_workloads_have_one_state_on_every_executor() {
+    let (gpu, cpu) = (open(Kind::Gpu, Borders::Apart, None), cpu(2));
+    let mut seen = 0;
+    for (name, folder) in oracle::WORKLOADS {
+        for (shape, tile) in workloads::shapes(folder) {
+            let bundle = load(folder, &shape, &tile);
+            if bundle.program().manifest.class == Class::Exact {
+                assert_eq!(run(&cpu, &bundle, 1, 9).hash, run(&gpu, &bundle, 1, 9).hash, "{name} {shape:?}");
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen >= 8);
+}
+
+#[test]
+fn threads_change_no_bit() {
+    let (alone, many) = (cpu(1), [cpu(2), cpu(3)]);
+    for (name, folder) in oracle::WORKLOADS {
+        let (shape, tile) = workloads::shapes(folder).pop().unwrap();
+        let bundle = load(folder, &shape, &tile);
+        let want = run(&alone, &bundle, 1, 5);
+        for threads in &many {
+            assert_eq!(run(threads, &bundle, 1, 5).hash, want.hash, "{name} on {}", threads.info().adapter);
+        }
+    }
+}
+
+const SLOW: &str = r#"
+name = "slow"
+version = "0.1.0"
+class = "exact"
+grid = { shape = [64, 64], tile = [32, 32] }
+[buffers.v]
+element = "u32"
+[params]
+rounds = 1
+[[passes]]
+kernel = "k.wgsl"
+entry = "spin"
+writes = ["v"]
+"#;
+
+const SLOW_WGSL: &str = "
+struct Params { rounds: u32 }
+var<uniform> params: Params;
+var<storage, read_write> v_next: array<u32>;
+@compute @workgroup_size(8, 8) fn spin(@builtin(global_invocation_id) id: vec3<u32>) {
+    let c = cell(id);
+    if (!c.inside) { return; }
+    var x = c.coord.x;
+    for (var i = 0u; i < params.rounds; i++) { x = x * 747796405u + 2891336453u; }
+    v_next[c.index] = x;
+}";
+
+#[test]
+fn a_dispatch_that_outlasts_its_limit_ends_its_run_alone() {
+    for threads in [1, 2] {
+        let options = CpuOptions { threads: Some(threads), time_limit: Some(Duration::from_millis(100)), ..CpuOptions::default() };
+        let cpu = Cpu::open(options).unwrap();
+        let bundle = bundle_of(SLOW, SLOW_WGSL);
+        let alone = Placement::alone(bundle.program());
+        let load = || block_on(cpu.load(&bundle, &alone)).unwrap();
+        let (mut slow, mut other) = (load(), load());
+        other.pass(0, 0).unwrap();
+        slow.pass(0, 0).unwrap();
+        slow.set_params(&u32::MAX.to_le_bytes());
+        let is_timed_out = |outcome: Result<(), ExecutorError>| matches!(outcome, Err(ExecutorError::TimedOut { entry, .. }) if entry == "spin");
+        assert!(is_timed_out(slow.pass(0, 1)));
+        assert!(is_timed_out(slow.pass(0, 2)) && is_timed_out(slow.flush()) && is_timed_out(block_on(slow.finish())));
+        assert!(block_on(slow.read_tile(0, peercompute_buffers::TileId(0))).is_err());
+        other.pass(0, 1).unwrap();
+        let tile = block_on(other.read_tile(0, peercompute_buffers::TileId(0))).unwrap();
+        assert_eq!(tile[..8], [2_891_336_453u32.to_le_bytes(), 747_796_405u32.wrapping_add(2_891_336_453).to_le_bytes()].concat());
+        drop(slow);
+        load().pass(0, 0).unwrap();
+    }
+}
+
+#[test]
+fn memory_is_counted_and_limited() {
+    let bundle = bundle_of(SLOW, SLOW_WGSL);
+    let alone = Placement::alone(bundle.program());
+    let open = |memory_bytes_max| Cpu::open(CpuOptions { memory_bytes_max, threads: Some(1), ..CpuOptions::default() }).unwrap();
+    let cpu = open(None);
+    let bytes = block_on(cpu.load(&bundle, &alone)).unwrap().memory_bytes();
+    // The field, a tile table of four rows, and little else.
+    assert!((64 * 64 * 4..64 * 64 * 4 + 2048).contains(&bytes), "{bytes}");
+    assert!(block_on(open(Some(bytes)).load(&bundle, &alone)).is_ok());
+    match block_on(open(Some(bytes - 1)).load(&bundle, &alone)).err().unwrap() {
+        ExecutorError::Limit { cause, .. } => assert!(cause.to_string().contains("memory_bytes_max"), "{cause}"),
+        other => panic!("{other}"),
+    }
+}
