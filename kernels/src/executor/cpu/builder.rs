@@ -66,8 +66,8 @@ pub struct Builder {
     known: Known,
     /// Whether no invocation gets here.
     is_dead: bool,
-    /// Per label, what all who left by it knew, once anybody has.
-    exits: HashMap<Label, Known>,
+    /// Per label, how many steps leave by it, and what all of them know.
+    exits: HashMap<Label, (usize, Known)>,
     labels: u32,
     at: u32,
     /// Whether short branches may be done by everybody; not where somebody watches what is read.
@@ -495,11 +495,19 @@ impl Builder {
 
     /// Closes the innermost block.
     pub fn end_block(&mut self) {
-        let (scope, Some(Opened::Block(label))) = self.close() else { return };
+        let (mut scope, Some(Opened::Block(label))) = self.close() else { return };
         match self.exits.remove(&label) {
             // Nobody leaves it: its steps are its parent's, and so are its values.
             None => self.adopt(scope),
-            Some(exits) => {
+            // Whoever leaves it does so where it ends.
+            Some((1, known)) if scope.body.last() == Some(&Stmt::Exit(label)) => {
+                scope.body.pop();
+                self.adopt(scope);
+                self.known = known;
+                self.known.resize(self.kernel.registers.len(), None);
+                self.is_dead = false;
+            }
+            Some((_, exits)) => {
                 self.forget(scope.found, &scope.ids);
                 if self.is_dead {
                     self.known = exits;
@@ -631,9 +639,12 @@ impl Builder {
             return;
         }
         match self.exits.get_mut(&label) {
-            Some(known) => merge(known, &self.known),
+            Some((count, known)) => {
+                *count += 1;
+                merge(known, &self.known);
+            }
             None => {
-                self.exits.insert(label, self.known.clone());
+                self.exits.insert(label, (1, self.known.clone()));
             }
         }
         self.push(Stmt::Exit(label));

@@ -350,9 +350,8 @@ impl<'k> Emitter<'k> {
                     _ => I::I32x4ShrU,
                 });
             }
-            Binary::Shl | Binary::ShrI | Binary::ShrU | Binary::DivU | Binary::DivI | Binary::RemU | Binary::RemI => {
-                return self.lane_by_lane(op, a, b);
-            }
+            Binary::Shl | Binary::ShrI | Binary::ShrU => return self.shift(op, a, b),
+            Binary::DivU | Binary::DivI | Binary::RemU | Binary::RemI => return self.lane_by_lane(op, a, b),
             _ => {}
         }
         self.vector(a);
@@ -387,6 +386,49 @@ impl<'k> Emitter<'k> {
         });
     }
 
+    /// Shifts by an amount of each lane's own, for which wasm has no instruction: to the left by a product with a power
+    /// of two, to the right by the upper part of one.
+    fn shift(&mut self, op: Binary, a: ValueId, b: ValueId) {
+        self.vector(a);
+        if op == Binary::Shl {
+            self.vector(b);
+            self.powers(0);
+            return self.push(I::I32x4Mul);
+        }
+        let x = self.keep(ValType::V128);
+        let sign = (op == Binary::ShrI).then(|| {
+            self.all([I::LocalGet(x), I::I32Const(31), I::I32x4ShrS]);
+            let sign = self.keep(ValType::V128);
+            // Of a negative number the complement is shifted, and complemented again.
+            self.all([I::LocalGet(x), I::LocalGet(sign), I::V128Xor, I::LocalSet(x)]);
+            sign
+        });
+        self.vector(b);
+        // x >> s is (x * 2^(31 - s)) >> 31.
+        self.powers(31);
+        let power = self.keep(ValType::V128);
+        for multiply in [I::I64x2ExtMulLowI32x4U, I::I64x2ExtMulHighI32x4U] {
+            self.all([I::LocalGet(x), I::LocalGet(power), multiply, I::I32Const(31), I::I64x2ShrU]);
+        }
+        self.push(I::I8x16Shuffle([0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27]));
+        if let Some(sign) = sign {
+            self.all([I::LocalGet(sign), I::V128Xor]);
+        }
+    }
+
+    /// Two to the power of each lane's lower five bits, each flipped where it is set in `flipped`: byte by byte from a
+    /// table, whose upper half is what the other bytes are.
+    fn powers(&mut self, flipped: u32) {
+        self.all([words([31; 4]), I::V128And]);
+        let exponents = self.keep(ValType::V128);
+        // The table: byte n is 2^n up to n = 7. A byte of a lane looks up its exponent less 8 for each byte below it.
+        self.push(words([0x0804_0201, 0x8040_2010, 0, 0]));
+        self.all([I::LocalGet(exponents), I::LocalGet(exponents)]);
+        self.push(I::I8x16Shuffle([0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12]));
+        let flips = 0x0101_0101 * flipped ^ 0x1810_0800;
+        self.all([words([flips; 4]), I::V128Xor, I::I8x16Swizzle]);
+    }
+
     fn lane_by_lane(&mut self, op: Binary, a: ValueId, b: ValueId) {
         self.vector(a);
         let x = self.keep(ValType::V128);
@@ -395,12 +437,7 @@ impl<'k> Emitter<'k> {
         self.get(x);
         for lane in 0..4 {
             self.all([I::LocalGet(x), I::I32x4ExtractLane(lane), I::LocalGet(y), I::I32x4ExtractLane(lane)]);
-            match op {
-                Binary::Shl => self.push(I::I32Shl),
-                Binary::ShrI => self.push(I::I32ShrS),
-                Binary::ShrU => self.push(I::I32ShrU),
-                op => self.guarded(op),
-            }
+            self.guarded(op);
             self.push(I::I32x4ReplaceLane(lane));
         }
     }
