@@ -154,6 +154,12 @@ pub enum LaunchError {
     /// The job file does not decode.
     #[error("the job does not decode: {0}")]
     Job(#[from] serde_json::Error),
+    /// Kernels were seen to do what they should not; what, has been told.
+    #[error("{count} finding{}", if *count == 1 { "" } else { "s" })]
+    Findings {
+        /// How many.
+        count: usize,
+    },
     /// The partition changed the result, which it never should.
     #[error("the partition changed the result: {together} on several peers, {alone} on one; please report this with your adapter's name")]
     Differs {

@@ -2,7 +2,7 @@
 //!
 //! This package joins the layers: [`node`] runs a signed workload on an executor, alone or in
 //! lockstep with other peers; [`files`] brings fields in and out; [`picture`] makes them visible;
-//! [`keys`] remembers whom to trust; [`launch`] starts a run of several processes on this machine.
+//! [`keys`] remembers whom to trust; [`inspect`] watches a small run for races; [`launch`] starts a run of several processes on this machine.
 //!
 //! ```text
 //! folder or .pcb ─ verify ─► VerifiedBundle ─► node ─┬─ executor (kernels)
@@ -12,6 +12,7 @@
 //! Invariant: nothing here knows a GPU call, a socket or a wire format; those are the layers' own.
 
 pub mod files;
+pub mod inspect;
 pub mod keys;
 pub mod launch;
 pub mod node;

@@ -118,7 +118,7 @@ fn a_tick_allocates_what_its_executors_and_libp2p_allocate() {
     let executors = per_tick(TICKS, |ticks| {
         let range = tick..tick + ticks;
         tick = range.end;
-        block_on(advance(program, &mut peers, range, told_in / told, &mut packed)).unwrap();
+        block_on(advance(program, &mut peers, range, (told_in / told).max(1), &mut packed)).unwrap();
     });
     let session = per_tick(FRAMES, |frames| {
         exchange_throughput(LISTEN, payload_bytes, frames).unwrap();

@@ -23,14 +23,14 @@ fn load(folder: &str) -> VerifiedBundle {
 }
 
 /// One tick of one peer whose twin's bytes are its own: what is sent to peer 1 arrives from peer 1.
-fn tick(program: &Program, run: &mut CpuRun, mail: &mut Vec<u8>, tick: u64) {
+async fn tick(program: &Program, run: &mut CpuRun, mail: &mut Vec<u8>, tick: u64) {
     for &op in program.tick(tick) {
         match op {
             Op::Pass(pass) => run.pass(pass, tick).unwrap(),
             Op::Exchange(exchange) => {
                 run.pack(exchange).unwrap();
                 mail.clear();
-                block_on(run.outbox(exchange, &mut |bytes| mail.extend_from_slice(bytes))).unwrap();
+                run.outbox(exchange, &mut |bytes| mail.extend_from_slice(bytes)).await.unwrap();
                 for peer in 0..2 {
                     let bytes = run.layout().exchanges[exchange].receive[peer].len() * 4;
                     mail.resize(mail.len().max(bytes), 0);
@@ -53,10 +53,17 @@ fn a_tick_allocates_nothing() {
             let owners = vec![(0..16).map(|tile| tile % 2).collect()];
             let mut run = block_on(cpu.load(&bundle, &Placement { me: 0, peers: 2, owners })).unwrap();
             let mut mail = Vec::new();
-            (0..4).for_each(|number| tick(program, &mut run, &mut mail, number));
-            let before = allocations();
-            (4..40).for_each(|number| tick(program, &mut run, &mut mail, number));
-            assert_eq!(allocations() - before, 0, "{folder} on {threads} threads");
+            let counted = block_on(async {
+                for number in 0..4 {
+                    tick(program, &mut run, &mut mail, number).await;
+                }
+                let before = allocations();
+                for number in 4..40 {
+                    tick(program, &mut run, &mut mail, number).await;
+                }
+                allocations() - before
+            });
+            assert_eq!(counted, 0, "{folder} on {threads} threads");
         }
     }
 }

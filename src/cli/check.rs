@@ -1,6 +1,7 @@
 //! `peercompute check`: what a workload declares, what it was understood to be, what it costs.
 
 use clap::Args;
+use peercompute::inspect::{self, Observed};
 use peercompute::launch::{self, ExecutorOptions, LaunchError};
 use peercompute::node::NodeError;
 use peercompute::node::plan::RunPlan;
@@ -22,6 +23,15 @@ pub(crate) struct CheckArgs {
     /// Print what a run on this many peers ships.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1024))]
     peers: u16,
+    /// Run it on a small grid and look for races between invocations.
+    #[arg(long)]
+    races: bool,
+    /// Run it on a small grid and look for indices beyond their arrays.
+    #[arg(long)]
+    bounds: bool,
+    /// Ticks of that run.
+    #[arg(long, default_value_t = 2)]
+    ticks: u64,
 }
 
 #[derive(Serialize)]
@@ -43,6 +53,8 @@ struct CheckReport {
     page_bytes_max: Option<u64>,
     problem: Option<String>,
     warnings: Vec<String>,
+    /// What was seen of a small run; nothing if none was asked for.
+    findings: Option<Vec<Observed>>,
 }
 
 #[derive(Serialize)]
@@ -106,12 +118,37 @@ pub(crate) fn run(args: &CheckArgs, executor: &Choice, json: bool) -> Result<(),
         }
         Err(error) => report.problem = Some(error.to_string()),
     }
+    if args.races || args.bounds {
+        let small = inspect::open_small(&args.workload.workload, &args.workload.overrides(), &args.workload.trusted()?)?;
+        let mut findings = inspect::inspect(&small, args.ticks)?;
+        findings.retain(|finding| if finding.kind == "bounds" { args.bounds } else { args.races });
+        report.findings = Some(findings);
+    }
     if json {
         say_json(&report);
     } else {
         print(&report);
     }
-    Ok(())
+    match report.findings {
+        Some(findings) if !findings.is_empty() => Err(LaunchError::Findings { count: findings.len() }),
+        _ => Ok(()),
+    }
+}
+
+fn print_findings(findings: &[Observed]) {
+    if findings.is_empty() {
+        return say("\nwatched on a small grid: nothing found");
+    }
+    say("\nwatched on a small grid");
+    for Observed { kind, kernel, entry, line, invocation, buffer, element, other } in findings {
+        let other = other.map(|(other, line)| format!(", which {other:?} touches at line {line} with nothing between")).unwrap_or_default();
+        let what = match *kind {
+            "parted" => "waits at a barrier that not all of its workgroup reach".to_string(),
+            "bounds" => format!("asks for element {element} of {buffer}"),
+            _ => format!("touches {buffer} {element}{other}"),
+        };
+        say(format!("  {kind:<7} {kernel}:{line} ({entry})  invocation {invocation:?} {what}"));
+    }
 }
 
 fn shipped(executor: &AnyExecutor, program: &Program, peers: u16) -> Result<u64, ExecutorError> {
@@ -219,6 +256,7 @@ fn describe(program: &Program, peers: u16) -> CheckReport {
         page_bytes_max: None,
         problem: None,
         warnings: program.warnings.clone(),
+        findings: None,
     }
 }
 
@@ -280,6 +318,9 @@ fn print(report: &CheckReport) {
     }
     for warning in &report.warnings {
         say(format!("\nwarning: {warning}"));
+    }
+    if let Some(findings) = &report.findings {
+        print_findings(findings);
     }
 }
 

@@ -61,6 +61,9 @@ struct BenchArgs {
     /// Only this measurement; may be given more than once.
     #[arg(long, value_name = "NAME", value_parser = bench_named)]
     only: Vec<Bench>,
+    /// Only the cpu executor against every adapter and against hand-written Rust: `--only executors`.
+    #[arg(long)]
+    executors: bool,
 }
 
 #[derive(Args)]
@@ -171,15 +174,17 @@ fn say_json(value: &impl serde::Serialize) {
 
 fn bench(args: &BenchArgs, executor: &Choice, json: bool) -> bool {
     let effort = if args.quick { Effort::Quick } else { Effort::Full };
+    let mut only = args.only.clone();
+    only.extend(args.executors.then_some(Bench::Executors));
     let adapter = match executor {
-        Choice::Auto | Choice::Gpu => None,
         Choice::Adapter(name) => Some(name.clone()),
-        Choice::Cpu => {
-            eprintln!("error: the benches measure the gpu executor");
+        Choice::Cpu if only.is_empty() || only.iter().any(|bench| bench.needs_gpu()) => {
+            eprintln!("error: these benches measure the gpu executor; `peercompute bench --executors` measures the cpu executor");
             return false;
         }
+        Choice::Auto | Choice::Gpu | Choice::Cpu => None,
     };
-    let options = BenchOptions { adapter, only: args.only.clone(), effort, bodies: None };
+    let options = BenchOptions { adapter, only, effort, bodies: None };
     let report = peercompute_bench::run(&options, &mut |line| eprintln!("{line}"));
     if json {
         say_json(&report);

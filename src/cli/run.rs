@@ -163,7 +163,7 @@ pub(crate) fn run(args: &RunArgs, executor: &Choice, json: bool) -> Result<(), L
         si(report.shipped_bytes as f64),
     ));
     if args.profile && report.passes.is_empty() {
-        say(format!("{} has no timestamps: passes cannot be timed", report.adapter));
+        say(format!("passes cannot be timed: the {} ({}) has no timestamps", report.executor, report.adapter));
     }
     for pass in &report.passes {
         say(format!("  {:<16} {:>8} runs  {:>10.3} ms each", pass.entry, pass.runs, 1e3 * pass.seconds / pass.runs as f64));

@@ -89,7 +89,7 @@ impl AnyExecutor {
         match choice {
             Choice::Cpu => Cpu::open(cpu).map(AnyExecutor::Cpu),
             Choice::Gpu => open(None, false).await,
-            Choice::Auto => match open(None, false).await {
+            Choice::Auto => match open(None, true).await {
                 Err(ExecutorError::NoAdapter) => Cpu::open(cpu).map(AnyExecutor::Cpu),
                 opened => opened,
             },

@@ -38,6 +38,8 @@ pub(crate) enum Part {
 }
 
 impl Part {
+    pub(crate) const ALL: [Part; 3] = [Part::Any, Part::Interior, Part::Slab];
+
     /// What the prelude's overrides are for this part.
     pub(crate) fn constants(self) -> &'static [(&'static str, f64)] {
         match self {
@@ -124,10 +126,9 @@ impl PassDispatches {
         list
     }
 
-    /// The parts that a pipeline is needed for; `Any` is always there.
+    /// The parts that a pipeline is needed for.
     pub(crate) fn parts(&self) -> impl Iterator<Item = Part> + '_ {
-        let is_used = |part: Part| part == Part::Any || self.pages.iter().flatten().any(|dispatch| dispatch.part == part);
-        [Part::Any, Part::Interior, Part::Slab].into_iter().filter(move |&part| is_used(part))
+        Part::ALL.into_iter().filter(|&part| self.pages.iter().flatten().any(|dispatch| dispatch.part == part))
     }
 }
 

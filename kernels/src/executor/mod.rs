@@ -30,7 +30,7 @@ use crate::program::Program;
 pub enum ExecutorError {
     /// There is no adapter at all.
     #[error(
-        "no GPU adapter was found\n  help: install a Vulkan driver for your GPU, or a software one; on Debian and Ubuntu: apt-get install mesa-vulkan-drivers"
+        "no GPU adapter was found\n  help: install a Vulkan driver for your GPU, or a software one; on Debian and Ubuntu: apt-get install mesa-vulkan-drivers; or use the cpu executor, which needs none"
     )]
     NoAdapter,
     /// None of that name.
@@ -90,7 +90,7 @@ pub enum ExecutorError {
         cause: String,
     },
     /// A dispatch ran longer than the executor allows; the run cannot go on.
-    #[error("`{entry}` ran for more than {seconds} s in one dispatch on {adapter}, and was stopped")]
+    #[error("`{entry}` was stopped on {adapter}: one dispatch ran for more than {seconds} s")]
     TimedOut {
         /// The adapter.
         adapter: String,
@@ -109,11 +109,11 @@ pub enum ExecutorError {
 
 impl ExecutorError {
     fn limit(program: &Program, info: &ExecutorInfo, kind: ErrorKind) -> ExecutorError {
-        ExecutorError::Limit { workload: program.manifest.name.clone(), adapter: info.adapter.clone(), cause: kind.into() }
+        ExecutorError::Limit { workload: program.manifest.name.clone(), adapter: info.named(), cause: kind.into() }
     }
 
     fn layout(program: &Program, info: &ExecutorInfo, cause: ResidencyError) -> ExecutorError {
-        ExecutorError::Layout { workload: program.manifest.name.clone(), adapter: info.adapter.clone(), cause }
+        ExecutorError::Layout { workload: program.manifest.name.clone(), adapter: info.named(), cause }
     }
 }
 
@@ -128,6 +128,13 @@ pub struct ExecutorInfo {
     pub backend: String,
     /// Whether it computes in software.
     pub is_software: bool,
+}
+
+impl ExecutorInfo {
+    /// Its name in a sentence.
+    pub fn named(&self) -> String {
+        if self.executor == "cpu" { format!("the cpu ({})", self.adapter) } else { self.adapter.clone() }
+    }
 }
 
 /// A program resident on an executor.

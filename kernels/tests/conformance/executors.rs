@@ -18,16 +18,19 @@ use pollster::block_on;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Gpu,
-    /// With two threads, so that a dispatch is shared out.
+    /// As machine code where it can, with two threads, so that a dispatch is shared out.
     Cpu,
+    /// The same, interpreted: slow in the profile that tests are built in, so it gets small grids and few ticks.
+    Interpreted,
 }
 
 pub(crate) fn open(kind: Kind, borders: Borders, page_bytes_max: Option<u64>) -> AnyExecutor {
     let gpu = GpuOptions { borders: Some(borders), page_bytes_max, ..GpuOptions::default() };
-    let cpu = CpuOptions { borders: Some(borders), page_bytes_max, threads: Some(2), ..CpuOptions::default() };
+    let is_interpreted = kind == Kind::Interpreted;
+    let cpu = CpuOptions { borders: Some(borders), page_bytes_max, threads: Some(2), is_interpreted, ..CpuOptions::default() };
     let choice = match kind {
         Kind::Gpu => Choice::Gpu,
-        Kind::Cpu => Choice::Cpu,
+        Kind::Cpu | Kind::Interpreted => Choice::Cpu,
     };
     block_on(AnyExecutor::open(&choice, gpu, cpu)).unwrap()
 }

@@ -2,7 +2,7 @@
 //! the pages, the borders and the number of peers, the bits are the same.
 //!
 //! A test is a function of an [`executors::Kind`]; the list below makes one of each for every kind, as
-//! `gpu::…` and `cpu::…`. What only one executor has is in a file of its own.
+//! `gpu::…`, `cpu::…` and `interpreted::…`. What only one executor has, and what holds between them, is in `together`.
 #![allow(clippy::unwrap_used, reason = "a test ends at the first thing that fails")]
 
 mod executors;
@@ -19,6 +19,9 @@ macro_rules! suite {
         }
         mod cpu {
             $(#[test] fn $test() { crate::$file::$test(crate::executors::Kind::Cpu) })*
+        }
+        mod interpreted {
+            $(#[test] fn $test() { crate::$file::$test(crate::executors::Kind::Interpreted) })*
         }
     };
 }

@@ -10,6 +10,7 @@
 use std::collections::HashMap;
 
 use super::ir::{AtomicOp, Binary, Binding, Count, Input, Kernel, Label, Memory, Op, RegisterId, Scalar, Stmt, Unary, Value, ValueId};
+use super::lower::INVOCATIONS_MAX;
 use super::ops;
 
 /// The most values of a kernel: inlining can make an exponential number out of a short text.
@@ -311,11 +312,11 @@ impl Builder {
         match op {
             Op::Unary(Unary::Uniform, _) => None,
             Op::Unary(op, a) => {
-                let bits = self.known_bits(a)?;
-                Some(self.constant(scalar, ops::unary(op, bits)))
+                let bits = ops::unary(op, self.known_bits(a)?);
+                Some(self.constant(scalar, if op == Unary::Bits { bits } else { with_one_nan(scalar, bits) }))
             }
             Op::Binary(op, a, b) => match (self.known_bits(a), self.known_bits(b)) {
-                (Some(x), Some(y)) => Some(self.constant(scalar, ops::binary(op, x, y))),
+                (Some(x), Some(y)) => Some(self.constant(scalar, with_one_nan(scalar, ops::binary(op, x, y)))),
                 (None, Some(y)) => self.with_constant(scalar, op, a, b, y),
                 (Some(x), None) if is_commutative(op) => self.with_constant(scalar, op, b, a, x),
                 (None, None) if a == b => match op {
@@ -381,11 +382,12 @@ impl Builder {
     }
 
     /// `(group * m + rest) / y` and `% y`, where `m` is a multiple of `y` and `rest` is less: what a kernel computes to
-    /// tell its workgroup and its place there from the global id. Ids do not wrap: no dispatch is that large.
+    /// tell its workgroup and its place there from the global id. As long as `m` is no more than a workgroup's extent,
+    /// the sum does not wrap: no dispatch is that large.
     fn of_group(&mut self, op: Binary, sum: ValueId, y: u32) -> Option<ValueId> {
         let Op::Binary(Binary::Add, product, rest) = self.kernel.value(sum).op else { return None };
         let Op::Binary(Binary::Mul, group, factor) = self.kernel.value(product).op else { return None };
-        let factor = self.known_bits(factor).filter(|factor| y > 0 && factor % y == 0)?;
+        let factor = self.known_bits(factor).filter(|&factor| y > 0 && factor % y == 0 && factor <= INVOCATIONS_MAX)?;
         if !matches!(self.kernel.value(group).op, Op::Input(Input::GroupId(_))) || self.greatest(rest, 8) >= y {
             return None;
         }
@@ -727,6 +729,11 @@ fn merge(known: &mut Known, other: &Known) {
     for (index, value) in known.iter_mut().enumerate() {
         *value = value.filter(|value| other.get(index).copied().flatten() == Some(*value));
     }
+}
+
+/// What an operator made, with the one NaN that kernels show for those that differ from machine to machine.
+fn with_one_nan(scalar: Scalar, bits: u32) -> u32 {
+    if scalar == Scalar::F32 && f32::from_bits(bits).is_nan() { f32::NAN.to_bits() } else { bits }
 }
 
 fn is_commutative(op: Binary) -> bool {

@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::crew::Work;
+use super::inspect::{Findings, Inspector};
 use super::interpreter::{self, Interpreter};
 use super::ir::Binding;
 use super::lower::{self, LowerError};
@@ -37,6 +38,8 @@ enum BackHalf {
     /// Four lanes at a time, as machine code.
     #[cfg(feature = "jit")]
     Compiled(Code),
+    /// Step by step, watched.
+    Inspected(Inspector),
 }
 
 /// What one thread of one run needs to run a kernel.
@@ -45,24 +48,38 @@ enum Seat {
     Interpreted(interpreter::Scratch),
     #[cfg(feature = "jit")]
     Compiled(Thread),
+    Inspected,
 }
 
-/// What compiles kernels; without it they are interpreted.
+/// What becomes of kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Machine code where there is a compiler, otherwise interpreted.
+    Fastest,
+    /// Interpreted.
+    Interpreted,
+    /// Interpreted slowly, watched for races and for indices beyond their arrays.
+    Inspected,
+}
+
+/// What compiles kernels, as the mode says.
 #[derive(Default)]
 pub(crate) struct Compiler {
     #[cfg(feature = "jit")]
     machine: Option<Machine>,
+    is_inspecting: bool,
+    /// What was found, of kernels that are watched.
+    pub(crate) findings: Findings,
 }
 
 impl Compiler {
-    /// The compiler of this machine; interpreted where it has none, or where that is asked for.
-    pub(crate) fn new(is_interpreted: bool) -> Compiler {
-        #[cfg(feature = "jit")]
-        return Compiler { machine: if is_interpreted { None } else { Machine::new().ok() } };
-        #[cfg(not(feature = "jit"))]
-        {
-            let _ = is_interpreted;
-            Compiler {}
+    /// The compiler of this machine; without one for it, kernels are interpreted.
+    pub(crate) fn new(mode: Mode) -> Compiler {
+        Compiler {
+            #[cfg(feature = "jit")]
+            machine: if mode == Mode::Fastest { Machine::new().ok() } else { None },
+            is_inspecting: mode == Mode::Inspected,
+            findings: Findings::default(),
         }
     }
 
@@ -72,7 +89,7 @@ impl Compiler {
         if self.machine.is_some() {
             return "wasmtime";
         }
-        "interpreter"
+        if self.is_inspecting { "inspector" } else { "interpreter" }
     }
 
     /// Words that the kernels it makes can run on; nothing if there is no memory for them.
@@ -114,12 +131,17 @@ impl Compiled {
     ///
     /// **Errors:** WGSL that the cpu executor does not cover.
     fn new(source: &Source<'_>, compiler: &Compiler) -> Result<Compiled, LowerError> {
-        let kernel = lower::kernel_from_wgsl(source.wgsl, source.entry, source.constants)?;
+        let lower = if compiler.is_inspecting { lower::literal_kernel_from_wgsl } else { lower::kernel_from_wgsl };
+        let kernel = lower(source.wgsl, source.entry, source.constants)?;
         Ok(Compiled {
             entry: source.entry.to_string(),
             bindings: kernel.bindings.clone(),
             invocations: kernel.invocations(),
-            back_half: compiler.back_half(&kernel)?,
+            back_half: if compiler.is_inspecting {
+                BackHalf::Inspected(Inspector::new(kernel, source.wgsl, compiler.findings.clone()))
+            } else {
+                compiler.back_half(&kernel)?
+            },
         })
     }
 
@@ -129,13 +151,14 @@ impl Compiled {
             BackHalf::Interpreted(interpreter) => interpreter.scratch_words(),
             #[cfg(feature = "jit")]
             BackHalf::Compiled(_) => 0,
+            BackHalf::Inspected(_) => 0,
         }
     }
 
     /// Words of the run's that each of its threads needs for this kernel alone, and while it runs this kernel.
     fn inner_words(&self) -> [u64; 2] {
         match &self.back_half {
-            BackHalf::Interpreted(_) => [0, 0],
+            BackHalf::Interpreted(_) | BackHalf::Inspected(_) => [0, 0],
             #[cfg(feature = "jit")]
             BackHalf::Compiled(code) => [code.own_words() as u64, code.scratch_words() as u64],
         }
@@ -205,6 +228,7 @@ impl Compiled {
     fn seat(&self, compiler: &Compiler, words: &Words, places: [usize; 3]) -> Result<Seat, String> {
         match &self.back_half {
             BackHalf::Interpreted(interpreter) => Ok(Seat::Interpreted(interpreter.scratch())),
+            BackHalf::Inspected(_) => Ok(Seat::Inspected),
             #[cfg(feature = "jit")]
             BackHalf::Compiled(code) => match &compiler.machine {
                 Some(machine) => code.thread(machine, words, places).map(Seat::Compiled).map_err(|error| error.to_string()),
@@ -230,7 +254,7 @@ impl Seated {
                 Err(super::machine::Interrupted::Stopped) => false,
                 Err(super::machine::Interrupted::Trapped(cause)) => panic!("`{}` trapped: {cause}", self.kernel.entry),
             },
-            #[cfg(feature = "jit")]
+            (BackHalf::Inspected(inspector), _) => inspector.run(words, &dispatch.spans, dispatch.groups, range, watched.stop()),
             _ => unreachable!("a seat is its kernel's"),
         };
         let mut is_done = true;

@@ -188,7 +188,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+        #![proptest_config(reference::config(400))]
         #[test]
         fn random_kernels_do_what_they_mean(choices in choices()) {
             let machine = Machine::new().unwrap();

@@ -15,6 +15,7 @@ mod copies;
 mod crew;
 pub mod emit;
 mod engine;
+pub mod inspect;
 pub mod interpreter;
 pub mod ir;
 pub mod lower;
@@ -34,7 +35,7 @@ pub mod words;
 
 pub use run::CpuRun;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use crate::bundle::VerifiedBundle;
@@ -44,7 +45,9 @@ use crate::executor::{Borders, ExecutorError, ExecutorInfo, Layout, Placement};
 use crate::program::Program;
 
 use crew::Crew;
-use engine::{Compiled, Compiler, Dispatch, Kernels, Source};
+use inspect::Finding;
+
+use engine::{Compiled, Compiler, Dispatch, Kernels, Mode, Source};
 use watch::Watch;
 
 /// The most memory of a run, in bytes: what 32 bits address, less what is added to an address.
@@ -77,6 +80,9 @@ pub struct CpuOptions {
     pub borders: Option<Borders>,
     /// Whether kernels are interpreted even where they could be machine code.
     pub is_interpreted: bool,
+    /// Whether kernels are watched: slow, on one thread, and [`Cpu::findings`] tells of races and of indices beyond
+    /// their arrays.
+    pub is_inspected: bool,
 }
 
 /// The threads of this machine, as an executor.
@@ -97,7 +103,7 @@ struct Shared {
 
 impl Shared {
     fn refused(&self, entry: &str, cause: String) -> ExecutorError {
-        ExecutorError::Kernel { adapter: self.info.adapter.clone(), entry: entry.to_string(), cause }
+        ExecutorError::Kernel { adapter: self.info.named(), entry: entry.to_string(), cause }
     }
 }
 
@@ -106,10 +112,15 @@ impl Cpu {
     ///
     /// **Errors:** the system gives none.
     pub fn open(options: CpuOptions) -> Result<Cpu, ExecutorError> {
-        let threads = options.threads.unwrap_or_else(threads_here).clamp(1, THREADS_MAX);
-        let compiler = Compiler::new(options.is_interpreted);
+        let threads = if options.is_inspected { 1 } else { options.threads.unwrap_or_else(threads_here).clamp(1, THREADS_MAX) };
+        let mode = match options {
+            CpuOptions { is_inspected: true, .. } => Mode::Inspected,
+            CpuOptions { is_interpreted: true, .. } => Mode::Interpreted,
+            _ => Mode::Fastest,
+        };
+        let compiler = Compiler::new(mode);
         let info = info(threads, compiler.name());
-        let no_thread = |cause: std::io::Error| ExecutorError::NoDevice { adapter: info.adapter.clone(), cause: cause.to_string() };
+        let no_thread = |cause: std::io::Error| ExecutorError::NoDevice { adapter: info.named(), cause: cause.to_string() };
         let crew = Crew::new(threads).map_err(no_thread)?;
         let watch = Watch::new().map_err(no_thread)?;
         let time_limit = options.time_limit.unwrap_or(TIME_LIMIT);
@@ -119,6 +130,11 @@ impl Cpu {
     /// What this is.
     pub fn info(&self) -> &ExecutorInfo {
         &self.shared.info
+    }
+
+    /// What kernels were found to do and should not, in the order of their lines; only where they are watched.
+    pub fn findings(&self) -> Vec<Finding> {
+        self.compiler.findings.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
     /// The largest page of an arena, in bytes.
@@ -160,7 +176,7 @@ impl Cpu {
     }
 
     fn no_memory(&self, bytes: u64) -> ExecutorError {
-        ExecutorError::Memory { adapter: self.info().adapter.clone(), bytes, cause: "the system gave none".into() }
+        ExecutorError::Memory { adapter: self.info().named(), bytes, cause: "the system gave none".into() }
     }
 
     fn borders(&self) -> Borders {
@@ -176,11 +192,19 @@ impl Cpu {
 /// The most threads of a crew.
 const THREADS_MAX: usize = 1024;
 
+/// Whether both back halves find the wide instructions that they use.
+fn has_avx2() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::arch::is_x86_feature_detected!("avx2");
+    #[cfg(not(target_arch = "x86_64"))]
+    return false;
+}
+
 fn threads_here() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn info(threads: usize, backend: &str) -> ExecutorInfo {
-    let adapter = format!("{threads} thread{}", if threads == 1 { "" } else { "s" });
+    let adapter = format!("{threads} thread{}{}", if threads == 1 { "" } else { "s" }, if has_avx2() { ", AVX2" } else { "" });
     ExecutorInfo { executor: "cpu", adapter, backend: backend.into(), is_software: true }
 }

@@ -614,10 +614,15 @@ impl Maker<'_> {
         if self.choices.below(4) == 3 {
             return jump(&mut self.builder);
         }
-        let condition = self.operand(Scalar::Bool);
+        let (condition, is_accepted) = (self.operand(Scalar::Bool), self.choices.below(3) < 2);
         self.builder.begin_if(condition);
-        jump(&mut self.builder);
+        if is_accepted {
+            jump(&mut self.builder);
+        }
         self.builder.begin_else();
+        if !is_accepted {
+            jump(&mut self.builder);
+        }
         self.builder.end_if();
     }
 }
@@ -625,4 +630,10 @@ impl Maker<'_> {
 /// Choices for [`random_kernel`].
 pub(crate) fn choices() -> impl proptest::strategy::Strategy<Value = Vec<u8>> {
     proptest::collection::vec(proptest::num::u8::ANY, 0..600)
+}
+
+/// So many cases, or as many as `PROPTEST_CASES` asks for.
+pub(crate) fn config(cases: u32) -> proptest::test_runner::Config {
+    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
+    proptest::test_runner::Config { cases: asked.unwrap_or(cases), ..Default::default() }
 }

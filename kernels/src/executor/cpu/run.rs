@@ -74,10 +74,8 @@ pub struct CpuRun {
     dispatch: Dispatch,
     /// What goes to other peers, as bytes.
     outgoing: Vec<u8>,
-    /// Words of memory, those of the threads included.
-    words_all: u64,
-    /// What threads need beside the words.
-    seat_bytes: u64,
+    /// The words, `outgoing`, and what threads need beside them.
+    memory_bytes: u64,
     /// The entry point of a dispatch that was stopped.
     stopped: Option<String>,
 }
@@ -114,57 +112,64 @@ impl<'a> Wanted<'a> {
             .collect();
         Wanted { sources, parts, steps }
     }
+
+    /// The kernels of every pass.
+    fn passes(&self, program: &Program, kernels: &[Arc<Seated>], dispatches: Vec<PassDispatches>) -> Vec<PassKernels> {
+        let parts_of = |pass: usize| {
+            let parts = self.parts[pass].iter();
+            parts.map(|&(part, number)| PartKernel::new(part, kernels[number].clone(), program, pass)).collect()
+        };
+        dispatches.into_iter().enumerate().map(|(pass, dispatches)| PassKernels { parts: parts_of(pass), dispatches }).collect()
+    }
+
+    /// The steps of every reduced table.
+    fn tables(&self, kernels: &[Arc<Seated>], reductions: &[Option<Reduction>], places: &Places) -> Vec<Option<Table>> {
+        let table = |buffer: usize| {
+            let kernels = self.steps[buffer]?.map(|number| kernels[number].clone());
+            Some(Table::new(reductions[buffer].as_ref()?, kernels, places.tables[buffer].as_ref()?, places.arenas[buffer][0][0]))
+        };
+        (0..reductions.len()).map(table).collect()
+    }
 }
 
 impl CpuRun {
     pub(crate) fn new(cpu: &Cpu, program: Program, layout: Layout) -> Result<CpuRun, ExecutorError> {
-        let reductions: Vec<Option<Reduction>> =
-            (0..program.manifest.buffers.len()).map(|buffer| Reduction::new(&program, &layout, buffer)).collect();
+        let (program, shared) = (Arc::new(program), cpu.shared.clone());
+        let reductions: Vec<_> = (0..program.manifest.buffers.len()).map(|buffer| Reduction::new(&program, &layout, buffer)).collect();
         let places = Places::new(&program, &layout, &reductions);
         let outgoing = layout.exchanges.iter().map(|plan| plan.send.last().map_or(0, |run| run.end)).max().unwrap_or(0) * 4;
         cpu.check_memory(&program, places.words * 4 + outgoing as u64)?;
-        let dispatches: Vec<PassDispatches> =
+
+        let dispatches: Vec<_> =
             (0..program.passes.len()).map(|pass| PassDispatches::new(&program, &layout, pass, cpu.borders(), GROUPS_MAX)).collect();
         let wanted = Wanted::new(&program, &dispatches, &reductions);
         let kernels = cpu.compiled(&wanted.sources)?;
-        let threads = cpu.shared.crew.threads();
-        let seat_bytes = kernels.iter().map(|kernel| kernel.seat_words() * 4 * threads as u64).sum::<u64>();
+        let threads = shared.crew.threads();
         let seats = SeatPlan::new(&kernels, threads, places.words);
-        cpu.check_memory(&program, seats.words * 4 + outgoing as u64 + seat_bytes)?;
-        let words = cpu.compiler.words(seats.words as usize).ok_or_else(|| cpu.no_memory(seats.words * 4))?;
-        let kernels =
-            seats.seat(kernels, &cpu.compiler, &words).map_err(|(number, cause)| cpu.shared.refused(wanted.sources[number].entry, cause))?;
-        let parts_of = |pass: usize| -> Vec<PartKernel> {
-            wanted.parts[pass].iter().map(|&(part, number)| PartKernel::new(part, kernels[number].clone(), &program, pass)).collect()
-        };
-        let passes = dispatches.into_iter().enumerate().map(|(pass, dispatches)| PassKernels { parts: parts_of(pass), dispatches }).collect();
-        let tables = (0..reductions.len())
-            .map(|buffer| {
-                let kernels = wanted.steps[buffer]?.map(|number| kernels[number].clone());
-                Some(Table::new(reductions[buffer].as_ref()?, kernels, places.tables[buffer].as_ref()?, places.arenas[buffer][0][0]))
-            })
-            .collect();
+        let beside_bytes = outgoing as u64 + kernels.iter().map(|kernel| kernel.seat_words() * 4 * threads as u64).sum::<u64>();
+        cpu.check_memory(&program, seats.words * 4 + beside_bytes)?;
+
+        let words = Arc::new(cpu.compiler.words(seats.words as usize).ok_or_else(|| cpu.no_memory(seats.words * 4))?);
         places.write_constants(&words, &program, &layout, &reductions);
-        let of_tables = |fresh: &Fresh| if let Fresh::Table { buffer } = fresh { Some(*buffer) } else { None };
-        let combined = program.exchanges.iter().map(|fresh| fresh.iter().filter_map(of_tables).collect()).collect();
-        let shared = cpu.shared.clone();
-        let words = Arc::new(words);
+        let refused = |(number, cause): (usize, String)| shared.refused(wanted.sources[number].entry, cause);
+        let kernels = seats.seat(kernels, &cpu.compiler, &words).map_err(refused)?;
+        let (passes, tables) = (wanted.passes(&program, &kernels, dispatches), wanted.tables(&kernels, &reductions, &places));
+        let table_of = |fresh: &Fresh| if let Fresh::Table { buffer } = fresh { Some(*buffer) } else { None };
         let run = CpuRun {
             side: vec![0; program.manifest.buffers.len()],
-            program: Arc::new(program),
+            combined: program.exchanges.iter().map(|fresh| fresh.iter().filter_map(table_of).collect()).collect(),
+            watched: shared.watch.place(Some((words.clone(), seats.stop_word()))),
+            dispatch: Dispatch { time_limit: shared.time_limit, ..Dispatch::default() },
+            outgoing: vec![0; outgoing],
+            memory_bytes: seats.words * 4 + beside_bytes,
+            stopped: None,
+            shared,
+            program,
             layout,
             places,
+            words,
             passes,
             tables,
-            combined,
-            watched: shared.watch.place(Some((words.clone(), seats.stop_word()))),
-            words,
-            words_all: seats.words,
-            dispatch: Dispatch { time_limit: shared.time_limit, ..Dispatch::default() },
-            shared,
-            outgoing: vec![0; outgoing],
-            seat_bytes,
-            stopped: None,
         };
         run.check_spans()?;
         Ok(run)
@@ -208,7 +213,7 @@ impl CpuRun {
         match &self.stopped {
             None => Ok(()),
             Some(entry) => Err(ExecutorError::TimedOut {
-                adapter: self.shared.info.adapter.clone(),
+                adapter: self.shared.info.named(),
                 entry: entry.clone(),
                 seconds: self.shared.time_limit.as_secs_f64(),
             }),
@@ -382,7 +387,7 @@ impl Run for CpuRun {
     }
 
     fn memory_bytes(&self) -> u64 {
-        self.words_all * 4 + self.outgoing.len() as u64 + self.seat_bytes
+        self.memory_bytes
     }
 }
 

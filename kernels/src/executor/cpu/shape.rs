@@ -967,7 +967,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 500, ..ProptestConfig::default() })]
+        #![proptest_config(reference::config(500))]
 
         #[test]
         fn values_are_what_their_shapes_say(choices in reference::choices()) {

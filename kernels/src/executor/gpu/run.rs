@@ -513,8 +513,8 @@ async fn pass_pipelines(gpu: &Gpu, program: &Program, layout: &Layout, index: us
     let scope = gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
     let mut parts: Vec<(Part, wgpu::ComputePipeline)> = Vec::new();
     let mut layout = None;
-    // The layout of one part serves the others, which take the same bindings.
-    for part in dispatches.parts() {
+    // `Any` is always there: its layout serves the others, which take the same bindings.
+    for part in Part::ALL.into_iter().filter(|&part| part == Part::Any || dispatches.parts().any(|needed| needed == part)) {
         let mut key = blake3::Hasher::new();
         key.update(declared.entry.as_bytes()).update(&[0, part as u8]).update(declared.wgsl.as_bytes());
         let (of_part, pipeline) = gpu.cached_pipeline(*key.finalize().as_bytes(), || compile(gpu, declared, checked, part));

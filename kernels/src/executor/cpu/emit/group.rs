@@ -200,7 +200,11 @@ impl<'k> Emitter<'k> {
     /// Computes a scalar of the workgroup. One that is not sure is not told to other segments.
     fn define(&mut self, value: ValueId, class: Class) {
         let Class::Group { steps, is_sure } = class else { return };
-        self.scalar_op(value);
+        match self.kernel.value(value).op {
+            // The form is tested before it runs: this changes nothing, in any lane.
+            Op::Index { index, .. } if steps != [0; 3] => self.scalar(index),
+            _ => self.scalar_op(value),
+        }
         let local = self.keep(scalar_type(self.scalar_of(value)));
         self.outer_locals.insert(value, local);
         if is_sure {

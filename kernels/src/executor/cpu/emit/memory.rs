@@ -97,7 +97,7 @@ impl<'k> Emitter<'k> {
                 self.all([I::LocalGet(first), I::V128Load32Zero(at(place))]);
                 let row = self.keep(ValType::V128);
                 for lane in 1..4u8 {
-                    self.all([I::LocalGet(first), I::I32Const(4 * step * i32::from(lane)), I::I32Add, I::LocalGet(row)]);
+                    self.all([I::LocalGet(first), I::I32Const(step.wrapping_mul(4 * i32::from(lane))), I::I32Add, I::LocalGet(row)]);
                     self.all([I::V128Load32Lane { memarg: at(place), lane }, I::LocalSet(row)]);
                 }
                 self.get(row);

@@ -142,10 +142,6 @@ impl<'k> Emitter<'k> {
                 self.push(I::Select);
             }
             Op::Index { index, count } => {
-                if !matches!(self.class(index), Class::Group { steps: [0, 0, 0], .. } | Class::Scalar) {
-                    // The form has tested that it changes nothing.
-                    return self.scalar(index);
-                }
                 self.scalar(index);
                 let asked = self.keep(ValType::I32);
                 self.count(count);

@@ -301,18 +301,37 @@ pub(super) struct Atomic<'a> {
 }
 
 impl Atomic<'_> {
-    /// Does it for every lane that is there.
+    /// Does it for every lane that is there, and there is one.
     #[inline(always)]
     pub(super) fn run(&self, to: &mut impl WriteWords, lanes: usize, mut found: Option<&mut [u32]>) {
-        for lane in 0..lanes {
-            if self.mask.is_none_or(|mask| mask[lane] != 0) {
-                let at = self.addresses.at(lane).wrapping_add(self.offset);
-                let old = to.atomic(self.op, at, self.value.at(lane), self.compare.map_or(0, |compare| compare.at(lane)));
-                if let Some(found) = &mut found {
-                    found[lane] = old;
-                }
+        if let (Source::One(address), Some(join), None) = (self.addresses, joined_by(self.op), &found) {
+            // To one word and with nobody to tell: the lanes agree first.
+            let value = self.present(lanes).map(|lane| self.value.at(lane)).reduce(|all, value| ops::atomic(join, all, value, 0));
+            to.atomic(self.op, address.wrapping_add(self.offset), value.unwrap_or_default(), 0);
+            return;
+        }
+        for lane in self.present(lanes) {
+            let at = self.addresses.at(lane).wrapping_add(self.offset);
+            let old = to.atomic(self.op, at, self.value.at(lane), self.compare.map_or(0, |compare| compare.at(lane)));
+            if let Some(found) = &mut found {
+                found[lane] = old;
             }
         }
+    }
+
+    #[inline(always)]
+    fn present(&self, lanes: usize) -> impl Iterator<Item = usize> {
+        (0..lanes).filter(|&lane| self.mask.is_none_or(|mask| mask[lane] != 0))
+    }
+}
+
+/// What joins two operands of an operation to one that does as much, if anything does.
+fn joined_by(op: AtomicOp) -> Option<AtomicOp> {
+    use AtomicOp::{Add, And, CompareExchange, Exchange, Load, MaxI, MaxU, MinI, MinU, Or, Store, Sub, Xor};
+    match op {
+        Add | Sub => Some(Add),
+        And | Or | Xor | MinI | MinU | MaxI | MaxU => Some(op),
+        Load | Store | Exchange | CompareExchange => None,
     }
 }
 

@@ -108,12 +108,21 @@ impl Forms {
                     }
                     want(*value);
                 }
-                Stmt::Atomic { .. } | Stmt::If { .. } => step.operands(&mut want),
+                Stmt::Atomic { .. } => step.operands(&mut want),
+                Stmt::If { condition, .. } => want(asked(kernel, *condition)),
                 _ => {}
             }
         }
         for steps in steps.iter().flat_map(Stmt::nested) {
             self.spread(kernel, shapes, steps);
         }
+    }
+}
+
+/// The condition that a branch looks at: of an opposite, the original, with the sides swapped.
+pub(super) fn asked(kernel: &Kernel, condition: ValueId) -> ValueId {
+    match kernel.value(condition).op {
+        Op::Unary(Unary::NotB, opposite) => asked(kernel, opposite),
+        _ => condition,
     }
 }

@@ -55,6 +55,20 @@ fn zip(to: &mut [u32], a: Source<'_>, b: Source<'_>, of: impl Fn(u32, u32) -> u3
     }
 }
 
+#[inline(always)]
+fn zip_three(to: &mut [u32], a: Source<'_>, b: Source<'_>, c: Source<'_>, of: impl Fn(u32, u32, u32) -> u32) {
+    match (a, b, c) {
+        (Source::Wide(a), Source::Wide(b), Source::Wide(c)) => {
+            for (((to, &a), &b), &c) in to.iter_mut().zip(a).zip(b).zip(c) {
+                *to = of(a, b, c);
+            }
+        }
+        (a, b, Source::One(c)) => zip(to, a, b, |a, b| of(a, b, c)),
+        (a, Source::One(b), c) => zip(to, a, c, |a, c| of(a, b, c)),
+        (Source::One(a), b, c) => zip(to, b, c, |b, c| of(a, b, c)),
+    }
+}
+
 /// One operand, one word.
 #[inline(always)]
 pub(super) fn unary_one(op: Unary, a: u32) -> u32 {
@@ -89,10 +103,34 @@ pub(super) fn unary(op: Unary, to: &mut [u32], a: &[u32]) {
         Unary::TrailingZeros => map(to, a, u32::trailing_zeros),
         Unary::FloatOfI => map(to, a, |a| (a as i32 as f32).to_bits()),
         Unary::FloatOfU => map(to, a, |a| (a as f32).to_bits()),
-        Unary::IntOfF => map(to, a, |a| f(a) as i32 as u32),
-        Unary::UintOfF => map(to, a, |a| f(a) as u32),
+        Unary::IntOfF => map(to, a, int_of_f),
+        Unary::UintOfF => map(to, a, uint_of_f),
         Unary::Bits | Unary::Uniform => to.copy_from_slice(a),
     }
+}
+
+/// The whole part of a number without its sign: all ones where it is too large, 0 for what is not a number.
+///
+/// Conversions that saturate are done one by one by compilers; shifts are not.
+#[inline(always)]
+fn magnitude(bits: u32) -> u32 {
+    let exponent = (bits >> 23) & 0xff;
+    let digits = bits & 0x007f_ffff | 0x0080_0000;
+    let small = digits >> 150u32.wrapping_sub(exponent).min(31);
+    let large = if exponent < 159 { digits << (exponent.wrapping_sub(150) & 31) } else { u32::MAX };
+    let whole = if exponent < 150 { small } else { large };
+    if bits & 0x7fff_ffff > 0x7f80_0000 { 0 } else { whole }
+}
+
+#[inline(always)]
+fn int_of_f(bits: u32) -> u32 {
+    let whole = magnitude(bits);
+    if bits >> 31 == 0 { whole.min(0x7fff_ffff) } else { whole.min(0x8000_0000).wrapping_neg() }
+}
+
+#[inline(always)]
+fn uint_of_f(bits: u32) -> u32 {
+    if bits >> 31 == 0 { magnitude(bits) } else { 0 }
 }
 
 /// Two operands.
@@ -129,6 +167,26 @@ pub(super) fn binary(op: Binary, to: &mut [u32], a: Source<'_>, b: Source<'_>) {
         Binary::LtU => zip(to, a, b, |a, b| mask(a < b)),
         Binary::LeU => zip(to, a, b, |a, b| mask(a <= b)),
         Binary::DivI | Binary::DivU | Binary::RemI | Binary::RemU => divide(op, to, a, b),
+    }
+}
+
+/// Two operators of f32 in a row: `(a first b) second c`, or `c second (a first b)`.
+#[inline(always)]
+pub(super) fn pair(first: Binary, second: (Binary, bool), to: &mut [u32], a: Source<'_>, b: Source<'_>, c: Source<'_>) {
+    match first {
+        Binary::AddF => pair_of(second, to, a, b, c, |a, b| a + b),
+        Binary::SubF => pair_of(second, to, a, b, c, |a, b| a - b),
+        _ => pair_of(second, to, a, b, c, |a, b| a * b),
+    }
+}
+
+#[inline(always)]
+fn pair_of(second: (Binary, bool), to: &mut [u32], a: Source<'_>, b: Source<'_>, c: Source<'_>, first: impl Fn(f32, f32) -> f32) {
+    match second {
+        (Binary::AddF, _) => zip_three(to, a, b, c, |a, b, c| (first(f(a), f(b)) + f(c)).to_bits()),
+        (Binary::SubF, false) => zip_three(to, a, b, c, |a, b, c| (first(f(a), f(b)) - f(c)).to_bits()),
+        (Binary::SubF, true) => zip_three(to, a, b, c, |a, b, c| (f(c) - first(f(a), f(b))).to_bits()),
+        _ => zip_three(to, a, b, c, |a, b, c| (first(f(a), f(b)) * f(c)).to_bits()),
     }
 }
 
@@ -302,6 +360,45 @@ mod tests {
                 check(&to, &|lane| (WORDS[lane], others[lane]));
                 binary(op, &mut to, Source::One(b), Source::One(3));
                 check(&to, &|_| (b, 3));
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_lose_their_fraction_as_the_operators_say() {
+        // Every exponent, with digits that round, and both signs.
+        for top in 0..1u32 << 12 {
+            for digits in [0, 1, 0x7f_ffff, 0x40_0000, 0x2a_aaaa] {
+                let bits = top << 20 | digits & 0xf_ffff | (digits >> 3);
+                assert_eq!(int_of_f(bits), ops::unary(Unary::IntOfF, bits), "{bits:#x}");
+                assert_eq!(uint_of_f(bits), ops::unary(Unary::UintOfF, bits), "{bits:#x}");
+            }
+        }
+    }
+
+    #[test]
+    fn pairs_round_twice() {
+        use Binary::{AddF, MulF, SubF};
+        let others: Vec<u32> = WORDS.iter().rev().copied().collect();
+        let third: Vec<u32> = WORDS.iter().map(|&word| word.rotate_left(7)).collect();
+        // As one operation, this would not be 0.
+        let (a, b) = (1.0f32 + f32::EPSILON, 1.0f32 - f32::EPSILON);
+        let mut to = [9];
+        pair(MulF, (SubF, false), &mut to, Source::One(a.to_bits()), Source::Wide(&[b.to_bits()]), Source::One((a * b).to_bits()));
+        assert_eq!(to, [0]);
+        for first in [AddF, SubF, MulF] {
+            for second in [(AddF, false), (SubF, false), (SubF, true), (MulF, false)] {
+                for which in 0..8 {
+                    let of = |bit: u32, one: u32, wide| if which >> bit & 1 == 1 { Source::One(one) } else { Source::Wide(wide) };
+                    let (a, b, c) = (of(0, 0x3fc0_0000, &WORDS[..]), of(1, 0xc020_0000, &others[..]), of(2, 0x3f80_0000, &third[..]));
+                    let mut to = [0; WORDS.len()];
+                    pair(first, second, &mut to, a, b, c);
+                    for (lane, made) in to.into_iter().enumerate() {
+                        let inner = ops::binary(first, a.at(lane), b.at(lane));
+                        let (left, right) = if second.1 { (c.at(lane), inner) } else { (inner, c.at(lane)) };
+                        assert!(same(made, ops::binary(second.0, left, right)), "{first:?} {second:?} {which} {lane}");
+                    }
+                }
             }
         }
     }

@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::super::ir::Memory;
 use super::super::words::{Span, Words};
 use super::Stopped;
-use super::access::{self, Atomic, Clamp, Fixed, Local, Rows};
+use super::access::{self, Atomic, Clamp, Fixed, Local, ReadWords, Rows};
 use super::frame::{Frame, Kind, Others};
 use super::lanes;
-use super::tape::{Affine, Step, Target, Width};
+use super::tape::{Affine, Arg, Mask, Place, Slot, Step, Target, Width};
 
 /// Vectors that this machine has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -123,37 +123,120 @@ impl Machine<'_> {
         loop {
             let step = &tape[at];
             at += 1;
-            match step {
-                Step::End => return Ok(()),
+            // One table of arms, so that a step costs one jump.
+            let target = match *step {
+                Step::UnaryOne { op, to, a } => self.one(to, lanes::unary_one(op, self.frame.one(a))),
+                Step::BinaryOne { op, to, a, b } => self.one(to, lanes::binary_one(op, self.frame.one(a), self.frame.one(b))),
+                Step::SelectOne { to, condition, accept, reject } => {
+                    let from = if self.frame.one(condition) != 0 { accept } else { reject };
+                    self.one(to, self.frame.one(from))
+                }
+                Step::IndexOne { to, index, last } => self.one(to, self.frame.one(index).min(self.frame.one(last))),
+                Step::CopyOne { to, from } => self.one(to, self.frame.one(from)),
+                Step::LoadOne { to, from } => self.load_one(to, from),
+                Step::Pick { to, from, mask } => self.pick(to, from, mask),
+                Step::Unary { op, width, to, a } => {
+                    let (to, others) = self.frame.carve(to, width);
+                    lanes::unary(op, to, others.wide(a, width));
+                    None
+                }
+                Step::Binary { op, width, to, a, b } => {
+                    let (to, others) = self.frame.carve(to, width);
+                    lanes::binary(op, to, others.source(a, width), others.source(b, width));
+                    None
+                }
+                Step::Pair { first, second, is_flipped, to, a, b, c } => {
+                    let (to, others) = self.frame.carve(to, Width::Lanes);
+                    let [a, b, c] = [a, b, c].map(|arg| others.source(arg, Width::Lanes));
+                    lanes::pair(first, (second, is_flipped), to, a, b, c);
+                    None
+                }
+                Step::Select { width, to, condition, accept, reject } => {
+                    let (to, others) = self.frame.carve(to, width);
+                    lanes::select(to, others.source(condition, width), others.source(accept, width), others.source(reject, width));
+                    None
+                }
+                Step::Index { width, to, index, last } => {
+                    let (to, others) = self.frame.carve(to, width);
+                    lanes::index(to, others.wide(index, width), others.one(last));
+                    None
+                }
+                Step::Copy { width, to, from } => {
+                    let (to, others) = self.frame.carve(to, width);
+                    to.copy_from_slice(others.wide(from, width));
+                    None
+                }
+                Step::Spread { to, from } => {
+                    let (to, others) = self.frame.carve(to, Width::Lanes);
+                    rows(&others, &from, self.row).spread(to);
+                    None
+                }
+                Step::Gather { width, to, from } => self.gather(width, to, from),
+                Step::LoadRows { to, from } => self.load_rows(to, &from),
+                Step::LoadPrivate { to, address, offset } => {
+                    let (to, others) = self.frame.carve(to, Width::Lanes);
+                    access::load_private(self.private, others.source(address, Width::Lanes), offset, to);
+                    None
+                }
+                Step::Set { width, to, from, mask, is_moved } => self.set(width, to, from, mask, is_moved),
+                Step::Scatter { to, value, mask } => self.scatter(to, value, mask),
+                Step::StoreRows { to, value, mask } => self.store_rows(&to, value, mask),
+                Step::StorePrivate { address, offset, value, mask } => {
+                    let others = self.frame.all();
+                    let (address, value) = (others.source(address, Width::Lanes), others.source(value, Width::Lanes));
+                    access::store_private(self.private, address, offset, value, others.mask(mask), self.lanes);
+                    None
+                }
+                Step::Atomic { .. } => self.atomic(step),
+                Step::Jump(target) => Some(target),
                 Step::Back(start) => {
                     self.look()?;
-                    at = start.0 as usize;
+                    Some(start)
+                }
+                Step::Branch { condition, unless, otherwise } => ((self.frame.one(condition) != 0) == unless).then_some(otherwise),
+                Step::Clear(mask) => {
+                    self.frame.set_kind(mask, Kind::Empty);
+                    None
+                }
+                Step::Split { condition, from, accept, reject, otherwise } => {
+                    self.frame.split(condition, from, accept, reject);
+                    self.unless_anybody(accept, otherwise)
+                }
+                Step::Otherwise { mask, end } => self.unless_anybody(mask, end),
+                Step::Leave { condition, unless, from, to, gone } => {
+                    self.frame.leave(condition, if unless { u32::MAX } else { 0 }, from, to);
+                    self.unless_anybody(from, gone)
+                }
+                Step::Exit { from, to, gone } => {
+                    self.frame.take(to, from);
+                    Some(gone)
+                }
+                Step::Join { to, accept, reject, gone } => {
+                    self.frame.set_kind(to, Kind::Empty);
+                    self.frame.take(to, accept);
+                    self.frame.take(to, reject);
+                    self.unless_anybody(to, gone)
+                }
+                Step::Rejoin { to, from, gone } => {
+                    self.frame.take(to, from);
+                    self.unless_anybody(to, gone)
                 }
                 Step::Again { mask, through, repeats, start, gone } => {
-                    self.frame.take(*through, *mask);
-                    let is_over = self.frame.kind(*repeats) == Kind::Empty;
-                    self.frame.take(*mask, if is_over { *through } else { *repeats });
-                    if !is_over {
+                    self.frame.take(through, mask);
+                    if self.frame.kind(repeats) == Kind::Empty {
+                        self.frame.take(mask, through);
+                        self.unless_anybody(mask, gone)
+                    } else {
+                        self.frame.take(mask, repeats);
                         self.look()?;
-                        at = start.0 as usize;
-                    } else if self.frame.kind(*mask) == Kind::Empty {
-                        at = gone.0 as usize;
+                        Some(start)
                     }
                 }
-                Step::Jump(_)
-                | Step::Branch { .. }
-                | Step::Clear(_)
-                | Step::Split { .. }
-                | Step::Otherwise { .. }
-                | Step::Leave { .. }
-                | Step::Exit { .. }
-                | Step::Join { .. }
-                | Step::Rejoin { .. } => {
-                    if let Some(target) = self.control(step) {
-                        at = target.0 as usize;
-                    }
-                }
-                step => self.straight(step),
+                Step::Mark(_) => None,
+                Step::End => return Ok(()),
+            };
+            if let Some(Target(target)) = target {
+                at = target as usize;
             }
         }
     }
@@ -163,158 +246,108 @@ impl Machine<'_> {
         if self.stop.load(Ordering::Relaxed) { Err(Stopped) } else { Ok(()) }
     }
 
-    /// Where to go on, if not behind the step.
     #[inline(always)]
-    fn control(&mut self, step: &Step) -> Option<Target> {
-        let frame = &mut self.frame;
-        match *step {
-            Step::Jump(target) => return Some(target),
-            Step::Branch { condition, otherwise } => return (frame.one(condition) == 0).then_some(otherwise),
-            Step::Clear(mask) => frame.set_kind(mask, Kind::Empty),
-            Step::Split { condition, from, accept, reject, otherwise } => {
-                frame.split(condition, from, accept, reject);
-                return (frame.kind(accept) == Kind::Empty).then_some(otherwise);
-            }
-            Step::Otherwise { mask, end } => return (frame.kind(mask) == Kind::Empty).then_some(end),
-            Step::Leave { condition, unless, from, to, gone } => {
-                frame.leave(condition, if unless { u32::MAX } else { 0 }, from, to);
-                return (frame.kind(from) == Kind::Empty).then_some(gone);
-            }
-            Step::Exit { from, to, gone } => {
-                frame.take(to, from);
-                return Some(gone);
-            }
-            Step::Join { to, accept, reject, gone } => {
-                frame.set_kind(to, Kind::Empty);
-                frame.take(to, accept);
-                frame.take(to, reject);
-                return (frame.kind(to) == Kind::Empty).then_some(gone);
-            }
-            Step::Rejoin { to, from, gone } => {
-                frame.take(to, from);
-                return (frame.kind(to) == Kind::Empty).then_some(gone);
-            }
-            _ => {}
-        }
+    fn unless_anybody(&self, mask: Mask, target: Target) -> Option<Target> {
+        (self.frame.kind(mask) == Kind::Empty).then_some(target)
+    }
+
+    #[inline(always)]
+    fn one(&mut self, to: Slot, word: u32) -> Option<Target> {
+        self.frame.set_one(to, word);
         None
     }
 
-    /// What is done wherever one comes from.
     #[inline(always)]
-    fn straight(&mut self, step: &Step) {
-        let (lanes, row) = (self.lanes, self.row);
-        match *step {
-            Step::UnaryOne { op, to, a } => self.frame.set_one(to, lanes::unary_one(op, self.frame.one(a))),
-            Step::BinaryOne { op, to, a, b } => self.frame.set_one(to, lanes::binary_one(op, self.frame.one(a), self.frame.one(b))),
-            Step::SelectOne { to, condition, accept, reject } => {
-                let from = if self.frame.one(condition) != 0 { accept } else { reject };
-                self.frame.set_one(to, self.frame.one(from));
-            }
-            Step::IndexOne { to, index, last } => self.frame.set_one(to, self.frame.one(index).min(self.frame.one(last))),
-            Step::CopyOne { to, from } => self.frame.set_one(to, self.frame.one(from)),
-            Step::LoadOne { to, from } => {
-                let at = self.frame.one(from.address).wrapping_add(from.offset);
-                let word = reading!(self, from.memory, |memory| access::ReadWords::load(memory, at));
-                self.frame.set_one(to, word);
-            }
-            Step::Pick { to, from, mask } => {
-                let others = self.frame.all();
-                let lane = others.mask(mask).map_or(0, |mask| mask.iter().position(|&lane| lane != 0).unwrap_or(0));
-                let word = others.wide(from, Width::Lanes)[lane];
-                self.frame.set_one(to, word);
-            }
-            Step::Unary { op, width, to, a } => {
-                let (to, others) = self.frame.carve(to, width);
-                lanes::unary(op, to, others.wide(a, width));
-            }
-            Step::Binary { op, width, to, a, b } => {
-                let (to, others) = self.frame.carve(to, width);
-                lanes::binary(op, to, others.source(a, width), others.source(b, width));
-            }
-            Step::Select { width, to, condition, accept, reject } => {
-                let (to, others) = self.frame.carve(to, width);
-                lanes::select(to, others.source(condition, width), others.source(accept, width), others.source(reject, width));
-            }
-            Step::Index { width, to, index, last } => {
-                let (to, others) = self.frame.carve(to, width);
-                lanes::index(to, others.wide(index, width), others.one(last));
-            }
-            Step::Copy { width, to, from } => {
-                let (to, others) = self.frame.carve(to, width);
-                to.copy_from_slice(others.wide(from, width));
-            }
-            Step::Spread { to, from } => {
-                let (to, others) = self.frame.carve(to, Width::Lanes);
-                rows(&others, &from, row).spread(to);
-            }
-            Step::Gather { width, to, from } => {
-                let (to, others) = self.frame.carve(to, width);
-                let addresses = others.wide(from.address, width);
-                reading!(self, from.memory, |memory| access::gather(memory, addresses, from.offset, to));
-            }
-            Step::LoadRows { to, from } => {
-                let (to, others) = self.frame.carve(to, Width::Lanes);
-                let rows = rows(&others, &from.address, row);
-                reading!(self, from.memory, |memory| rows.load(memory, from.offset, to));
-            }
-            Step::LoadPrivate { to, address, offset } => {
-                let (to, others) = self.frame.carve(to, Width::Lanes);
-                access::load_private(self.private, others.source(address, Width::Lanes), offset, to);
-            }
-            Step::Set { width, to, from, mask, is_moved } => {
-                let is_full = mask.is_none_or(|mask| self.frame.kind(mask) == Kind::Full);
-                if let (true, true, super::tape::Arg::Wide(from)) = (is_moved, is_full, from) {
-                    return self.frame.swap(to, from);
-                }
-                let (to, others) = self.frame.carve(to, width);
-                lanes::set(to, others.source(from, width), mask.and_then(|mask| others.mask(mask)));
-            }
-            Step::Scatter { to, value, mask } => {
-                let others = self.frame.all();
-                let (addresses, value) = (others.source(to.address, Width::Lanes), others.source(value, Width::Lanes));
-                writing!(self, to.memory, |memory| access::scatter(memory, addresses, to.offset, value, others.mask(mask), lanes));
-            }
-            Step::StoreRows { to, value, mask } => {
-                let others = self.frame.all();
-                let (rows, value) = (rows(&others, &to.address, row), others.source(value, Width::Lanes));
-                writing!(self, to.memory, |memory| rows.store(memory, to.offset, value, others.mask(mask), lanes));
-            }
-            Step::StorePrivate { address, offset, value, mask } => {
-                let others = self.frame.all();
-                let (address, value) = (others.source(address, Width::Lanes), others.source(value, Width::Lanes));
-                access::store_private(self.private, address, offset, value, others.mask(mask), lanes);
-            }
-            Step::Atomic { op, to: place, value, compare, found, mask } => {
-                let (found, others) = match found {
-                    Some(found) => {
-                        let (found, others) = self.frame.carve(found, Width::Lanes);
-                        (Some(found), others)
-                    }
-                    None => (None, self.frame.all()),
-                };
-                let atomic = Atomic {
-                    op,
-                    addresses: others.source(place.address, Width::Lanes),
-                    offset: place.offset,
-                    value: others.source(value, Width::Lanes),
-                    compare: compare.map(|compare| others.source(compare, Width::Lanes)),
-                    mask: others.mask(mask),
-                };
-                writing!(self, place.memory, |memory| atomic.run(memory, lanes, found));
-            }
-            _ => {}
+    fn load_one(&mut self, to: Slot, from: Place<Slot>) -> Option<Target> {
+        let at = self.frame.one(from.address).wrapping_add(from.offset);
+        let word = reading!(self, from.memory, |memory| memory.load(at));
+        self.one(to, word)
+    }
+
+    #[inline(always)]
+    fn pick(&mut self, to: Slot, from: Slot, mask: Mask) -> Option<Target> {
+        let others = self.frame.all();
+        let lane = others.mask(mask).and_then(|mask| mask.iter().position(|&lane| lane != 0));
+        let word = others.wide(from, Width::Lanes)[lane.unwrap_or(0)];
+        self.one(to, word)
+    }
+
+    #[inline(always)]
+    fn gather(&mut self, width: Width, to: Slot, from: Place<Slot>) -> Option<Target> {
+        let (to, others) = self.frame.carve(to, width);
+        let addresses = others.wide(from.address, width);
+        reading!(self, from.memory, |memory| access::gather(memory, addresses, from.offset, to));
+        None
+    }
+
+    #[inline(always)]
+    fn load_rows(&mut self, to: Slot, from: &Place<Affine>) -> Option<Target> {
+        let (to, others) = self.frame.carve(to, Width::Lanes);
+        let rows = rows(&others, &from.address, self.row);
+        reading!(self, from.memory, |memory| rows.load(memory, from.offset, to));
+        None
+    }
+
+    #[inline(always)]
+    fn set(&mut self, width: Width, to: Slot, from: Arg, mask: Option<Mask>, is_moved: bool) -> Option<Target> {
+        let is_full = mask.is_none_or(|mask| self.frame.kind(mask) == Kind::Full);
+        if let (true, true, Arg::Wide(from)) = (is_moved, is_full, from) {
+            self.frame.swap(to, from);
+            return None;
         }
+        let (to, others) = self.frame.carve(to, width);
+        lanes::set(to, others.source(from, width), mask.and_then(|mask| others.mask(mask)));
+        None
+    }
+
+    #[inline(always)]
+    fn scatter(&mut self, to: Place<Arg>, value: Arg, mask: Mask) -> Option<Target> {
+        let others = self.frame.all();
+        let (addresses, value) = (others.source(to.address, Width::Lanes), others.source(value, Width::Lanes));
+        writing!(self, to.memory, |memory| access::scatter(memory, addresses, to.offset, value, others.mask(mask), self.lanes));
+        None
+    }
+
+    #[inline(always)]
+    fn store_rows(&mut self, to: &Place<Affine>, value: Arg, mask: Mask) -> Option<Target> {
+        let others = self.frame.all();
+        let (rows, value) = (rows(&others, &to.address, self.row), others.source(value, Width::Lanes));
+        writing!(self, to.memory, |memory| rows.store(memory, to.offset, value, others.mask(mask), self.lanes));
+        None
+    }
+
+    #[inline(always)]
+    fn atomic(&mut self, step: &Step) -> Option<Target> {
+        let &Step::Atomic { op, to: place, value, compare, found, mask } = step else { return None };
+        let (found, others) = match found {
+            Some(found) => {
+                let (found, others) = self.frame.carve(found, Width::Lanes);
+                (Some(found), others)
+            }
+            None => (None, self.frame.all()),
+        };
+        let atomic = Atomic {
+            op,
+            addresses: others.source(place.address, Width::Lanes),
+            offset: place.offset,
+            value: others.source(value, Width::Lanes),
+            compare: compare.map(|compare| others.source(compare, Width::Lanes)),
+            mask: others.mask(mask),
+        };
+        writing!(self, place.memory, |memory| atomic.run(memory, self.lanes, found));
+        None
     }
 }
 
 /// What is kept by rows.
 #[inline(always)]
 fn rows<'o>(others: &'o Others<'_>, affine: &Affine, row: usize) -> Rows<'o> {
-    let clamp = affine.clamp.map(|clamp| Clamp {
-        index: others.source(clamp.index, Width::Rows),
-        step: clamp.step,
-        last: others.one(clamp.last),
-        multiplier: clamp.multiplier,
-    });
+    let clamp = match affine.clamp {
+        Some(clamp) => {
+            let (index, last) = (others.source(clamp.index, Width::Rows), others.one(clamp.last));
+            Some(Clamp { index, step: clamp.step, last, multiplier: clamp.multiplier })
+        }
+        None => None,
+    };
     Rows { base: others.source(affine.base, Width::Rows), step: affine.step, clamp, row }
 }

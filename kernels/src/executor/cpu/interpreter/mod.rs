@@ -19,6 +19,7 @@
 mod access;
 mod forms;
 mod frame;
+mod fuse;
 mod lanes;
 mod machine;
 mod plan;
@@ -48,8 +49,11 @@ pub struct Interpreter {
     workgroup_words: usize,
     private_words: usize,
     constants: Vec<u32>,
-    /// How many bindings it reaches for.
+    /// How many bindings there are.
     bindings: usize,
+    /// What every run, and what every workgroup is told.
+    told_runs: Vec<(Slot, Given)>,
+    told_groups: Vec<(Slot, u8)>,
     level: Level,
 }
 
@@ -72,8 +76,19 @@ impl Interpreter {
     pub fn new(kernel: &Kernel) -> Interpreter {
         let mut constants = kernel.constants.clone();
         constants.resize(constants.len().max(1), 0);
+        let plan = Plan::new(kernel);
+        let told_runs = plan.given.iter().filter_map(|&(slot, _, given)| match given {
+            Given::Input(Input::Groups(_)) | Given::Length(_) | Given::Last(_) => Some((slot, given)),
+            _ => None,
+        });
+        let told_groups = plan.given.iter().filter_map(|&(slot, _, given)| match given {
+            Given::Input(Input::GroupId(axis)) => Some((slot, axis)),
+            _ => None,
+        });
         Interpreter {
-            plan: Plan::new(kernel),
+            told_runs: told_runs.collect(),
+            told_groups: told_groups.collect(),
+            plan,
             workgroup_words: kernel.workgroup_words as usize,
             private_words: kernel.private_words as usize,
             constants,
@@ -199,22 +214,19 @@ impl Interpreter {
             Count::Fixed(count) => count,
             Count::Runtime { binding, first, stride } => bindings[binding as usize].words.saturating_sub(first) / stride.max(1),
         };
-        for &(slot, _, given) in &self.plan.given {
-            let word = match given {
+        for &(slot, given) in &self.told_runs {
+            scratch.words[scratch.skew + slot as usize] = match given {
                 Given::Input(Input::Groups(axis)) => groups[usize::from(axis)],
                 Given::Length(count) => length(count),
                 Given::Last(count) => length(count).saturating_sub(1),
                 Given::Input(_) | Given::Bits(_) => continue,
             };
-            scratch.words[scratch.skew + slot as usize] = word;
         }
     }
 
     fn tell_group(&self, scratch: &mut Scratch, group: [u32; 3]) {
-        for &(slot, _, given) in &self.plan.given {
-            if let Given::Input(Input::GroupId(axis)) = given {
-                scratch.words[scratch.skew + slot as usize] = group[usize::from(axis)];
-            }
+        for &(slot, axis) in &self.told_groups {
+            scratch.words[scratch.skew + slot as usize] = group[usize::from(axis)];
         }
     }
 }

@@ -412,6 +412,9 @@ impl Planner<'_> {
     // ---- control
 
     fn branch(&mut self, condition: ValueId, accept: &[Stmt], reject: &[Stmt], mask: Mask, gone: Target) -> Outward {
+        if let Op::Unary(Unary::NotB, opposite) = self.kernel.value(condition).op {
+            return self.branch(opposite, reject, accept, mask, gone);
+        }
         let slot = match self.lanes(condition) {
             Arg::One(condition) => return self.branch_together(condition, accept, reject, mask, gone),
             Arg::Wide(slot) => slot,
@@ -442,19 +445,25 @@ impl Planner<'_> {
     }
 
     fn branch_together(&mut self, condition: Slot, accept: &[Stmt], reject: &[Stmt], mask: Mask, gone: Target) -> Outward {
-        let (otherwise, end) = (self.target(), self.target());
-        self.tape.push(Step::Branch { condition, otherwise });
-        let mut outward = self.steps(accept, mask, gone);
-        if !reject.is_empty() {
-            if !matches!(accept.last(), Some(Stmt::Exit(_) | Stmt::Repeat(_))) {
-                self.tape.push(Step::Jump(end));
+        for (leaving, staying, unless) in [(accept, reject, true), (reject, accept, false)] {
+            if let [Stmt::Exit(label)] = leaving {
+                let (_, outward) = self.way_out(*label, false);
+                let Open { end, waiting: None, .. } = self.open[outward] else { continue };
+                self.tape.push(Step::Branch { condition, unless, otherwise: end });
+                return outward.min(self.steps(staying, mask, gone));
             }
-            self.tape.push(Step::Mark(otherwise));
-            outward = outward.min(self.steps(reject, mask, gone));
-            self.tape.push(Step::Mark(end));
-        } else {
-            self.tape.push(Step::Mark(otherwise));
         }
+        let (otherwise, end) = (self.target(), self.target());
+        let unless = accept.is_empty();
+        let (first, second) = if unless { (reject, accept) } else { (accept, reject) };
+        self.tape.push(Step::Branch { condition, unless, otherwise });
+        let mut outward = self.steps(first, mask, gone);
+        if !second.is_empty() {
+            self.tape.push(Step::Jump(end));
+        }
+        self.tape.push(Step::Mark(otherwise));
+        outward = outward.min(self.steps(second, mask, gone));
+        self.tape.push(Step::Mark(end));
         outward
     }
 

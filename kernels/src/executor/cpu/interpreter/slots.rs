@@ -6,6 +6,7 @@
 //!
 //! Invariant: at any step, slots that are alive lie in different places, and so do a step's target and its operands.
 
+use super::fuse;
 use super::plan::{Drawn, Kept, Plan};
 use super::tape::{Arg, Slot, Step, Target, Use, Width};
 
@@ -16,6 +17,7 @@ const LINE: usize = 16;
 pub(super) fn placed(mut drawn: Drawn, workgroup: [u32; 3], row: usize) -> Plan {
     let lives = Lives::new(&mut drawn);
     drop_copies(&mut drawn, &lives);
+    fuse::fuse(&mut drawn);
     let lives = Lives::new(&mut drawn);
     move_last(&mut drawn, &lives);
     let places = Places::new(&mut drawn, &lives);
@@ -91,8 +93,7 @@ fn drop_copies(drawn: &mut Drawn, lives: &Lives) {
             && lives.stays(from, at, lives.last[to as usize])
         {
             originals[to as usize] = from;
-            // A mark that nobody goes to: left out in the end.
-            drawn.tape[at] = Step::Mark(Target(u32::MAX));
+            drawn.tape[at] = Step::NOTHING;
         }
     }
 }
@@ -179,7 +180,7 @@ impl Places {
     /// Where wide slots begin, masks last, and where the last one ends.
     fn table(&self, row: usize, lanes: usize, masks: usize) -> (Vec<u32>, usize) {
         let rows = (lanes / row).next_multiple_of(LINE);
-        let lanes = lanes.next_multiple_of(LINE) + 16;
+        let lanes = lanes.next_multiple_of(LINE);
         let mut end = (self.ones.count as usize).next_multiple_of(LINE);
         let widths = std::iter::repeat_n(rows, self.rows.count as usize).chain(std::iter::repeat_n(lanes, self.lanes.count as usize + masks));
         let starts = widths.map(|width| {
@@ -197,7 +198,7 @@ fn without_marks(tape: Vec<Step>) -> Vec<Step> {
     let mut kept = Vec::with_capacity(tape.len());
     for step in tape {
         match step {
-            Step::Mark(Target(u32::MAX)) => {}
+            Step::NOTHING => {}
             Step::Mark(Target(target)) => {
                 if places.len() <= target as usize {
                     places.resize(target as usize + 1, 0);

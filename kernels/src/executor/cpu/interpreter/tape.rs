@@ -121,6 +121,16 @@ pub(super) enum Step {
         a: Arg,
         b: Arg,
     },
+    /// `(a first b) second c`, or `c second (a first b)` if it is flipped, over lanes of f32.
+    Pair {
+        first: Binary,
+        second: Binary,
+        is_flipped: bool,
+        to: Slot,
+        a: Arg,
+        b: Arg,
+        c: Arg,
+    },
     Select {
         width: Width,
         to: Slot,
@@ -196,9 +206,10 @@ pub(super) enum Step {
     Jump(Target),
     /// To the start of a loop, unless the run is stopped.
     Back(Target),
-    /// Goes on where the condition holds.
+    /// Goes to `otherwise` where the condition is `unless`.
     Branch {
         condition: Slot,
+        unless: bool,
         otherwise: Target,
     },
     /// Nobody.
@@ -281,6 +292,19 @@ impl Affine {
 }
 
 impl Step {
+    /// What is left out in the end: a mark that nobody goes to.
+    pub(super) const NOTHING: Step = Step::Mark(Target(u32::MAX));
+
+    /// Whether steps before and behind it may be done by different lanes, or a different number of times.
+    pub(super) fn is_control(&self) -> bool {
+        match self {
+            Step::Mark(_) => *self != Step::NOTHING,
+            Step::Jump(_) | Step::Back(_) | Step::Branch { .. } | Step::Clear(_) | Step::Split { .. } | Step::Otherwise { .. } => true,
+            Step::Leave { .. } | Step::Exit { .. } | Step::Join { .. } | Step::Rejoin { .. } | Step::Again { .. } | Step::End => true,
+            _ => false,
+        }
+    }
+
     /// Shows every slot to `visit`, what is read before what is written.
     pub(super) fn slots(&mut self, visit: &mut impl FnMut(&mut Slot, Use)) {
         use Use::{Read, Write};
@@ -297,6 +321,10 @@ impl Step {
             Step::Binary { to, a, b, .. } => {
                 visit(a.slot(), Read);
                 visit(b.slot(), Read);
+                visit(to, Write);
+            }
+            Step::Pair { to, a, b, c, .. } => {
+                [a, b, c].into_iter().for_each(|arg| visit(arg.slot(), Read));
                 visit(to, Write);
             }
             Step::SelectOne { to, condition, accept, reject } => {

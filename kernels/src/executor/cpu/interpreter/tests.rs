@@ -79,8 +79,9 @@ fn outcome(kernel: &Kernel, bindings: &[Vec<u32>], groups: [u32; 3]) -> Vec<Vec<
     outcomes.swap_remove(0)
 }
 
+/// A kernel, step by step as it is made.
 fn kernel(workgroup: [u32; 3], bindings: &[bool], make: impl FnOnce(&mut Builder)) -> Kernel {
-    let mut b = Builder::new("test", workgroup);
+    let mut b = Builder::new("test", workgroup).without_speculation();
     for (number, &is_writable) in bindings.iter().enumerate() {
         b.binding(Binding { number: number as u32, is_writable, words_min: 1 });
     }
@@ -152,7 +153,7 @@ fn check_random(random: &Random) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(reference::config(400))]
 
     #[test]
     fn kernels_at_random_do_what_they_mean(choices in reference::choices()) {
@@ -317,6 +318,29 @@ fn atomics_take_their_turns_in_order() {
     let sums = [0, 0, 1, 3, 6, 10, 15, 21];
     assert_eq!(out[1][..16], [sums, sums].concat());
     assert_eq!(out[1][16..], [99, 99, 99, 99, 0, 4, 4, 4, 99, 99, 99, 99, 4, 4, 4, 4]);
+}
+
+#[test]
+fn lanes_that_change_one_word_may_agree_first() {
+    use AtomicOp::*;
+    for op in [Add, Sub, And, Or, Xor, MinI, MinU, MaxI, MaxU, Exchange] {
+        let kernel = kernel([6, 1, 1], &[true], |b| {
+            let (lane, zero, one, big) = (b.input(Input::LocalIndex), b.uint(0), b.uint(1), b.uint(0x5555_5555));
+            let odd = b.binary(Binary::And, lane, one);
+            let is_odd = b.binary(Binary::Eq, odd, one);
+            let value = b.binary(Binary::Mul, lane, big);
+            b.atomic(op, Memory::Binding(0), zero, 0, value, None);
+            if_then(b, is_odd, |b| {
+                b.atomic(op, Memory::Binding(0), zero, 1, value, None);
+                b.atomic(op, Memory::Binding(0), zero, 2, big, None);
+            });
+        });
+        let of = |lane: u32| lane.wrapping_mul(0x5555_5555);
+        let go = |start: u32, values: &[u32]| values.iter().fold(start, |old, &value| super::super::ops::atomic(op, old, value, 0));
+        let start = [0xf0f0_1234, 7, 100];
+        let expected = [go(start[0], &[0, 1, 2, 3, 4, 5].map(of)), go(start[1], &[1, 3, 5].map(of)), go(start[2], &[of(1); 3])];
+        assert_eq!(outcome(&kernel, &[start.to_vec()], [1, 1, 1])[0], expected, "{op:?}");
+    }
 }
 
 // ---- workgroups
@@ -601,6 +625,76 @@ fn registers_swap_what_they_hold() {
     let mut expected = vec![0, 1];
     (2..24).for_each(|at| expected.push(expected[at - 1] + expected[at - 2]));
     assert_eq!(outcome(&kernel, &[vec![0; 24]], [1, 1, 1])[0], expected);
+}
+
+#[test]
+fn who_went_another_way_before_does_not_come_back() {
+    // Sets of lanes are used again and again; who is in one from before is not there now.
+    let kernel = kernel([24, 1, 1], &[true], |b| {
+        let lane = b.input(Input::LocalIndex);
+        let is_below = |b: &mut Builder, bound: u32| {
+            let bound = b.uint(bound);
+            b.binary(Binary::LtU, lane, bound)
+        };
+        let (first, second, third, fourth) = (is_below(b, 16), is_below(b, 4), is_below(b, 8), is_below(b, 13));
+        if_then(b, first, |b| {
+            b.begin_if(second);
+            b.store(Memory::Binding(0), lane, 0, lane);
+            b.begin_else();
+            b.store(Memory::Binding(0), lane, 24, lane);
+            b.end_if();
+        });
+        b.begin_if(third);
+        b.begin_else();
+        let out = b.begin_block();
+        if_then(b, fourth, |b| b.exit(out));
+        b.store(Memory::Binding(0), lane, 48, lane);
+        b.end_block();
+        b.store(Memory::Binding(0), lane, 72, lane);
+        b.end_if();
+    });
+    let expected: Vec<u32> =
+        [0..4, 4..16, 13..24, 8..24].into_iter().flat_map(|there| (0..24).map(move |lane| if there.contains(&lane) { lane } else { 99 })).collect();
+    assert_eq!(outcome(&kernel, &[vec![99; 96]], [1, 1, 1])[0], expected);
+}
+
+#[test]
+fn what_is_the_same_in_a_row_is_kept_as_rows_or_lanes() {
+    // Only some rows set `a`, so it has lanes; `b` takes it over in the first round, and was read in there before.
+    let kernel = kernel([8, 4, 1], &[true], |b| {
+        let [first, second, rounds] = [(); 3].map(|()| b.register(Scalar::U32));
+        let (lane, y, group) = (b.input(Input::LocalIndex), b.input(Input::LocalId(1)), b.input(Input::GroupId(0)));
+        let (two, seven) = (b.uint(2), b.uint(7));
+        b.set(first, group);
+        let is_early = b.binary(Binary::LtU, y, two);
+        if_then(b, is_early, |b| {
+            let more = b.binary(Binary::Add, y, seven);
+            b.set(first, more);
+        });
+        let held = b.get(first);
+        b.set(second, y);
+        while_loop(
+            b,
+            &[second, rounds],
+            |b| {
+                let round = b.get(rounds);
+                b.binary(Binary::LtU, round, two)
+            },
+            |b, _, _| {
+                let (round, size) = (b.get(rounds), b.uint(32));
+                let start = b.binary(Binary::Mul, round, size);
+                let at = b.binary(Binary::Add, start, lane);
+                let before = b.get(second);
+                b.store(Memory::Binding(0), at, 0, before);
+                b.set(second, held);
+                let one = b.uint(1);
+                let next = b.binary(Binary::Add, round, one);
+                b.set(rounds, next);
+            },
+        );
+    });
+    let rows = |rows: [u32; 4]| rows.into_iter().flat_map(|word| [word; 8]);
+    assert_eq!(outcome(&kernel, &[vec![99; 64]], [1, 1, 1])[0], rows([0, 1, 2, 3]).chain(rows([7, 8, 0, 0])).collect::<Vec<u32>>());
 }
 
 #[test]

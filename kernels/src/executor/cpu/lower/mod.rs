@@ -78,6 +78,17 @@ pub enum LowerError {
 ///
 /// **Errors:** [`LowerError`].
 pub fn kernel_from_wgsl(text: &str, entry: &str, constants: &[(&str, f64)]) -> Result<Kernel, LowerError> {
+    lowered(text, entry, constants, true)
+}
+
+/// The same to the letter: what an invocation does not do in the text is not done for it in the kernel either.
+///
+/// **Errors:** [`LowerError`].
+pub fn literal_kernel_from_wgsl(text: &str, entry: &str, constants: &[(&str, f64)]) -> Result<Kernel, LowerError> {
+    lowered(text, entry, constants, false)
+}
+
+fn lowered(text: &str, entry: &str, constants: &[(&str, f64)], is_speculative: bool) -> Result<Kernel, LowerError> {
     let invalid = |cause: String| LowerError::Invalid { cause };
     let module = naga::front::wgsl::parse_str(text).map_err(|error| invalid(error.emit_to_string(text)))?;
     let mut validator = Validator::new(ValidationFlags::all(), Capabilities::empty());
@@ -88,7 +99,10 @@ pub fn kernel_from_wgsl(text: &str, entry: &str, constants: &[(&str, f64)]) -> R
         _ if !module.entry_points.iter().any(|point| point.name == entry) => LowerError::NoEntry { entry: entry.to_string() },
         error => invalid(error.to_string()),
     })?;
-    let lowering = Lowering::new(&module, &info, text, entry)?;
+    let mut lowering = Lowering::new(&module, &info, text, entry)?;
+    if !is_speculative {
+        lowering.builder = lowering.builder.without_speculation();
+    }
     lowering.kernel()
 }
 

@@ -161,13 +161,13 @@ impl<'a> Lowering<'a> {
     /// A float as others may see its bits. Machines differ in the sign and payload of a NaN that they make, so every
     /// NaN that is computed leaves as one; a float that is only moved keeps its bits.
     pub(super) fn canonical(&mut self, value: ValueId) -> ValueId {
-        let is_computed = matches!(
-            self.builder.op_of(value),
-            Op::Unary(Unary::SqrtF | Unary::FloorF | Unary::CeilF | Unary::TruncF | Unary::RoundF | Unary::NegF | Unary::AbsF, _)
-                | Op::Binary(..)
-                | Op::Select { .. }
-                | Op::Get(_)
-        );
+        let is_computed = match self.builder.op_of(value) {
+            Op::Unary(op, _) => !matches!(op, Unary::Bits | Unary::FloatOfI | Unary::FloatOfU),
+            Op::Binary(..) | Op::Select { .. } | Op::Get(_) => true,
+            // In the kernel's own memory may stand what it has computed.
+            Op::Load { memory, .. } => matches!(memory, Memory::Workgroup | Memory::Private),
+            _ => false,
+        };
         if self.builder.scalar(value) != Scalar::F32 || !is_computed {
             return value;
         }
