@@ -12,7 +12,9 @@ use bytes::Bytes;
 use peercompute::node::plan::{RunPlan, traffic};
 use peercompute::node::state_hash;
 use peercompute_buffers::digest::StateDigest;
-use peercompute_kernels::executor::gpu::{Gpu, GpuOptions, GpuRun};
+use peercompute_kernels::executor::any::{AnyExecutor, AnyRun, Choice};
+use peercompute_kernels::executor::cpu::CpuOptions;
+use peercompute_kernels::executor::gpu::GpuOptions;
 use peercompute_kernels::executor::{Placement, Run, mesh};
 use peercompute_kernels::program::Op;
 use peercompute_kernels::{Manifest, Overrides, Program, SecretKey, Trust, VerifiedBundle, bundle};
@@ -41,7 +43,7 @@ fn load(folder: &str, shape: &[u32], tile: &[u32]) -> VerifiedBundle {
     VerifiedBundle::verify(&bundle::sign(&manifest, &key), &Trust::key(key.public())).unwrap()
 }
 
-fn digests(program: &Program, run: &mut GpuRun<'_>) -> Vec<StateDigest> {
+fn digests(program: &Program, run: &mut AnyRun<'_>) -> Vec<StateDigest> {
     let mut digests = Vec::new();
     for buffer in 0..program.elements.len() {
         let element = &program.elements[buffer];
@@ -62,7 +64,7 @@ fn digests(program: &Program, run: &mut GpuRun<'_>) -> Vec<StateDigest> {
 
 /// A node of the simulation: the real executor, stepped by the core's outputs.
 struct Node<'a> {
-    gpu: &'a Gpu,
+    executor: &'a AnyExecutor,
     bundle: &'a VerifiedBundle,
     ticks: u64,
     peers: usize,
@@ -70,13 +72,13 @@ struct Node<'a> {
     ops: Vec<(u64, Op)>,
     at: usize,
     sequence: u64,
-    run: Option<GpuRun<'a>>,
+    run: Option<AnyRun<'a>>,
     result: Rc<RefCell<Vec<Option<Vec<StateDigest>>>>>,
 }
 
 impl<'a> Node<'a> {
     fn prepare(&mut self, plan: &RunPlan) -> peercompute_net::core::Traffic {
-        let run = block_on(self.gpu.load(self.bundle, &plan.placement(self.me, self.peers))).unwrap();
+        let run = block_on(self.executor.load(self.bundle, &plan.placement(self.me, self.peers))).unwrap();
         let traffic = traffic(run.layout()).unwrap();
         self.run = Some(run);
         traffic
@@ -144,15 +146,25 @@ impl SimNode for Node<'_> {
     }
 }
 
-fn simulate(gpu: &Gpu, bundle: &VerifiedBundle, peers: u16, ticks: u64, seed: u64) -> String {
+fn simulate(executor: &AnyExecutor, bundle: &VerifiedBundle, peers: u16, ticks: u64, seed: u64) -> String {
     let program = bundle.program();
     let ops: Vec<(u64, Op)> =
         program.init.iter().map(|&op| (0, op)).chain((0..ticks).flat_map(|tick| program.tick(tick).iter().map(move |&op| (tick, op)))).collect();
     let result = Rc::new(RefCell::new(vec![None; usize::from(peers)]));
     let nodes = (0..peers).map(|place| {
         let config = CoreConfig { bundle: program.hash, ..peer_config(place, peers) };
-        let node =
-            Node { gpu, bundle, ticks, peers: usize::from(peers), me: 0, ops: ops.clone(), at: 0, sequence: 0, run: None, result: result.clone() };
+        let node = Node {
+            executor,
+            bundle,
+            ticks,
+            peers: usize::from(peers),
+            me: 0,
+            ops: ops.clone(),
+            at: 0,
+            sequence: 0,
+            run: None,
+            result: result.clone(),
+        };
         SimPeer { config, node: Box::new(node) }
     });
     let report =
@@ -176,18 +188,18 @@ fn simulate(gpu: &Gpu, bundle: &VerifiedBundle, peers: u16, ticks: u64, seed: u6
 
 #[test]
 fn every_workload_gives_the_one_peer_hash_over_simulated_peers() {
-    let gpu = block_on(Gpu::open(GpuOptions::default())).unwrap();
+    let executor = block_on(AnyExecutor::open(&Choice::Auto, GpuOptions::default(), CpuOptions::default())).unwrap();
     for (number, (folder, shape, tile)) in WORKLOADS.into_iter().enumerate() {
         let bundle = load(folder, shape, tile);
         let program = bundle.program();
         let alone = block_on(async {
-            let mut run = [gpu.load(&bundle, &Placement::alone(program)).await.unwrap()];
+            let mut run = [executor.load(&bundle, &Placement::alone(program)).await.unwrap()];
             mesh::run(program, &mut run, 0..100).await.unwrap();
             state_hash(program, &digests(program, &mut run[0]))
         });
         for peers in [2, 3, 4, 7] {
             let seed = 1000 * number as u64 + u64::from(peers);
-            assert_eq!(simulate(&gpu, &bundle, peers, 100, seed), alone, "{folder} on {peers} peers, seed {seed}");
+            assert_eq!(simulate(&executor, &bundle, peers, 100, seed), alone, "{folder} on {peers} peers, seed {seed}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Measurements: the framework against its hand-written twins, in one run.
 //!
 //! ```text
-//! options ─► run ─► kernels::{copy, heat, nbody, memory, strips}, net::exchange ─► Report (JSON, table)
+//! options ─► run ─► kernels::{copy, heat, nbody, memory, strips}, net::exchange, executors ─► Report (JSON, table)
 //!                        └── twin: what a good engineer writes without the framework
 //! ```
 //!
@@ -11,6 +11,7 @@
 //! Invariant: no figure without its twin, and a framework that computed something else than the twin is an
 //! error, not a figure. The framework is driven as a user's run drives it: `mesh::run`, then `finish`.
 
+mod executors;
 pub mod kernels;
 mod net;
 mod options;
@@ -41,6 +42,12 @@ pub enum BenchError {
     /// The operating system gives no random bytes for a key.
     #[error("no key to sign with: {cause}")]
     Key {
+        /// Its word.
+        cause: String,
+    },
+    /// The operating system gives no threads for a twin.
+    #[error("no threads for the twins: {cause}")]
+    Threads {
         /// Its word.
         cause: String,
     },
@@ -94,6 +101,9 @@ pub fn run(options: &BenchOptions, progress: &mut dyn FnMut(&str)) -> Report {
     }
     if options.benches().any(|bench| bench == Bench::Exchange) {
         report.take(Bench::Exchange, |figures| net::exchange(options, figures, progress));
+    }
+    if options.benches().any(|bench| bench == Bench::Executors) {
+        report.take(Bench::Executors, |figures| executors::run(options, figures, progress));
     }
     report
 }

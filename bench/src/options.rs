@@ -15,11 +15,13 @@ pub enum Bench {
     Strips,
     /// The network path against a bare stream.
     Exchange,
+    /// The cpu executor against every adapter and against hand-written Rust; runs only where it is named.
+    Executors,
 }
 
 impl Bench {
     /// Every bench, in the order in which they run.
-    pub const ALL: [Bench; 6] = [Bench::Copy, Bench::Heat, Bench::Nbody, Bench::Memory, Bench::Strips, Bench::Exchange];
+    pub const ALL: [Bench; 7] = [Bench::Copy, Bench::Heat, Bench::Nbody, Bench::Memory, Bench::Strips, Bench::Exchange, Bench::Executors];
 
     /// Its name on command lines and in reports.
     pub fn name(self) -> &'static str {
@@ -30,6 +32,7 @@ impl Bench {
             Bench::Memory => "memory",
             Bench::Strips => "strips",
             Bench::Exchange => "exchange",
+            Bench::Executors => "executors",
         }
     }
 
@@ -38,8 +41,14 @@ impl Bench {
         Bench::ALL.into_iter().find(|bench| bench.name() == name)
     }
 
-    pub(crate) fn needs_gpu(self) -> bool {
-        self != Bench::Exchange
+    /// Whether it measures the gpu executor, and so comes to nothing where no adapter is.
+    pub fn needs_gpu(self) -> bool {
+        !matches!(self, Bench::Exchange | Bench::Executors)
+    }
+
+    /// Whether it runs where none is named.
+    fn is_usual(self) -> bool {
+        self != Bench::Executors
     }
 }
 
@@ -87,9 +96,9 @@ impl Effort {
 /// What to measure, where and how long.
 #[derive(Clone, Debug, Default)]
 pub struct BenchOptions {
-    /// A part of the adapter's name; otherwise the fastest kind there is.
+    /// A part of the adapter's name; otherwise the fastest kind there is, and where executors are compared, every one.
     pub adapter: Option<String>,
-    /// The benches to run; empty for all.
+    /// The benches to run; empty for all but [`Bench::Executors`].
     pub only: Vec<Bench>,
     /// How much time it may take.
     pub effort: Effort,
@@ -99,6 +108,6 @@ pub struct BenchOptions {
 
 impl BenchOptions {
     pub(crate) fn benches(&self) -> impl Iterator<Item = Bench> + '_ {
-        Bench::ALL.into_iter().filter(|bench| self.only.is_empty() || self.only.contains(bench))
+        Bench::ALL.into_iter().filter(|bench| if self.only.is_empty() { bench.is_usual() } else { self.only.contains(bench) })
     }
 }

@@ -67,7 +67,7 @@ pub enum Kind {
     Speed,
     /// A count over its prediction: anything but 1 is a failure.
     Exact,
-    /// Two ways of doing something without the framework: what the device can do.
+    /// Nothing that is promised: what the device can do, or another one does, to read the other figures by.
     Context,
 }
 

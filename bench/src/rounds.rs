@@ -34,17 +34,47 @@ pub(crate) fn interleave(
     framework: &mut dyn FnMut(u32) -> Result<f64, BenchError>,
     twin: &mut dyn FnMut(u32) -> Result<f64, BenchError>,
 ) -> Result<Rounds, BenchError> {
+    let mut sides = [Side { repeats, run: framework }, Side { repeats, run: twin }];
+    Ok(interleave_all(rounds, &mut sides)?.pair(0, 1))
+}
+
+/// One of several that are timed in turn, with repeats of its own: it may be much faster than the others.
+pub(crate) struct Side<'s> {
+    /// Repeats of each round.
+    pub(crate) repeats: u32,
+    /// Is given the repeats and returns its seconds.
+    pub(crate) run: &'s mut dyn FnMut(u32) -> Result<f64, BenchError>,
+}
+
+/// The times of any number of sides, round by round.
+pub(crate) struct Turns {
+    /// Per side, the repeats of each round.
+    repeats: Vec<u32>,
+    /// Per round, the seconds of each side.
+    seconds: Vec<Vec<f64>>,
+}
+
+/// Times all sides in turn: A B C, C B A, A B C, ….
+pub(crate) fn interleave_all(rounds: u32, sides: &mut [Side<'_>]) -> Result<Turns, BenchError> {
     let mut seconds = Vec::new();
     for round in 0..rounds {
-        seconds.push(if round % 2 == 0 {
-            let first = framework(repeats)?;
-            [first, twin(repeats)?]
-        } else {
-            let first = twin(repeats)?;
-            [framework(repeats)?, first]
-        });
+        let mut turn = vec![0.0; sides.len()];
+        for place in 0..sides.len() {
+            let side = if round % 2 == 0 { place } else { sides.len() - 1 - place };
+            turn[side] = (sides[side].run)(sides[side].repeats)?;
+        }
+        seconds.push(turn);
     }
-    Ok(Rounds { repeats, seconds })
+    Ok(Turns { repeats: sides.iter().map(|side| side.repeats).collect(), seconds })
+}
+
+impl Turns {
+    /// Two of the sides; the twin's seconds are those of as many repeats as the framework has.
+    pub(crate) fn pair(&self, framework: usize, twin: usize) -> Rounds {
+        let scale = f64::from(self.repeats[framework]) / f64::from(self.repeats[twin]);
+        let seconds = self.seconds.iter().map(|turn| [turn[framework], turn[twin] * scale]).collect();
+        Rounds { repeats: self.repeats[framework], seconds }
+    }
 }
 
 impl Rounds {
@@ -100,5 +130,24 @@ mod tests {
         let figure = rounds.figure(Bench::Heat, String::new(), Kind::Speed, "1/s", 1.0, "");
         assert_eq!((figure.value, figure.twin_value, figure.ratio), (5.0, 10.0, 0.75));
         assert_eq!(figure.ratio_best, Some(0.5));
+    }
+
+    #[test]
+    fn any_number_of_sides_take_turns_and_are_compared_by_the_repeat() {
+        let order = std::cell::RefCell::new(String::new());
+        let side = |name: char, seconds_each: f64| {
+            let order = &order;
+            move |repeats: u32| {
+                order.borrow_mut().push(name);
+                Ok(seconds_each * f64::from(repeats))
+            }
+        };
+        let (mut a, mut b, mut c) = (side('A', 1.0), side('B', 0.25), side('C', 8.0));
+        let mut sides = [Side { repeats: 10, run: &mut a }, Side { repeats: 40, run: &mut b }, Side { repeats: 2, run: &mut c }];
+        let turns = interleave_all(3, &mut sides).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(*order.borrow(), "ABCCBAABC");
+        let figure = |twin| turns.pair(0, twin).figure(Bench::Executors, String::new(), Kind::Speed, "1/s", 1.0, "");
+        assert_eq!((figure(1).value, figure(1).twin_value, figure(1).ratio), (1.0, 4.0, 0.25));
+        assert_eq!((figure(2).twin_value, figure(2).ratio, figure(2).repeats), (0.125, 8.0, 10));
     }
 }

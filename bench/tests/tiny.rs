@@ -52,6 +52,24 @@ fn exchange() {
 }
 
 #[test]
+fn executors_agree_and_are_compared() {
+    let report = tiny(Bench::Executors);
+    for twin in ["cpu over Rust", "interpreter over machine code"] {
+        let of_twin: Vec<&str> = report.figures.iter().map(|figure| figure.case.as_str()).filter(|case| case.ends_with(twin)).collect();
+        let workloads: Vec<&str> = of_twin.iter().filter_map(|case| case.split(',').next()).collect();
+        assert_eq!(workloads, ["heat", "nbody", "noise", "sum"], "{report}");
+    }
+    assert!(report.figures.iter().any(|figure| figure.case.starts_with("loading")), "{report}");
+}
+
+#[test]
+fn executors_are_compared_only_where_that_is_asked_for() {
+    let options = BenchOptions { adapter: Some("no such adapter".into()), effort: Effort::Tiny, ..BenchOptions::default() };
+    let failed = |options: &BenchOptions| run(options, &mut |_| {}).failures.iter().any(|failure| failure.bench == Bench::Executors.name());
+    assert!(!failed(&options) && failed(&BenchOptions { only: vec![Bench::Executors], ..options }));
+}
+
+#[test]
 fn without_an_adapter_every_gpu_bench_fails_and_says_why() {
     let options =
         BenchOptions { adapter: Some("no such adapter".into()), only: vec![Bench::Heat, Bench::Strips], effort: Effort::Tiny, bodies: None };

@@ -4,7 +4,7 @@
 //! workload.toml ─ declaration ┐
 //! *.wgsl ───────── source ─ link ─ reflect ─ manifest ─ bundle (signed)
 //!                                                          │ verify
-//!                         executor (gpu) ─ program (checked) ┘
+//!                    executor (gpu, cpu) ─ program (checked) ┘
 //! ```
 //!
 //! Invariant: an executor runs only what came through [`VerifiedBundle::verify`]; WGSL that arrived

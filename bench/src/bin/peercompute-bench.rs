@@ -22,6 +22,9 @@ struct Arguments {
     /// Only this bench; may be given more than once.
     #[arg(long, value_name = "NAME", value_parser = bench_from_name)]
     only: Vec<Bench>,
+    /// Only the cpu executor against every adapter and against hand-written Rust: `--only executors`.
+    #[arg(long)]
+    executors: bool,
     /// Bodies of the n-body figure that every adapter gives [default: 8192].
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     bodies: Option<u32>,
@@ -35,7 +38,9 @@ fn bench_from_name(name: &str) -> Result<Bench, String> {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let effort = if arguments.quick { Effort::Quick } else { Effort::Full };
-    let options = BenchOptions { adapter: arguments.adapter, only: arguments.only, effort, bodies: arguments.bodies };
+    let mut only = arguments.only;
+    only.extend(arguments.executors.then_some(Bench::Executors));
+    let options = BenchOptions { adapter: arguments.adapter, only, effort, bodies: arguments.bodies };
     let report = run(&options, &mut |line| eprintln!("{line}"));
     if arguments.json {
         match serde_json::to_string_pretty(&report) {

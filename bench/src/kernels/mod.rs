@@ -22,6 +22,7 @@ use crate::{Bench, BenchError, BenchOptions};
 
 pub use memory::{MemoryParts, predict};
 pub use workload::load;
+pub(crate) use workload::signed;
 
 /// The adapter, opened once for checked kernels and, where that is measured, once for unchecked ones.
 pub(crate) struct Gpus<'a> {
@@ -55,26 +56,33 @@ pub(crate) fn run(
         Bench::Nbody => nbody::run(gpus, options, figures, progress),
         Bench::Memory => memory::run(gpus.checked, options.effort, figures, progress),
         Bench::Strips => strips::run(gpus.checked, options.effort, figures, progress),
-        Bench::Exchange => Ok(()),
+        Bench::Exchange | Bench::Executors => Ok(()),
     }
 }
 
 /// A workload on one peer, driven as a user's run drives it.
-struct Alone<'a> {
+pub(crate) struct Alone<R> {
     bundle: VerifiedBundle,
-    runs: [GpuRun<'a>; 1],
+    runs: [R; 1],
     tick: u64,
 }
 
-impl<'a> Alone<'a> {
-    fn new(gpu: &'a Gpu, bundle: VerifiedBundle) -> Result<Alone<'a>, BenchError> {
+impl<'a> Alone<GpuRun<'a>> {
+    fn new(gpu: &'a Gpu, bundle: VerifiedBundle) -> Result<Alone<GpuRun<'a>>, BenchError> {
         let placement = Placement::alone(bundle.program());
         let run = block_on(gpu.load(&bundle, &placement))?;
-        Ok(Alone { bundle, runs: [run], tick: 0 })
+        Ok(Alone::resident(bundle, run))
+    }
+}
+
+impl<R: Run> Alone<R> {
+    /// Of a workload that is resident as a whole, before tick 0.
+    pub(crate) fn resident(bundle: VerifiedBundle, run: R) -> Alone<R> {
+        Alone { bundle, runs: [run], tick: 0 }
     }
 
     /// Runs the next ticks (before tick 0, the init passes) and waits for them.
-    fn run(&mut self, ticks: u32) -> Result<(), BenchError> {
+    pub(crate) fn run(&mut self, ticks: u32) -> Result<(), BenchError> {
         let range: Range<u64> = self.tick..self.tick + u64::from(ticks);
         self.tick = range.end;
         block_on(async {
@@ -85,7 +93,7 @@ impl<'a> Alone<'a> {
     }
 
     /// A field in row-major order, as floats.
-    fn field(&mut self, name: &str) -> Result<Vec<f32>, BenchError> {
+    pub(crate) fn field(&mut self, name: &str) -> Result<Vec<f32>, BenchError> {
         let program = self.bundle.program();
         let (Some(buffer), Some(grid)) = (program.buffer(name), program.buffer(name).and_then(|buffer| program.grid_of(buffer))) else {
             return Ok(Vec::new());
@@ -97,6 +105,12 @@ impl<'a> Alone<'a> {
             field_from_tile(&grid, TileId(tile), stride, &bytes, bytemuck::cast_slice_mut(&mut floats));
         }
         Ok(floats)
+    }
+
+    /// A table, as floats.
+    pub(crate) fn table(&mut self, name: &str) -> Result<Vec<f32>, BenchError> {
+        let Some(buffer) = self.bundle.program().buffer(name) else { return Ok(Vec::new()) };
+        Ok(bytemuck::pod_collect_to_vec(&block_on(self.runs[0].read_table(buffer))?))
     }
 }
 
@@ -111,9 +125,22 @@ struct Comparison<'c> {
     reads: bool,
 }
 
+/// Holds what a framework computed against its twin's; `tolerance` is relative to values above 1.
+pub(crate) fn agree(case: &str, tolerance: f32, ours: &[f32], theirs: &[f32]) -> Result<(), BenchError> {
+    assert_eq!(ours.len(), theirs.len(), "the twin of {case} has another size");
+    for (index, (&framework, &twin)) in ours.iter().zip(theirs).enumerate() {
+        // Written so that a NaN disagrees.
+        let agrees = (framework - twin).abs() <= tolerance * twin.abs().max(1.0);
+        if !agrees {
+            return Err(BenchError::Disagree { case: case.into(), index, framework, twin });
+        }
+    }
+    Ok(())
+}
+
 /// Times a workload and its twin in turn, after a few ticks that both must agree on.
 fn against(
-    framework: &mut Alone<'_>,
+    framework: &mut Alone<GpuRun<'_>>,
     twin_run: &dyn Fn(u32),
     twin_read: &dyn Fn() -> Vec<f32>,
     comparison: &Comparison<'_>,
@@ -124,14 +151,7 @@ fn against(
     twin_run(COMPARED_TICKS);
     if comparison.reads {
         let (ours, theirs) = (framework.field(comparison.field)?, twin_read());
-        assert_eq!(ours.len(), theirs.len(), "the twin of {} has another size", comparison.case);
-        for (index, (&framework, &twin)) in ours.iter().zip(&theirs).enumerate() {
-            // Written so that a NaN disagrees.
-            let agrees = (framework - twin).abs() <= comparison.tolerance * twin.abs().max(1.0);
-            if !agrees {
-                return Err(BenchError::Disagree { case: comparison.case.into(), index, framework, twin });
-            }
-        }
+        agree(comparison.case, comparison.tolerance, &ours, &theirs)?;
     }
     // The second probe counts: the first may still clear memory or compile.
     let mut each = 0.0;

@@ -23,6 +23,7 @@ const WORKLOADS: &[(&str, &str, &str)] = embedded!(
     "heat" in "physics",
     "life" in "physics",
     "nbody" in "physics",
+    "noise" in "worldgen",
     "wave3d" in "physics",
 );
 
@@ -35,10 +36,15 @@ const WORKLOADS: &[(&str, &str, &str)] = embedded!(
 pub fn load(name: &str, shape: &[u32], tile: &[u32]) -> Result<VerifiedBundle, BenchError> {
     let found = WORKLOADS.iter().find(|(known, ..)| *known == name);
     let Some((_, declaration, wgsl)) = found else { panic!("no workload `{name}` is embedded") };
+    signed(declaration, (&format!("{name}.wgsl"), wgsl), shape, tile)
+}
+
+/// Links, signs and verifies a workload of one kernel file, given with its name, in the same way.
+pub(crate) fn signed(declaration: &str, kernel: (&str, &str), shape: &[u32], tile: &[u32]) -> Result<VerifiedBundle, BenchError> {
     let tiles = if tile.is_empty() { Vec::new() } else { vec![(None, tile.to_vec())] };
     let overrides = Overrides { shapes: vec![(None, shape.to_vec())], tiles, ..Overrides::default() };
     let declaration = Declaration::parse(declaration, &overrides)?;
-    let sources = BTreeMap::from([(format!("{name}.wgsl"), (*wgsl).to_string())]);
+    let sources = BTreeMap::from([(kernel.0.to_string(), kernel.1.to_string())]);
     let manifest = Manifest::new(&declaration, &sources)?;
     let key = SecretKey::generate().map_err(|error| BenchError::Key { cause: error.to_string() })?;
     Ok(VerifiedBundle::verify(&bundle::sign(&manifest, &key), &Trust::key(key.public()))?)

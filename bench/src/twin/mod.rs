@@ -1,10 +1,12 @@
-//! Hand-written twins: what a good engineer writes with plain wgpu, to measure the framework against in the same run.
+//! Hand-written twins: what a good engineer writes with plain wgpu, or in Rust with rayon, to measure the framework
+//! against in the same run.
 //!
-//! They share nothing with the framework but the device: contiguous arrays, ping-pong bind groups, one compute pass for
-//! hundreds of ticks, a wait only at the end. Arithmetic and seeds are those of the workload of the same name, so that
-//! what comes out can be compared and not only how fast.
+//! They share nothing with the framework but the device. On an adapter: contiguous arrays, ping-pong bind groups, one
+//! compute pass for hundreds of ticks, a wait only at the end. Arithmetic and seeds are those of the workload of the
+//! same name, so that what comes out can be compared and not only how fast.
 
 mod copy;
+pub mod cpu;
 mod heat;
 mod nbody;
 

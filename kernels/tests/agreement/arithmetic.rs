@@ -177,12 +177,7 @@ fn floats() {
     ];
     // A GPU may fuse what it likes.
     let fused = [("f32", "x.f.x * x.f.x - x.g.x * x.g.y + x.f.z"), ("vec3<f32>", "x.f.xyz * x.g.w + x.g.xyz")];
-    let quotients = [
-        ("vec4<f32>", "x.f / x.g"),
-        ("vec3<f32>", "x.f.xyz / x.g.w"),
-        ("f32", "1.0 / x.f.x"),
-        ("f32", "x.f.x / 3.0"),
-    ];
+    let quotients = [("vec4<f32>", "x.f / x.g"), ("vec3<f32>", "x.f.xyz / x.g.w"), ("f32", "1.0 / x.f.x"), ("f32", "x.f.x / 3.0")];
     // Division is good to 2.5 units in the last place, and so is a remainder to 2.5 of the quotient's times the divisor.
     let remainders = [("vec4<f32>", "(x.f * 0.01) % (abs(x.g) + 0.5)"), ("f32", "(x.f.x * 0.01) % 2.5")];
     check(&[
@@ -230,7 +225,12 @@ fn through_matrix(v: f32, at: u32) -> f32 { var m = mat2x2<f32>(v, v, v, v); m[a
 #[test]
 fn conversions() {
     // Beyond the integers naga stops at the last f32 within them on a GPU; WGSL, and the cpu, at the last integer.
-    let large = [("vec4<i32>", "vec4<i32>(x.f)"), ("vec4<u32>", "vec4<u32>(x.f)"), ("vec4<i32>", "vec4<i32>(x.f * 1e6)"), ("vec4<u32>", "vec4<u32>(x.f * 1e6)")];
+    let large = [
+        ("vec4<i32>", "vec4<i32>(x.f)"),
+        ("vec4<u32>", "vec4<u32>(x.f)"),
+        ("vec4<i32>", "vec4<i32>(x.f * 1e6)"),
+        ("vec4<u32>", "vec4<u32>(x.f * 1e6)"),
+    ];
     let to_floats = [("vec4<f32>", "vec4<f32>(x.i)"), ("vec4<f32>", "vec4<f32>(x.u)")];
     let others = [
         ("vec4<i32>", "vec4<i32>(x.f)"),
@@ -261,8 +261,7 @@ fn conversions() {
             let signed = |f: [f32; 4]| f.map(|f| f as i32 as u32);
             [signed(row.f), row.f.map(|f| f as u32), signed(large), large.map(|f| f as u32)].concat()
         }),
-        Case::fields("to floats", "", &to_floats)
-            .known(|row| [row.i.map(|i| (i as f32).to_bits()), row.u.map(|u| (u as f32).to_bits())].concat()),
+        Case::fields("to floats", "", &to_floats).known(|row| [row.i.map(|i| (i as f32).to_bits()), row.u.map(|u| (u as f32).to_bits())].concat()),
     ]);
 }
 

@@ -52,8 +52,6 @@ pub(crate) enum Do<'a> {
     Write(&'a str, &'a [u32]),
     /// Replaces the parameters.
     Params(&'a [u32]),
-    /// Runs the passes of one tick.
-    Tick(u64),
     /// Runs a pass alone.
     Pass(usize),
     /// Reads a buffer.
@@ -77,17 +75,6 @@ pub(crate) fn run(executor: &AnyExecutor, bundle: &VerifiedBundle, list: &[Do<'_
                 Do::Write(name, words) => run.write_tile(buffer(name), TileId(0), bytemuck::cast_slice(words)),
                 Do::Params(words) => run.set_params(bytemuck::cast_slice(words)),
                 Do::Pass(pass) => run.pass(*pass, 0)?,
-                Do::Tick(tick) => {
-                    for op in program.tick(*tick) {
-                        match op {
-                            Op::Pass(pass) => run.pass(*pass, *tick)?,
-                            Op::Exchange(exchange) => {
-                                run.pack(*exchange)?;
-                                run.unpack(*exchange)?;
-                            }
-                        }
-                    }
-                }
                 Do::Read(name) => {
                     let bytes = match program.grid_of(buffer(name)) {
                         Some(_) => run.read_tile(buffer(name), TileId(0)).await?,

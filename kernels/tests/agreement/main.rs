@@ -13,5 +13,7 @@
 
 mod arithmetic;
 mod cases;
+mod functions;
 mod machines;
 mod matrices;
+mod memory;

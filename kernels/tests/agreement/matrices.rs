@@ -94,7 +94,7 @@ fn make(x: Given, at: u32) -> Made {{
                 a = matrix(columns, rows, 3)
             );
             let text = text.replace("let (i, j) = 0;", &format!("let i = x.u.x % {columns}u;\n    let j = u32(x.i.y) % {rows}u;"));
-            Case::of(&format!("{columns}x{rows}"), &text)
+            Case::brief(&format!("{columns}x{rows}"), &text)
         })
         .collect();
     check(&cases);
@@ -138,7 +138,7 @@ var<private> own: array<mat4x3<f32>, 2>;
     made_next[c.index] = Made(other, shared_matrices[7u - lane][lane % 3u], one, own[lane % 2u][lane % 4u][lane % 3u] + one[lane % 2u][lane % 4u] + own[lane / 4u][0].x);
 }";
     check(&[
-        Case::of("every memory", &text).given(&format!("struct Given {{ {members} }}")).params(params.0, params.1),
+        Case::brief("every memory", &text).given(&format!("struct Given {{ {members} }}")).params(params.0, params.1),
         Case::whole("workgroup", &[43], &["turn"], workgroup),
     ]);
 }

@@ -418,6 +418,60 @@ var<storage, read_write> v_next: array<u32>;
     assert_eq!(state.words("v"), v);
 }
 
+pub(crate) fn whole_reads_see_the_grid_and_no_more(kind: Kind) {
+    let state = check(
+        kind,
+        r#"
+name = "length"
+version = "0.1.0"
+class = "exact"
+grid = { shape = [53], tile = [7] }
+[buffers.v]
+element = "u32"
+boundary = "constant(9)"
+[buffers.w]
+element = "u32"
+boundary = "wrap"
+[buffers.n]
+element = "u32"
+[[passes]]
+kernel = "k.wgsl"
+entry = "slide"
+reads = { v = { halo = 2 }, w = { halo = 2 } }
+writes = ["v", "w"]
+[[passes]]
+kernel = "k.wgsl"
+entry = "count"
+reads = { v = "all" }
+writes = ["n"]
+"#,
+        r#"
+var<storage, read> v: array<u32>;
+var<storage, read_write> v_next: array<u32>;
+var<storage, read> w: array<u32>;
+var<storage, read_write> w_next: array<u32>;
+var<storage, read_write> n_next: array<u32>;
+@compute @workgroup_size(8) fn slide(@builtin(global_invocation_id) id: vec3<u32>) {
+    let c = cell(id);
+    if (!c.inside) { return; }
+    v_next[c.index] = v[at(c, -2, 0, 0)];
+    w_next[c.index] = w[at(c, 2, 0, 0)] + 1u;
+}
+@compute @workgroup_size(8) fn count(@builtin(global_invocation_id) id: vec3<u32>) {
+    let c = cell(id);
+    if (!c.inside) { return; }
+    var sum = 1000u * arrayLength(&v);
+    for (var i = 0u; i < arrayLength(&v); i++) { sum += v[i]; }
+    n_next[c.index] = sum;
+}
+"#,
+        3,
+    );
+    // Nines come in from the left, two a tick; behind the grid's elements lie strips and the constant.
+    assert_eq!(state.words("v"), (0..53).map(|x| if x < 6 { 9 } else { 0 }).collect::<Vec<_>>());
+    assert_eq!((state.words("w"), state.words("n")), (vec![3; 53], vec![53 * 1000 + 6 * 9; 53]));
+}
+
 pub(crate) fn workgroups_wider_than_the_grid_count_no_element_twice(kind: Kind) {
     for (shape, tile, workgroup) in [("[30, 20]", "[10, 10]", "8, 8, 4"), ("[100]", "[25]", "16, 16"), ("[9, 8, 7]", "[4, 8, 3]", "2, 3, 5")] {
         let toml = format!(

@@ -35,6 +35,7 @@ suite! {
     features::what_a_pass_does_not_write_keeps_its_value,
     features::reductions_of_vectors_and_signed_integers,
     features::whole_reads_find_points_in_two_dimensions,
+    features::whole_reads_see_the_grid_and_no_more,
     features::workgroups_wider_than_the_grid_count_no_element_twice,
     limits::what_does_not_fit_is_named,
 }

@@ -250,6 +250,47 @@ mod tests {
         }
     }
 
+    /// A helper that takes a part and finishes it long after the caller has found no more.
+    #[derive(Clone, Default)]
+    struct Late(Arc<[AtomicBool; 3]>);
+
+    impl Work for Late {
+        fn assign(&mut self, other: &Self) {
+            self.clone_from(other);
+        }
+
+        fn clear(&mut self) {
+            *self = Late::default();
+        }
+
+        fn begin(&self) {}
+
+        fn run(&self, next: &mut dyn FnMut() -> Option<Range<u64>>) -> bool {
+            let [is_taken, is_empty, is_done] = &*self.0;
+            let wait_for = |flag: &AtomicBool| (0..).take_while(|_| !flag.load(Ordering::SeqCst)).for_each(|_: u32| std::thread::yield_now());
+            if std::thread::current().name() == Some("cpu 1") {
+                let taken = next();
+                is_taken.store(true, Ordering::SeqCst);
+                wait_for(is_empty);
+                (0..10_000).for_each(|_| std::thread::yield_now());
+                is_done.store(taken.is_some(), Ordering::SeqCst);
+            } else {
+                wait_for(is_taken);
+                while next().is_some() {}
+                is_empty.store(true, Ordering::SeqCst);
+            }
+            true
+        }
+    }
+
+    #[test]
+    fn nobody_is_left_behind() {
+        let crew = Crew::new(2).unwrap();
+        let work = Late::default();
+        assert!(crew.run(&work, 64, false));
+        assert!(work.0[2].load(Ordering::SeqCst), "the helper is still at its part");
+    }
+
     #[test]
     fn callers_take_turns() {
         let crew: Crew<Tally> = Crew::new(3).unwrap();

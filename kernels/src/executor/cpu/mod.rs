@@ -1,8 +1,9 @@
 //! The cpu executor: WGSL where there is no GPU driver at all.
 //!
 //! ```text
-//! bundle ─ program ─ lower ─► ir::Kernel ─► interpreter ─┐
-//!          layout ─► spans of one memory of words ───────┴─► CpuRun: dispatches shared out to the crew
+//! bundle ─ program ─ lower ─► ir::Kernel ─┬─ emit ─► machine code ─┐
+//!                                         └─► interpreter ────────┤
+//!          layout ─► spans of one memory of words ────────────────┴─► CpuRun: dispatches shared out to the crew
 //! ```
 //!
 //! [`Cpu`] is a crew of threads and every kernel compiled so far; [`CpuRun`] is one program resident on it.

@@ -366,7 +366,11 @@ impl Maker<'_> {
             };
             return self.builder.constant(scalar, bits);
         }
-        let value = self.any();
+        let mut value = self.any();
+        if self.choices.below(2) == 0 {
+            let builder = &self.builder;
+            value = self.values.iter().rev().take(12).copied().find(|&value| builder.scalar(value) == scalar).unwrap_or(value);
+        }
         let b = &mut self.builder;
         match (b.scalar(value), scalar) {
             (from, to) if from == to => value,
@@ -634,6 +638,6 @@ pub(crate) fn choices() -> impl proptest::strategy::Strategy<Value = Vec<u8>> {
 
 /// So many cases, or as many as `PROPTEST_CASES` asks for.
 pub(crate) fn config(cases: u32) -> proptest::test_runner::Config {
-    let asked = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok());
-    proptest::test_runner::Config { cases: asked.unwrap_or(cases), ..Default::default() }
+    use proptest::test_runner::{Config, contextualize_config};
+    contextualize_config(Config { cases, ..Config::default() })
 }

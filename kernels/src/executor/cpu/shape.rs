@@ -563,6 +563,7 @@ fn meet(written: &mut Vec<bool>, is_passed: bool, other: Option<Vec<bool>>) -> b
 }
 
 #[cfg(test)]
+#[allow(clippy::type_complexity, reason = "tables of cases, each used once")]
 mod tests {
     use std::collections::HashMap;
 

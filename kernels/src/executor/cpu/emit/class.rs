@@ -14,7 +14,7 @@
 
 use std::collections::HashMap;
 
-use super::super::ir::{Binary, Input, Kernel, Memory, Op, Stmt, Unary, ValueId};
+use super::super::ir::{Binary, Input, Kernel, Memory, Op, Scalar, Stmt, Unary, ValueId};
 use super::super::shape::{Shape, Shapes};
 
 /// How a value is held.
@@ -143,7 +143,7 @@ impl Context<'_> {
     }
 
     /// Classifies what a segment computes, in its order.
-    pub(super) fn classify<'k>(&self, steps: &[&'k Stmt]) -> Classes {
+    pub(super) fn classify(&self, steps: &[&Stmt]) -> Classes {
         let mut classes = Classes { own: HashMap::new(), assumptions: Vec::new() };
         super::plan::each_step(steps.iter().copied(), &mut |step| match step {
             Stmt::Let(value) => {
@@ -167,7 +167,8 @@ impl Context<'_> {
                 _ => Class::Vector,
             },
             Op::Unary(Unary::Uniform, _) => Class::Scalar,
-            Op::Unary(Unary::Bits, a) => of(a),
+            // Bits of a float grow by no step that a float's local could be told.
+            Op::Unary(Unary::Bits, a) if self.kernel.value(value).scalar != Scalar::F32 => of(a),
             Op::Unary(_, a) => plain(&[of(a)]),
             Op::Binary(kind, a, b) => {
                 let (x, y) = (of(a), of(b));

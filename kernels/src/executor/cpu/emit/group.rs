@@ -131,10 +131,10 @@ impl<'k> Emitter<'k> {
             let middle = self.keep(ValType::I32);
             let zero = self.local(ValType::I32);
             self.run(segment, fast, zero, middle, &written, &shares, false);
-            self.run(segment, general, middle, limits.all, &written, &shares, self.lanes.count() % 4 != 0);
+            self.run(segment, general, middle, limits.all, &written, &shares, !self.lanes.count().is_multiple_of(4));
         } else {
             let zero = self.local(ValType::I32);
-            self.run(segment, general, zero, limits.all, &written, &shares, self.lanes.count() % 4 != 0);
+            self.run(segment, general, zero, limits.all, &written, &shares, !self.lanes.count().is_multiple_of(4));
         }
         for (value, share) in shares.list {
             match share {

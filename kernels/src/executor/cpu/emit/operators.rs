@@ -421,7 +421,7 @@ impl<'k> Emitter<'k> {
         self.push(words([0x0804_0201, 0x8040_2010, 0, 0]));
         self.all([I::LocalGet(exponents), I::LocalGet(exponents)]);
         self.push(I::I8x16Shuffle([0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12]));
-        let flips = 0x0101_0101 * flipped ^ 0x1810_0800;
+        let flips = (0x0101_0101 * flipped) ^ 0x1810_0800;
         self.all([words([flips; 4]), I::V128Xor, I::I8x16Swizzle]);
     }
 

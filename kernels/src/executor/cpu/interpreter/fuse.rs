@@ -30,19 +30,12 @@ fn drop_overwritten(drawn: &mut Drawn) {
                 unread[*slot as usize] = None;
             }
         });
-        let (to, mask) = match drawn.tape[at] {
-            Step::Set { to, mask, .. } => (to, mask),
-            Step::CopyOne { to, .. } => (to, None),
-            _ => continue,
-        };
-        if let Some(before) = unread[to as usize].replace(at).filter(|&before| before > line) {
-            let is_all = match drawn.tape[before] {
-                Step::Set { mask: before, .. } => mask.is_none() || mask == before,
-                _ => true,
-            };
-            if is_all {
-                drawn.tape[before] = Step::NOTHING;
-            }
+        if let Step::Set { to, .. } | Step::CopyOne { to, .. } = drawn.tape[at]
+            && let Some(before) = unread[to as usize].replace(at)
+            && before > line
+        {
+            // In one line, the same lanes are there at both.
+            drawn.tape[before] = Step::NOTHING;
         }
     }
 }
@@ -62,7 +55,7 @@ fn drop_unread(drawn: &mut Drawn, reads: &mut [u32]) {
         step.slots(&mut |slot, what| {
             if what == Use::Write {
                 writes = true;
-                is_read |= drawn.slots[*slot as usize].is_pinned || reads[*slot as usize] > 0;
+                is_read |= reads[*slot as usize] > 0;
             }
         });
         if writes && !is_read {

@@ -190,12 +190,14 @@ fn elements_are_computed_one_by_one() {
 
 #[test]
 fn indices_beyond_the_end_are_the_last_ones() {
-    // Each lane looks `shift` elements of two words further, and keeps what it finds.
-    for shift in [0i32, 3, -2, 60, -100, i32::MAX, i32::MIN] {
+    // Each lane looks `scale` times its number and `shift` elements of two words further, and keeps what it finds.
+    for (shift, scale) in [0i32, 3, -2, 14, 60, -100, i32::MAX, i32::MIN].into_iter().flat_map(|shift| [1i32, 2, -1, -5].map(|scale| (shift, scale)))
+    {
         for workgroup in [[8, 2, 1], [64, 1, 1], [5, 1, 1]] {
             let kernel = kernel(workgroup, &[false, true], |b| {
-                let (lane, shift, two) = (b.input(Input::LocalIndex), b.uint(shift as u32), b.uint(2));
-                let asked = b.binary(Binary::Add, lane, shift);
+                let (lane, scale, shift, two) = (b.input(Input::LocalIndex), b.uint(scale as u32), b.uint(shift as u32), b.uint(2));
+                let asked = b.binary(Binary::Mul, lane, scale);
+                let asked = b.binary(Binary::Add, asked, shift);
                 let index = b.index(asked, Count::Runtime { binding: 0, first: 1, stride: 2 });
                 let address = b.binary(Binary::Mul, index, two);
                 let first = b.load(Scalar::U32, Memory::Binding(0), address, 1);
@@ -214,13 +216,13 @@ fn indices_beyond_the_end_are_the_last_ones() {
             let out = outcome(&kernel, &[input.clone(), vec![0; lanes as usize * 4]], [1, 1, 1]);
             let expected: Vec<u32> = (0..lanes)
                 .flat_map(|lane| {
-                    let asked = lane.wrapping_add(shift as u32);
+                    let asked = lane.wrapping_mul(scale as u32).wrapping_add(shift as u32);
                     let index = asked.min(14);
                     let at = |word: u32| input[word as usize];
                     [at(index * 2 + 1), at(index * 2 + 2), at(asked.min(30)), index]
                 })
                 .collect();
-            assert_eq!(out[1], expected, "{shift} {workgroup:?}");
+            assert_eq!(out[1], expected, "{scale} {shift} {workgroup:?}");
         }
     }
 }
@@ -596,6 +598,65 @@ fn lanes_leave_and_repeat_from_anywhere() {
 }
 
 #[test]
+fn those_who_left_from_a_branch_are_gone_behind_it() {
+    let kernel = kernel([12, 1, 1], &[true], |b| {
+        let lane = b.input(Input::LocalIndex);
+        let is_below = |b: &mut Builder, bound: u32| {
+            let bound = b.uint(bound);
+            b.binary(Binary::LtU, lane, bound)
+        };
+        let (first, second, third) = (is_below(b, 8), is_below(b, 3), is_below(b, 10));
+        let out = b.begin_block();
+        b.begin_if(first);
+        b.store(Memory::Binding(0), lane, 0, lane);
+        if_then(b, second, |b| b.exit(out));
+        b.store(Memory::Binding(0), lane, 12, lane);
+        b.begin_else();
+        if_then(b, third, |b| {
+            b.store(Memory::Binding(0), lane, 24, lane);
+            b.exit(out);
+        });
+        b.end_if();
+        b.store(Memory::Binding(0), lane, 36, lane);
+        b.end_block();
+        b.store(Memory::Binding(0), lane, 48, lane);
+    });
+    let is_there: [fn(u32) -> bool; 5] =
+        [|lane| lane < 8, |lane| (3..8).contains(&lane), |lane| (8..10).contains(&lane), |lane| (3..8).contains(&lane) || lane > 9, |_| true];
+    let expected: Vec<u32> = is_there.into_iter().flat_map(|is_there| (0..12).map(move |lane| if is_there(lane) { lane } else { 99 })).collect();
+    assert_eq!(outcome(&kernel, &[vec![99; 60]], [1, 1, 1])[0], expected);
+}
+
+#[test]
+fn who_is_through_with_a_loop_waits_for_the_others() {
+    // do { n += 1 } while n < lane: who gets to the end is through, and those may leave the rest altogether.
+    let kernel = kernel([9, 1, 1], &[true], |b| {
+        let n = b.register(Scalar::U32);
+        let (lane, one, four) = (b.input(Input::LocalIndex), b.uint(1), b.uint(4));
+        let out = b.begin_block();
+        let again = b.begin_loop([n]);
+        let held = b.get(n);
+        let next = b.binary(Binary::Add, held, one);
+        b.set(n, next);
+        let is_fourth = b.binary(Binary::Eq, next, four);
+        let is_even = b.binary(Binary::And, lane, one);
+        let is_even = b.binary(Binary::Ne, is_even, one);
+        let is_out = b.binary(Binary::And, is_fourth, is_even);
+        if_then(b, is_out, |b| b.exit(out));
+        let is_less = b.binary(Binary::LtU, next, lane);
+        if_then(b, is_less, |b| b.repeat(again));
+        b.store(Memory::Binding(0), lane, 0, next);
+        b.end_loop();
+        let behind = b.get(n);
+        b.store(Memory::Binding(0), lane, 9, behind);
+        b.end_block();
+    });
+    let through = |lane: u32| if lane >= 4 && lane.is_multiple_of(2) { 99 } else { lane.max(1) };
+    let expected: Vec<u32> = (0..9).chain(0..9).map(through).collect();
+    assert_eq!(outcome(&kernel, &[vec![99; 18]], [1, 1, 1])[0], expected);
+}
+
+#[test]
 fn registers_swap_what_they_hold() {
     // Fibonacci by two registers, as often as the lane's number: each takes over what the other one had.
     let kernel = kernel([24, 1, 1], &[true], |b| {
@@ -695,6 +756,94 @@ fn what_is_the_same_in_a_row_is_kept_as_rows_or_lanes() {
     });
     let rows = |rows: [u32; 4]| rows.into_iter().flat_map(|word| [word; 8]);
     assert_eq!(outcome(&kernel, &[vec![99; 64]], [1, 1, 1])[0], rows([0, 1, 2, 3]).chain(rows([7, 8, 0, 0])).collect::<Vec<u32>>());
+}
+
+#[test]
+fn sums_of_products_are_what_they_would_be_apart() {
+    // Each product is wanted once more: later, behind a change of what it is made of, or in every round of a loop.
+    let kernel = kernel([8, 1, 1], &[true], |b| {
+        let [held, sum, rounds] = [Scalar::F32, Scalar::F32, Scalar::U32].map(|scalar| b.register(scalar));
+        let (lane, half, three) = (b.input(Input::LocalIndex), b.float(0.5), b.uint(3));
+        let mixed = b.binary(Binary::Xor, lane, three);
+        let (x, y) = (b.unary(Unary::FloatOfU, lane), b.unary(Unary::FloatOfU, mixed));
+        let mut results = Vec::new();
+        let product = b.binary(Binary::MulF, x, y);
+        results.push(b.binary(Binary::AddF, product, half));
+        results.push(b.binary(Binary::SubF, half, product));
+        // Read before the register changes, used afterwards.
+        b.set(held, x);
+        let before = b.op(Scalar::F32, super::super::ir::Op::Get(held));
+        let product = b.binary(Binary::MulF, before, y);
+        b.set(held, y);
+        let after = b.op(Scalar::F32, super::super::ir::Op::Get(held));
+        results.push(b.binary(Binary::AddF, product, after));
+        // Computed before the loop that changes what it was computed from.
+        let before = b.op(Scalar::F32, super::super::ir::Op::Get(held));
+        let product = b.binary(Binary::MulF, before, x);
+        while_loop(
+            b,
+            &[held, sum, rounds],
+            |b| {
+                let rounds = b.get(rounds);
+                b.binary(Binary::LtU, rounds, three)
+            },
+            |b, _, _| {
+                let (total, one) = (b.get(sum), b.uint(1));
+                let more = b.binary(Binary::AddF, product, total);
+                b.set(sum, more);
+                b.set(held, more);
+                let (round, now) = (b.get(rounds), b.get(held));
+                b.set(held, now);
+                let next = b.binary(Binary::Add, round, one);
+                b.set(rounds, next);
+            },
+        );
+        results.push(b.get(sum));
+        results.push(b.get(held));
+        for (word, value) in results.into_iter().enumerate() {
+            b.store(Memory::Binding(0), lane, word as u32 * 8, value);
+        }
+    });
+    let lanes = (0..8u32).map(|lane| (lane as f32, (lane ^ 3) as f32));
+    let columns: Vec<[f32; 5]> = lanes.map(|(x, y)| [x * y + 0.5, 0.5 - x * y, x * y + y, 3.0 * x * y, 3.0 * x * y]).collect();
+    let expected: Vec<f32> = (0..5).flat_map(|word| columns.iter().map(move |column| column[word])).collect();
+    assert_eq!(floats(&outcome(&kernel, &[vec![0; 40]], [1, 1, 1])[0]), expected);
+}
+
+#[test]
+fn an_atomic_is_done_though_nobody_asks_what_it_found() {
+    let mut kernel = kernel([4, 1, 1], &[true, true], |b| {
+        let (lane, zero) = (b.input(Input::LocalIndex), b.uint(0));
+        let found = b.atomic(AtomicOp::Add, Memory::Binding(0), zero, 0, lane, None);
+        b.store(Memory::Binding(1), zero, 0, found);
+    });
+    kernel.body.truncate(1);
+    assert_eq!(outcome(&kernel, &[vec![7], vec![9]], [1, 1, 1]), [[13], [9]]);
+}
+
+#[test]
+fn a_register_is_read_as_it_is_at_that_time() {
+    let kernel = kernel([8, 1, 1], &[true], |b| {
+        let [shared, own] = [(); 2].map(|()| b.register(Scalar::U32));
+        let (lane, group, nine) = (b.input(Input::LocalIndex), b.input(Input::Groups(0)), b.uint(9));
+        let messy = b.binary(Binary::Xor, lane, nine);
+        let mut read = Vec::new();
+        for value in [messy, lane, messy] {
+            b.set(own, value);
+            b.set(shared, group);
+            // The builder would not ask.
+            read.extend([own, shared].map(|register| b.op(Scalar::U32, super::super::ir::Op::Get(register))));
+            b.set(shared, nine);
+            read.push(b.op(Scalar::U32, super::super::ir::Op::Get(shared)));
+        }
+        for (word, value) in read.into_iter().enumerate() {
+            b.store(Memory::Binding(0), lane, word as u32 * 8, value);
+        }
+    });
+    let messy: Vec<u32> = (0..8).map(|lane| lane ^ 9).collect();
+    let rounds = [&messy, &(0..8).collect(), &messy];
+    let expected: Vec<u32> = rounds.into_iter().flat_map(|own| own.iter().copied().chain([5; 8]).chain([9; 8])).collect();
+    assert_eq!(outcome(&kernel, &[vec![0; 72]], [5, 1, 1])[0], expected);
 }
 
 #[test]

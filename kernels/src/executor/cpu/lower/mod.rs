@@ -91,7 +91,7 @@ pub fn literal_kernel_from_wgsl(text: &str, entry: &str, constants: &[(&str, f64
 fn lowered(text: &str, entry: &str, constants: &[(&str, f64)], is_speculative: bool) -> Result<Kernel, LowerError> {
     let invalid = |cause: String| LowerError::Invalid { cause };
     let module = naga::front::wgsl::parse_str(text).map_err(|error| invalid(error.emit_to_string(text)))?;
-    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::empty());
+    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32);
     let info = validator.validate(&module).map_err(|error| invalid(error.emit_to_string(text)))?;
     let constants = constants.iter().map(|(name, value)| (name.to_string(), *value)).collect();
     let fixed = naga::back::pipeline_constants::process_overrides(&module, &info, Some((ShaderStage::Compute, entry)), &constants);

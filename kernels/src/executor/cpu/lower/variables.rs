@@ -168,11 +168,21 @@ impl<'a> Lowering<'a> {
             Op::Load { memory, .. } => matches!(memory, Memory::Workgroup | Memory::Private),
             _ => false,
         };
-        if self.builder.scalar(value) != Scalar::F32 || !is_computed {
+        if is_computed { self.with_one_nan(value) } else { value }
+    }
+
+    /// A float, with the one NaN for every NaN; anything else as it is.
+    pub(super) fn with_one_nan(&mut self, value: ValueId) -> ValueId {
+        if self.builder.scalar(value) != Scalar::F32 {
+            return value;
+        }
+        let one_nan = self.builder.float(f32::NAN);
+        if let Op::Select { condition, accept, reject } = self.builder.op_of(value)
+            && (self.builder.op_of(condition), reject) == (Op::Binary(Binary::EqF, accept, accept), one_nan)
+        {
             return value;
         }
         let is_number = self.builder.binary(Binary::EqF, value, value);
-        let one_nan = self.builder.float(f32::NAN);
         self.builder.select(is_number, value, one_nan)
     }
 

@@ -2,7 +2,7 @@
 
 use naga::{MathFunction, TypeInner};
 
-use super::super::ir::{Binary, Scalar, Unary, ValueId};
+use super::super::ir::{Binary, Op, Scalar, Unary, ValueId};
 use super::super::math;
 use super::{LowerError, Lowering};
 
@@ -42,7 +42,12 @@ impl<'a> Lowering<'a> {
             }
             _ => {}
         }
-        if let Some(word) = math::pack(&mut self.builder, fun, first) {
+        let packed = match fun {
+            // A half keeps what it can of a NaN.
+            MathFunction::Pack2x16float => first.iter().map(|&value| self.with_one_nan(value)).collect(),
+            _ => first.clone(),
+        };
+        if let Some(word) = math::pack(&mut self.builder, fun, &packed) {
             return Ok(vec![word]);
         }
         if let Some(components) = math::unpack(&mut self.builder, fun, first[0]) {
@@ -50,7 +55,10 @@ impl<'a> Lowering<'a> {
         }
         let component = |at: usize| arguments.iter().map(|argument| argument[at.min(argument.len() - 1)]).collect::<Vec<_>>();
         let values: Option<Vec<ValueId>> = (0..first.len()).map(|at| math::component(&mut self.builder, fun, &component(at))).collect();
-        values.ok_or_else(|| self.uncovered(&format!("the function {fun:?}"), None))
+        let values = values.ok_or_else(|| self.uncovered(&format!("the function {fun:?}"), None))?;
+        // A formula that ends in bits may have copied those of a NaN.
+        let is_bits = |lowering: &Self, value| matches!(lowering.builder.op_of(value), Op::Unary(Unary::Bits, _));
+        Ok(values.into_iter().map(|value| if is_bits(self, value) { self.with_one_nan(value) } else { value }).collect())
     }
 
     /// A product with a matrix in it; `None` if there is none.
