@@ -130,6 +130,15 @@ impl<'k> Emitter<'k> {
             }
             return self.scatter(memory, address, place, value);
         }
+        if let (Memory::Private, Some(mask)) = (memory, self.mask()) {
+            // The words of lanes that take no part are nobody else's: they are written back. With branches instead, a
+            // large variable would take seconds to compile.
+            self.first_address(memory, address);
+            let first = self.keep(ValType::I32);
+            self.get(first);
+            self.vector(value);
+            return self.all([I::LocalGet(first), I::V128Load(at(place)), I::LocalGet(mask), I::V128Bitselect, I::V128Store(at(place))]);
+        }
         let condition = match (self.test_of(address), self.mask()) {
             (None, None) => None,
             (Some(test), None) => Some(vec![I::LocalGet(test)]),

@@ -330,8 +330,9 @@ fn joined_by(op: AtomicOp) -> Option<AtomicOp> {
     use AtomicOp::{Add, And, CompareExchange, Exchange, Load, MaxI, MaxU, MinI, MinU, Or, Store, Sub, Xor};
     match op {
         Add | Sub => Some(Add),
-        And | Or | Xor | MinI | MinU | MaxI | MaxU => Some(op),
-        Load | Store | Exchange | CompareExchange => None,
+        And | Or | Xor | MinI | MinU | MaxI | MaxU | Store => Some(op),
+        Exchange => Some(Store),
+        Load | CompareExchange => None,
     }
 }
 

@@ -191,7 +191,8 @@ fn elements_are_computed_one_by_one() {
 #[test]
 fn indices_beyond_the_end_are_the_last_ones() {
     // Each lane looks `scale` times its number and `shift` elements of two words further, and keeps what it finds.
-    for (shift, scale) in [0i32, 3, -2, 14, 60, -100, i32::MAX, i32::MIN].into_iter().flat_map(|shift| [1i32, 2, -1, -5].map(|scale| (shift, scale)))
+    for (shift, scale) in
+        [0i32, 3, -2, 14, 16, 60, -100, i32::MAX, i32::MIN].into_iter().flat_map(|shift| [1i32, 2, -1, -5].map(|scale| (shift, scale)))
     {
         for workgroup in [[8, 2, 1], [64, 1, 1], [5, 1, 1]] {
             let kernel = kernel(workgroup, &[false, true], |b| {
@@ -325,7 +326,7 @@ fn atomics_take_their_turns_in_order() {
 #[test]
 fn lanes_that_change_one_word_may_agree_first() {
     use AtomicOp::*;
-    for op in [Add, Sub, And, Or, Xor, MinI, MinU, MaxI, MaxU, Exchange] {
+    for op in [Add, Sub, And, Or, Xor, MinI, MinU, MaxI, MaxU, Exchange, Store] {
         let kernel = kernel([6, 1, 1], &[true], |b| {
             let (lane, zero, one, big) = (b.input(Input::LocalIndex), b.uint(0), b.uint(1), b.uint(0x5555_5555));
             let odd = b.binary(Binary::And, lane, one);

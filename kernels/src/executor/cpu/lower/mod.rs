@@ -192,7 +192,7 @@ impl<'a> Lowering<'a> {
     fn global(&mut self, handle: Handle<naga::GlobalVariable>) -> Result<Pointer, LowerError> {
         let variable = &self.module.global_variables[handle];
         let span = self.module.global_variables.get_span(handle);
-        let words = word_count(self.layouter[variable.ty].size);
+        let words = self.words(variable.ty);
         let zero = self.builder.uint(0);
         let memory = match variable.space {
             AddressSpace::Storage { .. } | AddressSpace::Uniform => {

@@ -63,18 +63,55 @@ impl<'a> Lowering<'a> {
                 if total > LEAVES_MAX {
                     return Err(self.too_large("the number of scalars of a value", total as u64, LEAVES_MAX as u64, None));
                 }
+                let stride = self.stride_words(base, stride);
                 for at in 1..count.get() {
-                    leaves.extend(element.iter().map(|leaf| Leaf { offset: leaf.offset + at * stride / 4, ..*leaf }));
+                    leaves.extend(element.iter().map(|leaf| Leaf { offset: leaf.offset + at * stride, ..*leaf }));
                 }
             }
             TypeInner::Struct { ref members, .. } => {
-                for member in members {
-                    self.add_leaves(&self.module.types[member.ty].inner, offset + member.offset / 4, leaves)?;
+                for (at, member) in members.iter().enumerate() {
+                    self.add_leaves(&self.module.types[member.ty].inner, offset + self.member_word(members, at), leaves)?;
                 }
             }
             ref other => return Err(self.uncovered(&format!("a value of type {other:?}"), None)),
         }
         Ok(())
+    }
+
+    /// Whether there is a Bool in a type. Such a type is never shared with the host, and naga lays it out in bytes: here
+    /// its parts follow each other, a word for a Bool.
+    fn has_bool(&self, ty: Handle<Type>) -> bool {
+        match self.module.types[ty].inner {
+            TypeInner::Scalar(scalar) | TypeInner::Vector { scalar, .. } => scalar.kind == ScalarKind::Bool,
+            TypeInner::Array { base, .. } => self.has_bool(base),
+            TypeInner::Struct { ref members, .. } => members.iter().any(|member| self.has_bool(member.ty)),
+            _ => false,
+        }
+    }
+
+    /// Words of a type in memory; of a runtime array, none.
+    pub(super) fn words(&self, ty: Handle<Type>) -> u32 {
+        match self.module.types[ty].inner {
+            _ if !self.has_bool(ty) => word_count(self.layouter[ty].size),
+            TypeInner::Scalar(_) => 1,
+            TypeInner::Vector { size, .. } => size as u32,
+            TypeInner::Array { base, size: ArraySize::Constant(count), .. } => self.words(base).saturating_mul(count.get()),
+            TypeInner::Struct { ref members, .. } => members.iter().map(|member| self.words(member.ty)).fold(0, u32::saturating_add),
+            _ => 0,
+        }
+    }
+
+    /// Words from one element of an array to the next; `stride` is naga's, in bytes.
+    pub(super) fn stride_words(&self, base: Handle<Type>, stride: u32) -> u32 {
+        if self.has_bool(base) { self.words(base) } else { stride / 4 }
+    }
+
+    /// The first word of a struct's member.
+    pub(super) fn member_word(&self, members: &[naga::StructMember], at: usize) -> u32 {
+        if members.iter().any(|member| self.has_bool(member.ty)) {
+            return members[..at].iter().map(|member| self.words(member.ty)).fold(0, u32::saturating_add);
+        }
+        members[at].offset / 4
     }
 
     /// How many scalars a type has.

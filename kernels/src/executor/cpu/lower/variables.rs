@@ -4,7 +4,7 @@ use naga::valid::FunctionInfo;
 use naga::{ArraySize, Expression, Function, Handle, Statement, Type, TypeInner};
 
 use super::super::ir::{AtomicOp, Binary, Count, Memory, Op, Scalar, Unary, ValueId};
-use super::types::{column_words, word_count};
+use super::types::column_words;
 use super::{Frame, LowerError, Lowering, PRIVATE_WORDS_MAX, Pointer};
 
 /// A variable of more scalars than this lives in memory.
@@ -50,12 +50,13 @@ impl<'a> Lowering<'a> {
                 return Ok(Pointer::Registers(registers));
             }
         }
-        let offset = self.private(word_count(self.layouter[ty].size), span)?;
+        let words = self.words(ty);
+        let offset = self.private(words, span)?;
         let address = self.builder.uint(0);
         let place = Pointer::Memory { memory: Memory::Private, address, offset };
         match init {
             Some(values) => self.write(&place, &self.module.types[ty].inner, &values)?,
-            None => self.clear(offset, word_count(self.layouter[ty].size)),
+            None => self.clear(offset, words),
         }
         Ok(place)
     }
@@ -208,8 +209,8 @@ impl<'a> Lowering<'a> {
                         let index = self.builder.uint(index);
                         return self.step_to(place, inner, index);
                     }
-                    TypeInner::Array { stride, .. } => index * (stride / 4),
-                    TypeInner::Struct { ref members, .. } => members[index as usize].offset / 4,
+                    TypeInner::Array { base, stride, .. } => index * self.stride_words(base, stride),
+                    TypeInner::Struct { ref members, .. } => self.member_word(members, index as usize),
                     ref other => return Err(self.uncovered(&format!("a part of {other:?}"), None)),
                 };
                 Ok(Pointer::Memory { memory: *memory, address: *address, offset: offset + words })
@@ -222,7 +223,9 @@ impl<'a> Lowering<'a> {
         let (count, stride) = match (inner, place) {
             (TypeInner::Vector { size, .. }, _) => (Count::Fixed(*size as u32), 1),
             (TypeInner::Matrix { columns, rows, .. }, _) => (Count::Fixed(*columns as u32), column_words(*rows)),
-            (TypeInner::Array { size: ArraySize::Constant(count), stride, .. }, _) => (Count::Fixed(count.get()), stride / 4),
+            (TypeInner::Array { base, size: ArraySize::Constant(count), stride }, _) => {
+                (Count::Fixed(count.get()), self.stride_words(*base, *stride))
+            }
             (TypeInner::Array { size: ArraySize::Dynamic, stride, .. }, Pointer::Memory { memory: Memory::Binding(binding), offset, .. }) => {
                 (Count::Runtime { binding: *binding, first: *offset, stride: stride / 4 }, stride / 4)
             }
