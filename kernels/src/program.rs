@@ -353,7 +353,7 @@ impl PassChecker<'_> {
         let pass = self.pass;
         source::check_linked(&pass.file, &pass.wgsl)?;
         let module = link::parse(&pass.file, &pass.wgsl, pass.wgsl.len())?;
-        let info = Validator::new(ValidationFlags::all(), Capabilities::empty()).validate(&module).map_err(|error| {
+        let info = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32).validate(&module).map_err(|error| {
             use std::error::Error;
             let span = error.spans().next().map_or(naga::Span::UNDEFINED, |(span, _)| *span);
             let mut notes: Vec<String> = error.spans().map(|(_, label)| label.clone()).filter(|label| !label.is_empty()).collect();

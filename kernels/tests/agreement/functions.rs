@@ -193,7 +193,6 @@ fn packing() {
 
 /// Halves as words and as what floats are rounded to.
 #[test]
-#[ignore = "`Program::check` validates without SHADER_FLOAT16_IN_FLOAT32, so no bundle may have these functions"]
 fn halves() {
     // Halves that a GPU rounds its own way are left out: these are whole numbers, and parts of 32.
     let exact = [

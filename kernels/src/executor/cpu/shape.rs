@@ -22,7 +22,8 @@
 //! write is Varying even at one address: other workgroups may write it between two lanes' turns, so control must
 //! not rely on it.
 //!
-//! Invariant: the least fixpoint of monotone rules, so registers around loops are as uniform as they can be.
+//! Invariant: a fixpoint of monotone rules; the least one, so registers around loops are as uniform as they can be,
+//! unless it takes more than a fixed number of looks at the kernel.
 
 use super::ir::{Binary, Count, Input, Kernel, Label, Memory, Op, RegisterId, Stmt, Unary, ValueId};
 
@@ -155,14 +156,22 @@ pub fn shapes(kernel: &Kernel) -> Shapes {
         scopes: Vec::new(),
         loops: vec![Around::default(); labels],
         is_changed: true,
+        has_given_up: false,
     };
     analysis.begin();
+    let mut looks = 0;
     while std::mem::take(&mut analysis.is_changed) {
+        looks += 1;
+        analysis.has_given_up |= looks > LOOKS_MAX;
         analysis.steps(&kernel.body);
     }
     let registers = analysis.registers.iter().map(|shape| shape.unwrap_or(Shape::Uniform));
     Shapes { registers: registers.collect(), ..analysis.shapes }
 }
+
+/// The most looks at a kernel. Registers that hand a value on, round by round of a loop, take one look each;
+/// kernels that need so many are not worth more.
+const LOOKS_MAX: usize = 64;
 
 /// What one look at a loop tells the next.
 #[derive(Clone, Default)]
@@ -194,6 +203,8 @@ struct Analysis<'k> {
     /// By label.
     loops: Vec<Around>,
     is_changed: bool,
+    /// Whether control is taken to differ everywhere, so that nothing is left to find out.
+    has_given_up: bool,
 }
 
 impl Analysis<'_> {
@@ -268,6 +279,9 @@ impl Analysis<'_> {
 
     /// How those who are here differ from those who came to where so many scopes were open.
     fn level_within(&self, scopes: usize) -> Level {
+        if self.has_given_up {
+            return Level::Some;
+        }
         self.scopes[scopes..].iter().map(|scope| scope.level).max().unwrap_or(Level::All)
     }
 
@@ -900,6 +914,33 @@ mod tests {
         let shapes = shapes(&b.finish());
         assert!(shapes.is_zero_seen(kept) && shapes.is_zero_seen(rounds));
         assert_eq!(shapes.registers, [Varying, Uniform]);
+    }
+
+    #[test]
+    fn a_kernel_that_takes_too_many_looks_gets_no_more() {
+        // Each register takes over from the next one: what the last one gets is the first one's as many rounds later.
+        let last_of = |length: usize| {
+            let mut b = builder([8, 4, 1]);
+            let (x, group) = (line(&mut b), b.input(Input::GroupId(0)));
+            let (aside, chain) = (b.register(Scalar::U32), (0..length).map(|_| b.register(Scalar::U32)).collect::<Vec<_>>());
+            let repeated = b.begin_loop(chain.iter().copied().chain([aside]));
+            let held = b.get(aside);
+            keep(&mut b, held);
+            b.set(aside, group);
+            for pair in chain.windows(2) {
+                let next = b.get(pair[1]);
+                b.set(pair[0], next);
+            }
+            b.set(chain[length - 1], x);
+            let first = b.get(chain[0]);
+            keep(&mut b, first);
+            b.repeat(repeated);
+            b.end_loop();
+            let shapes = shapes(&b.finish());
+            (shapes.registers[0], shapes.registers[1])
+        };
+        assert_eq!(last_of(10), (Uniform, Varying));
+        assert_eq!(last_of(1000), (Varying, Varying));
     }
 
     #[test]
