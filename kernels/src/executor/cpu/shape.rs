@@ -924,16 +924,16 @@ mod tests {
             let (x, group) = (line(&mut b), b.input(Input::GroupId(0)));
             let (aside, chain) = (b.register(Scalar::U32), (0..length).map(|_| b.register(Scalar::U32)).collect::<Vec<_>>());
             let repeated = b.begin_loop(chain.iter().copied().chain([aside]));
-            let held = b.get(aside);
-            keep(&mut b, held);
+            for register in [aside, chain[0]] {
+                let held = b.get(register);
+                keep(&mut b, held);
+            }
             b.set(aside, group);
             for pair in chain.windows(2) {
                 let next = b.get(pair[1]);
                 b.set(pair[0], next);
             }
             b.set(chain[length - 1], x);
-            let first = b.get(chain[0]);
-            keep(&mut b, first);
             b.repeat(repeated);
             b.end_loop();
             let shapes = shapes(&b.finish());
