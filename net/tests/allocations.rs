@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use counting::allocations;
+use counting::allocations_here;
 use peercompute_net::core::{Core, CoreConfig, Event, ExchangeTraffic, LinkId, Output, Role, Traffic};
 use peercompute_net::ownership::{Ownership, PeerIndex};
 use peercompute_net::pool::Pool;
@@ -139,9 +139,9 @@ impl Wired {
 fn check_cores(peers: u16, staleness: u32, exchanges: &'static [Way]) {
     let mut wired = Wired::new(peers, staleness, exchanges);
     (0..WARM_UP).for_each(|sequence| wired.exchange(sequence));
-    let before = allocations();
+    let before = allocations_here();
     (WARM_UP..WARM_UP + EXCHANGES).for_each(|sequence| wired.exchange(sequence));
-    let allocated = allocations() - before;
+    let allocated = allocations_here() - before;
     assert_eq!(allocated, 0, "in {EXCHANGES} exchanges of {peers} cores, staleness {staleness}");
 }
 
@@ -150,7 +150,7 @@ fn check_pool() {
     let mut held = VecDeque::with_capacity(8);
     let mut allocated = 0;
     for round in 0..WARM_UP + EXCHANGES {
-        let before = allocations();
+        let before = allocations_here();
         // As many at a time, and as different, as a link has under way.
         for bytes in [2, 9, 1040, 1 << 16, 1 << 20] {
             let mut content = pool.take(bytes);
@@ -161,7 +161,7 @@ fn check_pool() {
             }
         }
         if round >= WARM_UP {
-            allocated += allocations() - before;
+            allocated += allocations_here() - before;
         }
     }
     assert_eq!(allocated, 0, "by a pool of which no more is held than ever");
@@ -171,7 +171,7 @@ fn check_pool() {
 fn steady_state_allocates_nothing() {
     const MUTUAL: Way = |from, to| if from == to { 0 } else { 500 };
     const TO_0: Way = |from, to| if from != 0 && to == 0 { 900 } else { 0 };
-    assert!(allocations() > 0, "nothing is counted");
+    assert!(allocations_here() > 0, "nothing is counted");
     check_pool();
     check_cores(2, 0, &[MUTUAL]);
     check_cores(2, 0, &[TO_0]);

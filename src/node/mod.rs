@@ -14,6 +14,7 @@ mod gather;
 pub mod peer;
 pub mod plan;
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
@@ -193,6 +194,8 @@ pub(crate) struct Node<'a> {
     /// Memory of outgoing payloads, and the list that the latest delivery came in: neither is made anew.
     pool: Pool,
     payloads: Vec<(PeerIndex, Bytes)>,
+    /// Last words and tiles of peers that were done while this one still waited for a third.
+    pub(crate) early: VecDeque<Output>,
     pub(crate) seconds: f64,
     pub(crate) payload_bytes: u64,
     pub(crate) shipped_bytes: u64,
@@ -228,6 +231,7 @@ impl<'a> Node<'a> {
             sends,
             pool: Pool::default(),
             payloads: Vec::new(),
+            early: VecDeque::new(),
             seconds: 0.0,
             payload_bytes: 0,
             shipped_bytes: 0,
@@ -255,15 +259,15 @@ impl<'a> Node<'a> {
         }
         self.run.finish().await?;
         let begun = Instant::now();
-        let mut told = begun;
+        let mut told: Option<Instant> = None;
         for tick in 0..task.ticks {
             while let Some(change) = due.next_if(|change| change.tick <= tick) {
                 program.set_param(&mut params, &change.name, &change.value)?;
                 self.run.set_params(&params);
             }
             self.advance(program.tick(tick), tick).await?;
-            if told.elapsed() >= PROGRESS_EVERY {
-                told = Instant::now();
+            if told.is_none_or(|told| told.elapsed() >= PROGRESS_EVERY) {
+                told = Some(Instant::now());
                 self.run.flush()?;
                 progress(Progress { tick: tick + 1, seconds: begun.elapsed().as_secs_f64(), shipped_bytes: self.everyone_shipped });
             }
@@ -303,15 +307,19 @@ impl<'a> Node<'a> {
             payloads.push((*peer, packed.slice(run.clone())));
         }
         session.post(self.sequence, exchange as u16, payloads).map_err(|error| ended(session, error))?;
-        match next(session)? {
-            Output::Deliver { sequence, mut payloads } if sequence == self.sequence => {
-                for (peer, payload) in payloads.drain(..) {
-                    self.run.inbox(exchange, peer.at(), &payload);
-                }
-                self.payloads = payloads;
+        let mut payloads = loop {
+            match next(session)? {
+                Output::Deliver { sequence, payloads } if sequence == self.sequence => break payloads,
+                early @ (Output::Report { .. } | Output::Commit { .. }) => self.early.push_back(early),
+                // A stranger was turned away; the run is not concerned.
+                Output::Refused { .. } => {}
+                other => return Err(unexpected(&other)),
             }
-            other => return Err(unexpected(&other)),
+        };
+        for (peer, payload) in payloads.drain(..) {
+            self.run.inbox(exchange, peer.at(), &payload);
         }
+        self.payloads = payloads;
         self.sequence += 1;
         self.everyone_shipped += self.everyone[exchange];
         Ok(())
@@ -388,7 +396,8 @@ pub(crate) fn ended(session: &Session, error: SessionError) -> NodeError {
 }
 
 pub(crate) fn unexpected(output: &Output) -> NodeError {
-    NodeError::Run(RunError::Misuse { what: format!("the node did not expect {output:?}") })
+    let output: String = format!("{output:?}").chars().take(200).collect();
+    NodeError::Run(RunError::Misuse { what: format!("the node did not expect {output}") })
 }
 
 /// Per exchange, what all peers together ship; needs every peer's layout, which follows from ownership.

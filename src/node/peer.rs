@@ -91,8 +91,9 @@ pub async fn host(
         ..Outcome::default()
     };
     let mut words: Vec<Option<LastWords>> = (1..peers).map(|_| None).collect();
+    let mut early = std::mem::take(&mut node.early);
     loop {
-        match next(session)? {
+        match early.pop_front().map_or_else(|| next(session), Ok)? {
             Output::Commit { from, grid, tile, body } => gathered.take(from, grid, TileId(tile), &body)?,
             Output::Report { from, bytes } => {
                 let said: LastWords = serde_json::from_slice(&bytes).map_err(|error| NodeError::Report { peer: from, cause: error.to_string() })?;

@@ -204,11 +204,8 @@ impl Case {
         let kinds = words_of(&bundle, "made");
         let rows = self.shape.iter().product::<u32>() as usize;
         let given = if self.given.is_some() { ordinary(rows, &words_of(&bundle, "given")) } else { given(rows) };
-        let t0 = std::time::Instant::now(); //T
         let compiled = self.results(&machines.compiled, &bundle, &given);
-        let t1 = std::time::Instant::now(); //T
         let interpreted = self.results(&machines.interpreted, &bundle, &given);
-        eprintln!("{}: compiled {:?} interpreted {:?}", self.name, t1 - t0, t1.elapsed()); //T
         for ((entry, _), (a, b)) in self.entries.iter().zip(compiled.iter().zip(&interpreted)) {
             same_bits(a, b, &kinds).map_err(|error| format!("`{entry}`, machine code and interpreter: {error}"))?;
         }
@@ -237,9 +234,7 @@ impl Case {
         if matches!(self.gpu, Gpu::Apart) {
             return Ok(());
         }
-        let t2 = std::time::Instant::now(); //T
         let on_gpu = self.results(&machines.gpu, &bundle, &given);
-        eprintln!("{}: before {:?} gpu {:?}", self.name, t2 - t0, t2.elapsed()); //T
         let plain = if self.entries[0].0 == "each" && self.given.is_none() { PLAIN * kinds.len() } else { usize::MAX };
         for ((entry, _), (a, b)) in self.entries.iter().zip(compiled.iter().zip(&on_gpu)) {
             let end = plain.min(a.len());

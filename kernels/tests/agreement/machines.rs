@@ -63,9 +63,7 @@ pub(crate) fn run(executor: &AnyExecutor, bundle: &VerifiedBundle, list: &[Do<'_
     block_on(async {
         let program = bundle.program();
         let buffer = |name: &str| program.manifest.buffers.iter().position(|buffer| buffer.name == name).unwrap();
-        let t0 = std::time::Instant::now();
         let mut run = executor.load(bundle, &Placement::alone(program)).await?;
-        eprintln!("load {:?}", t0.elapsed());
         let mut read = Vec::new();
         for op in &program.init {
             if let Op::Pass(pass) = op {
@@ -76,11 +74,7 @@ pub(crate) fn run(executor: &AnyExecutor, bundle: &VerifiedBundle, list: &[Do<'_
             match step {
                 Do::Write(name, words) => run.write_tile(buffer(name), TileId(0), bytemuck::cast_slice(words)),
                 Do::Params(words) => run.set_params(bytemuck::cast_slice(words)),
-                Do::Pass(pass) => {
-                    let t0 = std::time::Instant::now();
-                    run.pass(*pass, 0)?;
-                    eprintln!("pass {pass} {:?}", t0.elapsed());
-                }
+                Do::Pass(pass) => run.pass(*pass, 0)?,
                 Do::Read(name) => {
                     let bytes = match program.grid_of(buffer(name)) {
                         Some(_) => run.read_tile(buffer(name), TileId(0)).await?,

@@ -313,5 +313,5 @@ fn overridden(x: Given) -> f32 {
         ("vec3<u32>", "vec3<u32>(x.u.xy, 1u).zzx + vec3(2u)"),
         ("vec2<f32>", "x.f.rg * x.g.ba"),
     ];
-    check(&fields.iter().map(|f| Case::fields(f.1, &text, &[*f])).collect::<Vec<_>>());
+    check(&fields.iter().map(|f| Case::fields(f.1, text, &[*f])).collect::<Vec<_>>());
 }
