@@ -13,7 +13,9 @@
 
 mod arithmetic;
 mod cases;
+mod control;
 mod functions;
 mod machines;
 mod matrices;
 mod memory;
+mod workgroups;
