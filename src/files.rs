@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use peercompute_buffers::layout::{ElementKind, Scalar};
 use peercompute_buffers::npy;
 use peercompute_kernels::Program;
-use peercompute_kernels::declaration::Extent;
+
+use crate::state::extents;
 
 /// The largest buffer that is imported, in bytes.
 pub const IMPORT_BYTES_MAX: u64 = 64 << 30;
@@ -56,17 +57,6 @@ pub fn buffer_named(program: &Program, name: &str) -> Result<usize, FileError> {
     program
         .buffer(name)
         .ok_or_else(|| FileError::NoBuffer { name: name.into(), known: program.manifest.buffers.iter().map(|buffer| buffer.name.clone()).collect() })
-}
-
-/// The extents of a buffer, x first: a grid's used axes, or a table's length.
-pub fn extents(program: &Program, buffer: usize) -> Vec<u32> {
-    match program.manifest.buffers[buffer].extent {
-        Extent::Field { grid } => {
-            let grid = &program.manifest.grids[grid].grid;
-            grid.shape[..usize::from(grid.dims)].to_vec()
-        }
-        Extent::Table { length, .. } => vec![length],
-    }
 }
 
 /// Reads a whole field or table in row-major order: `.npy`, or `.png` for a scalar float field (0 to 1).

@@ -24,6 +24,7 @@ use crate::node::peer::{self, Split};
 use crate::node::plan::ParamChange;
 use crate::node::{NodeError, Outcome, Progress, Task};
 use crate::picture::{self, PictureError};
+use crate::state;
 
 /// A buffer's name and a file.
 pub type BufferFile = (String, PathBuf);
@@ -252,7 +253,7 @@ pub fn write_results(bundle: &VerifiedBundle, outcome: &Outcome, exports: &[Buff
     for (name, path) in images {
         let (buffer, bytes) = content(name)?;
         make_folder(path)?;
-        picture::write_field(path, name, &files::extents(program, buffer), &program.elements[buffer], bytes)?;
+        picture::write_field(path, name, &state::extents(program, buffer), &program.elements[buffer], bytes)?;
     }
     Ok(())
 }

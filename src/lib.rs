@@ -2,7 +2,8 @@
 //!
 //! This package joins the layers: [`node`] runs a signed workload on an executor, alone or in
 //! lockstep with other peers; [`files`] brings fields in and out; [`picture`] makes them visible;
-//! [`keys`] remembers whom to trust; [`inspect`] watches a small run for races; [`launch`] starts a run of several processes on this machine.
+//! [`keys`] remembers whom to trust; [`inspect`] watches a small run for races; [`launch`] starts a run
+//! of several processes on this machine; `web` is what a browser's worker sees.
 //!
 //! ```text
 //! folder or .pcb ─ verify ─► VerifiedBundle ─► node ─┬─ executor (kernels)
@@ -11,9 +12,18 @@
 //!
 //! Invariant: nothing here knows a GPU call, a socket or a wire format; those are the layers' own.
 
+#[cfg(not(target_arch = "wasm32"))]
 pub mod files;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod inspect;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod keys;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod launch;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod node;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod picture;
+pub mod state;
+#[cfg(target_arch = "wasm32")]
+pub mod web;

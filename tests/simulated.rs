@@ -10,14 +10,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use peercompute::node::plan::{RunPlan, traffic};
-use peercompute::node::state_hash;
+use peercompute::state;
 use peercompute_buffers::digest::StateDigest;
 use peercompute_kernels::executor::any::{AnyExecutor, AnyRun, Choice};
 use peercompute_kernels::executor::cpu::CpuOptions;
 use peercompute_kernels::executor::gpu::GpuOptions;
 use peercompute_kernels::executor::{Placement, Run, mesh};
 use peercompute_kernels::program::Op;
-use peercompute_kernels::{Manifest, Overrides, Program, SecretKey, Trust, VerifiedBundle, bundle};
+use peercompute_kernels::{Manifest, Overrides, SecretKey, Trust, VerifiedBundle, bundle};
 use peercompute_net::core::{CoreConfig, Event, Output};
 use peercompute_net::ownership::{Ownership, PeerIndex};
 use peercompute_net::sim::{Faults, Outcome, SimNode, SimPeer, Simulation, peer_config};
@@ -41,25 +41,6 @@ fn load(folder: &str, shape: &[u32], tile: &[u32]) -> VerifiedBundle {
     let manifest = Manifest::from_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &overrides).unwrap();
     let key = SecretKey::generate().unwrap();
     VerifiedBundle::verify(&bundle::sign(&manifest, &key), &Trust::key(key.public())).unwrap()
-}
-
-fn digests(program: &Program, run: &mut AnyRun<'_>) -> Vec<StateDigest> {
-    let mut digests = Vec::new();
-    for buffer in 0..program.elements.len() {
-        let element = &program.elements[buffer];
-        let mut digest = StateDigest::default();
-        match program.grid_of(buffer) {
-            Some(grid) => {
-                let owned: Vec<_> = run.layout().of_field(program, buffer).unwrap().owned().collect();
-                for tile in owned {
-                    digest.add(StateDigest::of_tile(&grid, tile, element, &block_on(run.read_tile(buffer, tile)).unwrap()));
-                }
-            }
-            None => digest.add(StateDigest::of_table(element, &block_on(run.read_table(buffer)).unwrap())),
-        }
-        digests.push(digest);
-    }
-    digests
 }
 
 /// A node of the simulation: the real executor, stepped by the core's outputs.
@@ -102,7 +83,7 @@ impl<'a> Node<'a> {
             }
             self.at += 1;
         }
-        self.result.borrow_mut()[self.me] = Some(digests(self.bundle.program(), run));
+        self.result.borrow_mut()[self.me] = Some(block_on(state::digests(self.bundle.program(), run)).unwrap());
         vec![Event::Finish]
     }
 }
@@ -183,7 +164,7 @@ fn simulate(executor: &AnyExecutor, bundle: &VerifiedBundle, peers: u16, ticks: 
             }
         }
     }
-    state_hash(program, &sums)
+    state::hash(program, &sums)
 }
 
 #[test]
@@ -195,7 +176,7 @@ fn every_workload_gives_the_one_peer_hash_over_simulated_peers() {
         let alone = block_on(async {
             let mut run = [executor.load(&bundle, &Placement::alone(program)).await.unwrap()];
             mesh::run(program, &mut run, 0..100).await.unwrap();
-            state_hash(program, &digests(program, &mut run[0]))
+            state::hash(program, &block_on(state::digests(program, &mut run[0])).unwrap())
         });
         for peers in [2, 3, 4, 7] {
             let seed = 1000 * number as u64 + u64::from(peers);

@@ -11,6 +11,7 @@
 //! Invariant: no figure without its twin, and a framework that computed something else than the twin is an
 //! error, not a figure. The framework is driven as a user's run drives it: `mesh::run`, then `finish`.
 
+pub mod browser;
 mod executors;
 pub mod kernels;
 mod net;

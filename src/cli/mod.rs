@@ -184,7 +184,7 @@ fn bench(args: &BenchArgs, executor: &Choice, json: bool) -> bool {
         }
         Choice::Auto | Choice::Gpu | Choice::Cpu => None,
     };
-    let options = BenchOptions { adapter, only, effort, bodies: None };
+    let options = BenchOptions { adapter, only, effort, ..BenchOptions::default() };
     let report = peercompute_bench::run(&options, &mut |line| eprintln!("{line}"));
     if json {
         say_json(&report);

@@ -19,8 +19,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use peercompute_buffers::digest::{StateDigest, StateHasher, hex};
-use peercompute_buffers::transfer::{field_from_tile, tile_bytes, tile_from_field};
+use peercompute_buffers::transfer::{tile_bytes, tile_from_field};
 use peercompute_kernels::executor::any::{AnyExecutor, AnyRun};
 use peercompute_kernels::executor::{ExecutorError, Placement, Run};
 use peercompute_kernels::program::Op;
@@ -30,6 +29,7 @@ use peercompute_net::driver::{Session, SessionError};
 use peercompute_net::ownership::PeerIndex;
 use peercompute_net::pool::Pool;
 
+use crate::state;
 use plan::{ParamChange, PlanError};
 
 /// Why a run ended before its end.
@@ -149,17 +149,17 @@ pub async fn run_alone(
     let program = bundle.program();
     let mut node = Node::new(executor, bundle, &Placement::alone(program), None, 0).await?;
     node.compute(task, progress).await?;
-    let digests = node.digests().await?;
+    let digests = state::digests(program, &mut node.run).await?;
     let mut gathered = Vec::new();
     for &buffer in &task.gather {
-        gathered.push((buffer, node.whole(buffer).await?));
+        gathered.push((buffer, state::whole(program, &mut node.run, buffer).await?));
     }
     let times = node.run.pass_times().unwrap_or_default();
     let passes = times.iter().zip(&program.manifest.passes).filter(|(time, _)| time.runs > 0);
     let passes = passes.map(|(time, pass)| PassSeconds { entry: pass.entry.clone(), runs: time.runs, seconds: time.seconds }).collect();
     Ok(Outcome {
         passes,
-        state_hash: state_hash(program, &digests),
+        state_hash: state::hash(program, &digests),
         seconds: node.seconds,
         shipped_bytes: 0,
         payload_bytes: 0,
@@ -168,19 +168,6 @@ pub async fn run_alone(
         executor: executor.info().executor.into(),
         adapters: vec![executor.info().adapter.clone()],
     })
-}
-
-/// The hash of a state from its buffers' digests.
-pub fn state_hash(program: &Program, digests: &[StateDigest]) -> String {
-    let mut hasher = StateHasher::default();
-    for (index, buffer) in program.manifest.buffers.iter().enumerate() {
-        let mut shape = [1; 3];
-        for (axis, extent) in crate::files::extents(program, index).into_iter().enumerate() {
-            shape[axis] = extent;
-        }
-        hasher.buffer(&buffer.name, shape, &program.elements[index], digests[index]);
-    }
-    hex(&hasher.finish())
 }
 
 /// One peer's part of a run.
@@ -337,40 +324,6 @@ impl<'a> Node<'a> {
             tile_from_field(&grid, tile, stride, bytes, &mut content);
             self.run.write_tile(buffer, tile, &content);
         }
-    }
-
-    /// Per buffer, the digest of the own tiles; of a table, the whole.
-    pub(crate) async fn digests(&mut self) -> Result<Vec<StateDigest>, NodeError> {
-        let mut digests = Vec::new();
-        for buffer in 0..self.program.manifest.buffers.len() {
-            let element = &self.program.elements[buffer];
-            let mut digest = StateDigest::default();
-            match self.program.grid_of(buffer) {
-                Some(grid) => {
-                    let owned: Vec<_> = self.run.layout().of_field(self.program, buffer).map(|r| r.owned().collect()).unwrap_or_default();
-                    for tile in owned {
-                        let bytes = self.run.read_tile(buffer, tile).await?;
-                        digest.add(StateDigest::of_tile(&grid, tile, element, &bytes));
-                    }
-                }
-                None => digest.add(StateDigest::of_table(element, &self.run.read_table(buffer).await?)),
-            }
-            digests.push(digest);
-        }
-        Ok(digests)
-    }
-
-    /// A whole buffer in row-major order, from the tiles that are owned here.
-    async fn whole(&mut self, buffer: usize) -> Result<Vec<u8>, NodeError> {
-        let Some(grid) = self.program.grid_of(buffer) else { return Ok(self.run.read_table(buffer).await?) };
-        let stride = self.program.elements[buffer].stride as usize;
-        let mut field = vec![0; grid.points() as usize * stride];
-        let owned: Vec<_> = self.run.layout().of_field(self.program, buffer).map(|r| r.owned().collect()).unwrap_or_default();
-        for tile in owned {
-            let bytes = self.run.read_tile(buffer, tile).await?;
-            field_from_tile(&grid, tile, stride, &bytes, &mut field);
-        }
-        Ok(field)
     }
 }
 

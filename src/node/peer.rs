@@ -16,9 +16,11 @@ use peercompute_net::driver::Session;
 use peercompute_net::ownership::{Ownership, PeerIndex};
 use serde::{Deserialize, Serialize};
 
+use crate::state;
+
 use super::gather::{self, Gathered};
 use super::plan::{RunPlan, traffic};
-use super::{FRAME_BYTES, Node, NodeError, Outcome, Progress, Task, ended, next, state_hash, unexpected};
+use super::{FRAME_BYTES, Node, NodeError, Outcome, Progress, Task, ended, next, unexpected};
 
 /// How tiles are shared out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,7 +79,7 @@ pub async fn host(
     let layout = executor.layout(program, &placement)?;
     session.plan_made(plan.to_bytes()?.into(), traffic(&layout)?, plan.ownership.clone()).map_err(|error| ended(session, error))?;
     let mut node = take_part(executor, bundle, session, &placement, task, progress).await?;
-    let mut digests = node.digests().await?;
+    let mut digests = state::digests(program, &mut node.run).await?;
     let mut gathered = Gathered::new(program, &plan);
     gathered.take_own(&mut node.run).await?;
     session.finish().map_err(|error| ended(session, error))?;
@@ -123,7 +125,7 @@ pub async fn host(
         outcome.memory_bytes += said.memory_bytes;
         outcome.adapters.push(said.adapter);
     }
-    outcome.state_hash = state_hash(program, &digests);
+    outcome.state_hash = state::hash(program, &digests);
     outcome.gathered = gathered.finish()?;
     Ok(outcome)
 }
@@ -156,7 +158,7 @@ pub async fn join(executor: &AnyExecutor, bundle: &VerifiedBundle, session: &Ses
     let task = Task { ticks: plan.ticks, changes: plan.changes.clone(), imports, gather: plan.gather.clone() };
     let mut node = take_part(executor, bundle, session, &placement, &task, &mut |_| {}).await?;
     let words = LastWords {
-        digests: node.digests().await?.iter().map(|digest| digest.0).collect(),
+        digests: state::digests(program, &mut node.run).await?.iter().map(|digest| digest.0).collect(),
         seconds: node.seconds,
         shipped_bytes: node.shipped_bytes,
         payload_bytes: node.payload_bytes,

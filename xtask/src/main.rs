@@ -1,9 +1,10 @@
-//! The project's only tooling: `cargo xtask setup | lint | test | ci`.
+//! The project's only tooling: `cargo xtask setup | lint | web | test | ci`.
 //!
 //! ```text
-//! setup   what the machine lacks: a Vulkan driver for the tests, cargo-nextest
+//! setup   what the machine lacks: a Vulkan driver and a browser for the tests, cargo-nextest
 //! lint    cargo fmt --check, cargo clippy -D warnings, cargo deny where it is installed
-//! test    the driver if it is missing, every test, and one line that counts them
+//! web     the package for browsers, in target/web
+//! test    what is missing, the package for browsers, every test, and one line that counts them
 //! ci      lint, then test: all that CI runs
 //! ```
 //!
@@ -12,14 +13,16 @@
 
 mod setup;
 mod test;
+mod web;
 
 use std::process::{Command, ExitCode};
 
 const USAGE: &str = "usage: cargo xtask <command>
 
-  setup          install what the tests need: a Vulkan driver, cargo-nextest
+  setup          install what the tests need: a Vulkan driver, a browser, cargo-nextest
   lint           cargo fmt --check, cargo clippy, cargo deny
-  test [ARGS…]   set up the driver and run every test; ARGS go to the test runner
+  web            build the package for browsers into target/web
+  test [ARGS…]   set up and run every test; ARGS go to the test runner
   ci             lint, then test";
 
 fn main() -> ExitCode {
@@ -31,6 +34,8 @@ fn main() -> ExitCode {
         ("setup", []) => setup::everything(),
         ("lint", []) => lint(),
         ("test", args) => test::run(args),
+        ("web", []) => web::build(),
+        ("glue", [wasm, out]) => web::glue(wasm, out),
         ("ci", []) => {
             // Both are run, so that one report says all.
             let lint_is_fine = lint();

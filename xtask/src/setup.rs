@@ -1,8 +1,8 @@
-//! What the machine needs beside a Rust toolchain: a Vulkan driver, and a test runner.
+//! What the machine needs beside a Rust toolchain: a Vulkan driver, a browser, and a test runner.
 //!
 //! Tests run kernels on a GPU or on a software driver; both are found through the Vulkan loader and a
-//! driver's manifest (ICD). On Debian and Ubuntu the software one is installed when there is none;
-//! elsewhere this says what to install. Invariant: a driver that is there is left as it is.
+//! driver's manifest (ICD). They also run them in headless Chromium. On Debian and Ubuntu the software driver and the
+//! browser are installed when there is none; elsewhere this says what to install. Invariant: a driver that is there is left as it is.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,9 +12,12 @@ use crate::{has, run, say};
 /// The packages that bring the loader and lavapipe.
 const PACKAGES: [&str; 2] = ["libvulkan1", "mesa-vulkan-drivers"];
 
+/// What Chromium is called.
+const BROWSERS: [&str; 6] = ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome", "chromium-headless-shell"];
+
 /// Installs everything that can be installed.
 pub(crate) fn everything() -> bool {
-    let has_driver = driver();
+    let has_driver = driver() & browser();
     if nextest_is_installed() {
         say("cargo-nextest: installed");
         return has_driver;
@@ -35,7 +38,7 @@ pub(crate) fn driver() -> bool {
     }
     if let Some(missing) = missing() {
         say(format_args!("no Vulkan driver: {missing}"));
-        install();
+        install(&PACKAGES);
     }
     match missing() {
         None => true,
@@ -49,6 +52,18 @@ pub(crate) fn driver() -> bool {
             false
         }
     }
+}
+
+/// Sees to it that there is a browser for the tests; says what is missing if there is none.
+pub(crate) fn browser() -> bool {
+    let is_there = || BROWSERS.iter().any(|name| prints(name, &["--version"]).is_some());
+    if !is_there() {
+        install(&["chromium"]);
+    }
+    if !is_there() {
+        eprintln!("error: none of {} runs here; on Debian and Ubuntu: apt-get install chromium", BROWSERS.join(", "));
+    }
+    is_there()
 }
 
 /// What stands between this machine and a Vulkan device, if anything.
@@ -85,8 +100,8 @@ fn files_of(folder: &Path) -> Vec<PathBuf> {
     entries.filter_map(|entry| Some(entry.ok()?.path())).collect()
 }
 
-/// Installs the software driver where that is known how to do.
-fn install() {
+/// Installs Debian packages where that is known how to do.
+pub(crate) fn install(packages: &[&str]) {
     if !Path::new("/usr/bin/apt-get").exists() {
         return;
     }
@@ -102,18 +117,20 @@ fn install() {
     };
     // Without fresh lists a package may be named that the mirror no longer has; old lists may still do.
     apt(&["update"]);
-    let install = ["install", "-y", "--no-install-recommends"].into_iter().chain(PACKAGES).collect::<Vec<_>>();
+    let install = ["install", "-y", "--no-install-recommends"].iter().chain(packages).copied().collect::<Vec<_>>();
     apt(&install);
 }
 
 /// What goes before a command for it to run as root; `None` if nothing does.
 fn root() -> Option<Vec<&'static str>> {
-    let prints = |program: &str, args: &[&str]| {
-        let output = Command::new(program).args(args).output().ok().filter(|output| output.status.success())?;
-        Some(String::from_utf8_lossy(&output.stdout).trim().to_string())
-    };
     if prints("id", &["-u"]).as_deref() == Some("0") {
         return Some(Vec::new());
     }
     prints("sudo", &["-n", "true"]).map(|_| vec!["sudo", "-n"])
+}
+
+/// What a program prints, if it is there and succeeds.
+pub(crate) fn prints(program: &str, args: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(args).output().ok().filter(|output| output.status.success())?;
+    Some(String::from_utf8_lossy(&output.stdout).trim().to_string())
 }

@@ -8,7 +8,7 @@
 use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
 use std::process::{Command, Stdio};
 
-use crate::{say, setup};
+use crate::{say, setup, web};
 
 /// How many tests went which way.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,12 +26,19 @@ impl std::ops::AddAssign for Counts {
     }
 }
 
-/// Sets up and runs the tests; with arguments, those that the runner selects by them.
+/// Sets up, builds the package for browsers and runs the tests; with arguments, those that the runner selects by them.
 pub(crate) fn run(args: &[String]) -> bool {
     let mut is_fine = setup::driver();
     let mut counts = Counts::default();
     let mut args: Vec<&str> = args.iter().map(String::as_str).collect();
     let select_all = args.is_empty();
+    if select_all {
+        // What they lack shows in the tests that need them as well; this says it first.
+        is_fine &= setup::browser();
+        is_fine &= web::build();
+    } else {
+        say("the package for browsers is used as it is: arguments select tests (cargo xtask web builds it)");
+    }
     if !args.iter().any(|arg| arg.starts_with("-p") || arg.starts_with("--package")) {
         args.insert(0, "--workspace");
     }

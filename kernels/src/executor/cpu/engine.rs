@@ -21,7 +21,6 @@ use super::inspect::{Findings, Inspector};
 use super::interpreter::{self, Interpreter};
 use super::ir::Binding;
 use super::lower::{self, LowerError};
-#[cfg(feature = "jit")]
 use super::machine::{Code, Machine, Thread};
 use super::watch::Watched;
 use super::words::{Span, Words};
@@ -36,7 +35,6 @@ enum BackHalf {
     /// Whole workgroups in lockstep, on every machine.
     Interpreted(Interpreter),
     /// Four lanes at a time, as machine code.
-    #[cfg(feature = "jit")]
     Compiled(Code),
     /// Step by step, watched.
     Inspected(Inspector),
@@ -46,7 +44,6 @@ enum BackHalf {
 #[allow(clippy::large_enum_variant, reason = "one for each kernel and thread of a run")]
 enum Seat {
     Interpreted(interpreter::Scratch),
-    #[cfg(feature = "jit")]
     Compiled(Thread),
     Inspected,
 }
@@ -65,7 +62,6 @@ pub(crate) enum Mode {
 /// What compiles kernels, as the mode says.
 #[derive(Default)]
 pub(crate) struct Compiler {
-    #[cfg(feature = "jit")]
     machine: Option<Machine>,
     is_inspecting: bool,
     /// What was found, of kernels that are watched.
@@ -76,7 +72,6 @@ impl Compiler {
     /// The compiler of this machine; without one for it, kernels are interpreted.
     pub(crate) fn new(mode: Mode) -> Compiler {
         Compiler {
-            #[cfg(feature = "jit")]
             machine: if mode == Mode::Fastest { Machine::new().ok() } else { None },
             is_inspecting: mode == Mode::Inspected,
             findings: Findings::default(),
@@ -85,16 +80,14 @@ impl Compiler {
 
     /// What it is, for people.
     pub(crate) fn name(&self) -> &'static str {
-        #[cfg(feature = "jit")]
         if self.machine.is_some() {
-            return "wasmtime";
+            return Machine::NAME;
         }
         if self.is_inspecting { "inspector" } else { "interpreter" }
     }
 
     /// Words that the kernels it makes can run on; nothing if there is no memory for them.
     pub(crate) fn words(&self, words: usize) -> Option<Words> {
-        #[cfg(feature = "jit")]
         if let Some(machine) = &self.machine {
             return machine.words(words);
         }
@@ -103,7 +96,6 @@ impl Compiler {
 
     /// A barrier that the emitter cannot prove all to reach together is the interpreter's, for which it is nothing.
     fn back_half(&self, kernel: &super::ir::Kernel) -> Result<BackHalf, LowerError> {
-        #[cfg(feature = "jit")]
         if let Some(machine) = &self.machine {
             match machine.compile(kernel) {
                 Ok(code) => return Ok(BackHalf::Compiled(code)),
@@ -149,7 +141,6 @@ impl Compiled {
     pub(crate) fn seat_words(&self) -> u64 {
         match &self.back_half {
             BackHalf::Interpreted(interpreter) => interpreter.scratch_words(),
-            #[cfg(feature = "jit")]
             BackHalf::Compiled(_) => 0,
             BackHalf::Inspected(_) => 0,
         }
@@ -159,7 +150,6 @@ impl Compiled {
     fn inner_words(&self) -> [u64; 2] {
         match &self.back_half {
             BackHalf::Interpreted(_) | BackHalf::Inspected(_) => [0, 0],
-            #[cfg(feature = "jit")]
             BackHalf::Compiled(code) => [code.own_words() as u64, code.scratch_words() as u64],
         }
     }
@@ -229,7 +219,6 @@ impl Compiled {
         match &self.back_half {
             BackHalf::Interpreted(interpreter) => Ok(Seat::Interpreted(interpreter.scratch())),
             BackHalf::Inspected(_) => Ok(Seat::Inspected),
-            #[cfg(feature = "jit")]
             BackHalf::Compiled(code) => match &compiler.machine {
                 Some(machine) => code.thread(machine, words, places).map(Seat::Compiled).map_err(|error| error.to_string()),
                 None => Err("its compiler is gone".into()),
@@ -248,7 +237,6 @@ impl Seated {
             (BackHalf::Interpreted(interpreter), Seat::Interpreted(scratch)) => {
                 interpreter.run(scratch, words, &dispatch.spans, dispatch.groups, range, watched.stop()).is_ok()
             }
-            #[cfg(feature = "jit")]
             (BackHalf::Compiled(_), Seat::Compiled(thread)) => match thread.run(words, &dispatch.spans, dispatch.groups, range) {
                 Ok(()) => true,
                 Err(super::machine::Interrupted::Stopped) => false,

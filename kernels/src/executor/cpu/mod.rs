@@ -20,7 +20,6 @@ pub mod inspect;
 pub mod interpreter;
 pub mod ir;
 pub mod lower;
-#[cfg(feature = "jit")]
 pub mod machine;
 mod math;
 mod memory;

@@ -47,7 +47,7 @@ pub struct Words {
 enum Lines {
     Own(Box<[Line]>),
     /// The memory of WebAssembly instances; it never moves.
-    #[cfg(feature = "jit")]
+    #[cfg(all(feature = "jit", not(target_arch = "wasm32")))]
     Shared(wasmtime::SharedMemory),
 }
 
@@ -55,7 +55,7 @@ impl Lines {
     fn start(&self) -> *const UnsafeCell<u32> {
         match self {
             Lines::Own(lines) => lines.as_ptr().cast(),
-            #[cfg(feature = "jit")]
+            #[cfg(all(feature = "jit", not(target_arch = "wasm32")))]
             Lines::Shared(memory) => memory.data().as_ptr().cast(),
         }
     }
@@ -63,7 +63,7 @@ impl Lines {
     fn len(&self) -> usize {
         match self {
             Lines::Own(lines) => lines.len(),
-            #[cfg(feature = "jit")]
+            #[cfg(all(feature = "jit", not(target_arch = "wasm32")))]
             Lines::Shared(memory) => memory.data_size() / size_of::<Line>(),
         }
     }
@@ -102,19 +102,25 @@ impl Words {
     }
 
     /// Words that WebAssembly instances share; `memory` has a line more than they need.
-    #[cfg(feature = "jit")]
+    #[cfg(all(feature = "jit", not(target_arch = "wasm32")))]
     pub(crate) fn of_memory(memory: wasmtime::SharedMemory, words: usize) -> Option<Words> {
         let fits = memory.data_size() / size_of::<Line>() > words / LINE && words <= WORDS_MAX;
         fits.then_some(Words { lines: Lines::Shared(memory), len: words })
     }
 
     /// The memory that instances share, where they do.
-    #[cfg(feature = "jit")]
+    #[cfg(all(feature = "jit", not(target_arch = "wasm32")))]
     pub(crate) fn memory(&self) -> Option<&wasmtime::SharedMemory> {
         match &self.lines {
             Lines::Own(_) => None,
             Lines::Shared(memory) => Some(memory),
         }
+    }
+
+    /// The byte address of a word in the memory of instances: the words begin it, or, in a browser, lie somewhere in it.
+    pub(crate) fn address(&self, at: usize) -> u32 {
+        let first = if cfg!(target_arch = "wasm32") { self.lines.start() as usize } else { 0 };
+        (first + at * size_of::<u32>()) as u32
     }
 
     /// How many words there are.

@@ -202,6 +202,23 @@ impl Gpu {
         waited.map_err(|error| ExecutorError::Lost { cause: error.to_string() })?;
         self.lost()
     }
+
+    /// Waits for all that was submitted up to `submission`.
+    #[cfg_attr(target_arch = "wasm32", allow(unused_variables, reason = "a browser tells of all that was submitted"))]
+    async fn done(&self, submission: Option<wgpu::SubmissionIndex>) -> Result<(), ExecutorError> {
+        #[cfg(not(target_arch = "wasm32"))]
+        return self.wait(submission);
+        #[cfg(target_arch = "wasm32")]
+        {
+            let (send, receive) = flume::bounded(1);
+            self.queue.on_submitted_work_done(move || {
+                // Whoever waited may have given up.
+                let _ = send.send(());
+            });
+            receive.recv_async().await.map_err(|error| ExecutorError::Lost { cause: error.to_string() })?;
+            self.lost()
+        }
+    }
 }
 
 fn note(place: &Mutex<Option<String>>, text: String) {

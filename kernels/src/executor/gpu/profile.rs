@@ -4,6 +4,8 @@
 //! end, and every batch is waited for: it is for looking, not for speed. Invariant: a run without it
 //! pays nothing.
 
+#![cfg_attr(target_arch = "wasm32", allow(dead_code, reason = "runs in a browser are not profiled"))]
+
 use super::Gpu;
 use super::memory::Memory;
 

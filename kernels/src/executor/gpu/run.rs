@@ -7,7 +7,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU64;
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 
 use peercompute_buffers::TileId;
 use peercompute_buffers::exchange::CopySet;
@@ -188,10 +188,17 @@ impl<'a> GpuRun<'a> {
             self.ring_used = 0;
         }
         self.in_flight.push_back(self.gpu.queue.submit([encoder.finish()]));
+        self.after_submit(stamps)?;
+        self.gpu.lost()
+    }
+
+    /// Reads what a profile timed, and waits until no more than [`IN_FLIGHT_MAX`] batches are under way.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn after_submit(&mut self, stamps: Option<(wgpu::Buffer, u64)>) -> Result<(), ExecutorError> {
         if let Some((staging, bytes)) = stamps
             && let Some(mut profile) = self.profile.take()
         {
-            let read = self.map(&staging, bytes, &mut |stamps| profile.add(stamps));
+            let read = self.map_now(&staging, bytes, &mut |stamps| profile.add(stamps));
             self.profile = Some(profile);
             read?;
         }
@@ -199,14 +206,24 @@ impl<'a> GpuRun<'a> {
             let oldest = self.in_flight.pop_front();
             self.gpu.wait(oldest)?;
         }
-        self.gpu.lost()
+        Ok(())
     }
 
-    fn wait_all(&mut self) -> Result<(), ExecutorError> {
+    /// A browser does not let code wait in the midst of a pass: its runs are not profiled, and whoever records many
+    /// ticks awaits [`Run::finish`] now and then.
+    #[cfg(target_arch = "wasm32")]
+    fn after_submit(&mut self, _stamps: Option<(wgpu::Buffer, u64)>) -> Result<(), ExecutorError> {
+        while self.in_flight.len() > IN_FLIGHT_MAX {
+            self.in_flight.pop_front();
+        }
+        Ok(())
+    }
+
+    async fn wait_all(&mut self) -> Result<(), ExecutorError> {
         self.submit()?;
         if let Some(last) = self.in_flight.pop_back() {
             self.in_flight.clear();
-            self.gpu.wait(Some(last))?;
+            self.gpu.done(Some(last)).await?;
         }
         Ok(())
     }
@@ -312,7 +329,7 @@ impl<'a> GpuRun<'a> {
     }
 
     /// Waits for everything queued, then copies ranges of buffers to the CPU.
-    fn read(&mut self, buffer: &wgpu::Buffer, offset: u64, bytes: u64) -> Result<Vec<u8>, ExecutorError> {
+    async fn read(&mut self, buffer: &wgpu::Buffer, offset: u64, bytes: u64) -> Result<Vec<u8>, ExecutorError> {
         let staging = self.gpu.device.create_buffer(&wgpu::BufferDescriptor {
             label: Some("read"),
             size: bytes,
@@ -322,27 +339,50 @@ impl<'a> GpuRun<'a> {
         self.encoder().copy_buffer_to_buffer(buffer, offset, &staging, 0, bytes);
         self.submit()?;
         let mut content = Vec::new();
-        self.map(&staging, bytes, &mut |mapped| content.extend_from_slice(mapped))?;
+        self.map(&staging, bytes, &mut |mapped| content.extend_from_slice(mapped)).await?;
         Ok(content)
     }
 
-    fn map(&mut self, staging: &wgpu::Buffer, bytes: u64, take: &mut dyn FnMut(&[u8])) -> Result<(), ExecutorError> {
-        let (send, receive) = mpsc::sync_channel(1);
-        staging.map_async(wgpu::MapMode::Read, 0..bytes, move |result| {
-            // The receiver only goes away when the wait below has failed.
-            let _ = send.send(result);
-        });
+    /// Reads a staging buffer, once everything submitted so far is done.
+    async fn map(&mut self, staging: &wgpu::Buffer, bytes: u64, take: &mut dyn FnMut(&[u8])) -> Result<(), ExecutorError> {
+        let mapped = Mapping::begin(staging, bytes);
+        let last = self.in_flight.back().cloned();
+        self.in_flight.clear();
+        self.gpu.done(last).await?;
+        mapped.0.recv_async().await.map_err(|error| error.to_string()).and_then(|result| result).map_err(|cause| ExecutorError::Lost { cause })?;
+        Mapping::end(staging, bytes, take);
+        Ok(())
+    }
+
+    /// As [`GpuRun::map`], on the spot.
+    #[cfg(not(target_arch = "wasm32"))]
+    fn map_now(&mut self, staging: &wgpu::Buffer, bytes: u64, take: &mut dyn FnMut(&[u8])) -> Result<(), ExecutorError> {
+        let mapped = Mapping::begin(staging, bytes);
         let last = self.in_flight.back().cloned();
         self.in_flight.clear();
         self.gpu.wait(last)?;
-        match receive.try_recv() {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => return Err(ExecutorError::Lost { cause: error.to_string() }),
-            Err(_) => return Err(ExecutorError::Lost { cause: "a read never completed".into() }),
-        }
+        mapped.0.try_recv().map_err(|error| error.to_string()).and_then(|result| result).map_err(|cause| ExecutorError::Lost { cause })?;
+        Mapping::end(staging, bytes, take);
+        Ok(())
+    }
+}
+
+/// A staging buffer that is being mapped.
+struct Mapping(flume::Receiver<Result<(), String>>);
+
+impl Mapping {
+    fn begin(staging: &wgpu::Buffer, bytes: u64) -> Mapping {
+        let (send, receive) = flume::bounded(1);
+        staging.map_async(wgpu::MapMode::Read, 0..bytes, move |result| {
+            // The receiver only goes away when the wait for it has failed.
+            let _ = send.send(result.map_err(|error| error.to_string()));
+        });
+        Mapping(receive)
+    }
+
+    fn end(staging: &wgpu::Buffer, bytes: u64, take: &mut dyn FnMut(&[u8])) {
         take(&staging.get_mapped_range(0..bytes));
         staging.unmap();
-        Ok(())
     }
 }
 
@@ -423,7 +463,7 @@ impl Run for GpuRun<'_> {
         };
         self.encoder().copy_buffer_to_buffer(&outbox, 0, &staging, 0, bytes);
         self.submit()?;
-        self.map(&staging, bytes, take)
+        self.map(&staging, bytes, take).await
     }
 
     fn inbox(&mut self, exchange: usize, peer: usize, bytes: &[u8]) {
@@ -470,7 +510,7 @@ impl Run for GpuRun<'_> {
         let Some((page, first)) = residency.slot(tile) else { return Ok(Vec::new()) };
         let bytes = tile_bytes(&residency.grid, tile, stride as usize) as u64;
         let source = self.arenas[buffer][page].sides[self.side[buffer]].clone();
-        self.read(&source, u64::from(first) * u64::from(stride), bytes)
+        self.read(&source, u64::from(first) * u64::from(stride), bytes).await
     }
 
     async fn read_table(&mut self, buffer: usize) -> Result<Vec<u8>, ExecutorError> {
@@ -479,7 +519,7 @@ impl Run for GpuRun<'_> {
             Extent::Table { length, .. } => u64::from(length) * u64::from(self.program.elements[buffer].stride),
             Extent::Field { .. } => 0,
         };
-        self.read(&source, 0, bytes)
+        self.read(&source, 0, bytes).await
     }
 
     fn flush(&mut self) -> Result<(), ExecutorError> {
@@ -487,7 +527,7 @@ impl Run for GpuRun<'_> {
     }
 
     async fn finish(&mut self) -> Result<(), ExecutorError> {
-        self.wait_all()
+        self.wait_all().await
     }
 
     fn memory_bytes(&self) -> u64 {

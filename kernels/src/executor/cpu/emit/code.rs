@@ -126,11 +126,11 @@ impl<'k> Emitter<'k> {
     }
 
     /// The finished module.
-    pub(super) fn module(self) -> Emitted {
+    pub(super) fn module(self, is_shared: bool) -> Emitted {
         let mut types = TypeSection::new();
         types.ty().function([ValType::I32], [ValType::I32]);
         let mut imports = ImportSection::new();
-        let memory = MemoryType { minimum: 1, maximum: Some(1 << 16), memory64: false, shared: true, page_size_log2: None };
+        let memory = MemoryType { minimum: 1, maximum: is_shared.then_some(1 << 16), memory64: false, shared: is_shared, page_size_log2: None };
         imports.import("m", "m", EntityType::Memory(memory));
         let mut functions = FunctionSection::new();
         functions.function(0);

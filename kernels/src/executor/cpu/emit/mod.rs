@@ -8,7 +8,7 @@
 //!                                                      └─ lanes: for every four lanes, scalars and v128
 //! ```
 //!
-//! The module imports one shared memory (`"m" "m"`) and exports `run(args: i32) -> i32`: 0 at the end, 1 if it
+//! The module imports one memory (`"m" "m"`), shared where threads are, and exports `run(args: i32) -> i32`: 0 at the end, 1 if it
 //! was stopped. `args` is the byte address of [`Arguments`].
 //!
 //! Invariant: lanes of a workgroup are counted in order, four at a time; what is observable is what `ops.rs`
@@ -55,13 +55,13 @@ pub enum EmitError {
     Diverging,
 }
 
-/// Emits a kernel.
+/// Emits a kernel; `is_shared` says which kind of memory it imports.
 ///
 /// **Errors:** [`EmitError`].
-pub fn emit(kernel: &Kernel, shapes: &Shapes) -> Result<Emitted, EmitError> {
+pub fn emit(kernel: &Kernel, shapes: &Shapes, is_shared: bool) -> Result<Emitted, EmitError> {
     let nodes = plan::plan(kernel, shapes)?;
     let uses = plan::uses(kernel, &nodes);
     let mut emitter = code::Emitter::new(kernel, shapes, uses);
     emitter.function(&nodes);
-    Ok(emitter.module())
+    Ok(emitter.module(is_shared))
 }

@@ -1,25 +1,30 @@
-//! Emitted kernels as machine code, through wasmtime.
+//! Emitted kernels as machine code, by whatever compiles WebAssembly here.
 //!
 //! ```text
-//! Kernel ─ emit ─► wasm ─ Cranelift ─► Code      kept, for all runs
+//! Kernel ─ emit ─► wasm ─ host: wasmtime, or the browser ─► Code      kept, for all runs
 //! Code + a run's Words ─► Thread                 an instance for each thread and run, over the run's memory
 //! ```
 //!
-//! The words of a run are the instances' one linear memory: its buffers, and behind them a stop word, a scratch for
-//! every thread, and for every kernel on every thread its arguments and constants. Invariant: an instance that was stopped can run again; nothing of it outlives the
-//! workgroup.
+//! The words of a run lie in the instances' one linear memory: its buffers, and behind them a stop word, a scratch for
+//! every thread, and for every kernel on every thread its arguments and constants. Invariant: an instance that was
+//! stopped can run again; nothing of it outlives the workgroup.
+
+#[cfg(all(feature = "jit", not(target_arch = "wasm32")))]
+#[path = "wasmtime.rs"]
+pub(super) mod host;
+#[cfg(target_arch = "wasm32")]
+#[path = "browser.rs"]
+pub(super) mod host;
+#[cfg(not(any(feature = "jit", target_arch = "wasm32")))]
+#[path = "nowhere.rs"]
+pub(super) mod host;
 
 use std::ops::Range;
-
-use wasmtime::{Config, Engine, Instance, MemoryType, Module, SharedMemory, Store, TypedFunc};
 
 use super::emit::{self, EmitError, HEAD_WORDS};
 use super::ir::Kernel;
 use super::shape;
-use super::words::{Span, WORDS_MAX, Words};
-
-/// Bytes of a page of wasm memory.
-const PAGE_BYTES: u64 = 64 << 10;
+use super::words::{Span, Words};
 
 /// Why a kernel has no machine code.
 #[derive(Debug, thiserror::Error)]
@@ -28,19 +33,19 @@ pub enum MachineError {
     /// It has no WebAssembly.
     #[error(transparent)]
     Emit(#[from] EmitError),
-    /// The machine has no compiler, or it refused what we emitted.
+    /// There is no compiler here, or it refused what we emitted.
     #[error("{0}")]
     Wasm(String),
 }
 
 /// The compiler.
 pub struct Machine {
-    engine: Engine,
+    engine: host::Engine,
 }
 
 /// A kernel as machine code.
 pub struct Code {
-    module: Module,
+    module: host::Module,
     scratch_bytes: u32,
     constants: Vec<u32>,
     bindings: usize,
@@ -48,8 +53,7 @@ pub struct Code {
 
 /// A kernel on one thread of one run.
 pub struct Thread {
-    store: Store<()>,
-    run: TypedFunc<i32, i32>,
+    instance: host::Instance,
     /// The words of its arguments, by number.
     arguments: usize,
     bindings: usize,
@@ -65,33 +69,28 @@ pub enum Interrupted {
 }
 
 impl Machine {
+    /// What compiles, for people.
+    pub const NAME: &str = host::NAME;
+
     /// The compiler of this machine.
     ///
     /// **Errors:** there is none for it.
     pub fn new() -> Result<Machine, MachineError> {
-        let mut config = Config::new();
-        config.shared_memory(true).wasm_threads(true).wasm_simd(true).wasm_bulk_memory(true).wasm_relaxed_simd(false);
-        config.cranelift_opt_level(wasmtime::OptLevel::Speed);
-        Engine::new(&config).map(|engine| Machine { engine }).map_err(|error| MachineError::Wasm(format!("{error:#}")))
+        host::Engine::new().map(|engine| Machine { engine }).map_err(MachineError::Wasm)
     }
 
     /// Compiles a kernel.
     ///
     /// **Errors:** [`MachineError`].
     pub fn compile(&self, kernel: &Kernel) -> Result<Code, MachineError> {
-        let emitted = emit::emit(kernel, &shape::shapes(kernel))?;
-        let module = Module::from_binary(&self.engine, &emitted.bytes).map_err(|error| MachineError::Wasm(format!("{error:#}")))?;
+        let emitted = emit::emit(kernel, &shape::shapes(kernel), host::IS_MEMORY_SHARED)?;
+        let module = self.engine.module(&emitted.bytes).map_err(MachineError::Wasm)?;
         Ok(Code { module, scratch_bytes: emitted.scratch_bytes, constants: kernel.constants.clone(), bindings: kernel.bindings.len() })
     }
 
-    /// Zeroed words that instances can share; nothing if there is no memory for them.
+    /// Zeroed words that instances can use; nothing if there is no memory for them.
     pub fn words(&self, words: usize) -> Option<Words> {
-        let pages = ((words as u64 + 32) * 4).div_ceil(PAGE_BYTES);
-        if words > WORDS_MAX || pages > 1 << 16 {
-            return None;
-        }
-        let memory = SharedMemory::new(&self.engine, MemoryType::shared(pages as u32, pages as u32)).ok()?;
-        Words::of_memory(memory, words)
+        self.engine.words(words)
     }
 }
 
@@ -115,16 +114,12 @@ impl Code {
     ///
     /// **Errors:** the words are not of this machine.
     pub fn thread(&self, machine: &Machine, words: &Words, [own, scratch, stop]: [usize; 3]) -> Result<Thread, MachineError> {
-        let failed = |error: wasmtime::Error| MachineError::Wasm(format!("{error:#}"));
-        let Some(memory) = words.memory() else { return Err(MachineError::Wasm("these words are not an instance's memory".into())) };
-        let mut store = Store::new(&machine.engine, ());
-        let instance = Instance::new(&mut store, &self.module, &[memory.clone().into()]).map_err(failed)?;
-        let run = instance.get_typed_func::<i32, i32>(&mut store, "run").map_err(failed)?;
+        let instance = machine.engine.instance(&self.module, words).map_err(MachineError::Wasm)?;
         let constants = own + self.head_words();
         words.write(constants, bytemuck::cast_slice(&self.constants));
-        words.write(own, bytemuck::bytes_of(&(stop as u32 * 4)));
-        words.write(own + 8, bytemuck::cast_slice(&[scratch as u32 * 4, constants as u32 * 4]));
-        Ok(Thread { store, run, arguments: own, bindings: self.bindings })
+        words.write(own, bytemuck::bytes_of(&words.address(stop)));
+        words.write(own + 8, bytemuck::cast_slice(&[words.address(scratch), words.address(constants)]));
+        Ok(Thread { instance, arguments: own, bindings: self.bindings })
     }
 }
 
@@ -143,19 +138,19 @@ impl Thread {
             words.write(self.arguments + 4, bytemuck::cast_slice(&place));
             words.write(self.arguments + 7, bytemuck::bytes_of(&count));
             for (at, span) in bindings.iter().enumerate() {
-                words.write(self.arguments + HEAD_WORDS + 2 * at, bytemuck::cast_slice(&[span.first * 4, span.words]));
+                words.write(self.arguments + HEAD_WORDS + 2 * at, bytemuck::cast_slice(&[words.address(span.first as usize), span.words]));
             }
-            match self.run.call(&mut self.store, (self.arguments * 4) as i32) {
+            match self.instance.call(words.address(self.arguments)) {
                 Ok(0) => first += u64::from(count),
                 Ok(_) => return Err(Interrupted::Stopped),
-                Err(error) => return Err(Interrupted::Trapped(format!("{error:#}"))),
+                Err(cause) => return Err(Interrupted::Trapped(cause)),
             }
         }
         Ok(())
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "jit"))]
 mod tests {
     use proptest::prelude::*;
 

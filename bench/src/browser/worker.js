@@ -1,0 +1,64 @@
+// Does the jobs that the server has, one after the other, and tells what came of each.
+//
+// A job names a signed bundle and the executors to run it on. All of them compute the same ticks first and tell the hash
+// of their state; then, if times are wanted, each takes a turn in every round.
+import init, { Executor } from "/package/peercompute.js";
+
+const executors = new Map();
+
+async function open(name) {
+  if (!executors.has(name)) executors.set(name, await Executor.open(name));
+  return executors.get(name);
+}
+
+async function timed(workload, ticks) {
+  const begun = performance.now();
+  await workload.advance(ticks);
+  return (performance.now() - begun) / 1e3;
+}
+
+async function side(name, bundle, job) {
+  const executor = await open(name);
+  const begun = performance.now();
+  const workload = await executor.load(bundle, job.key);
+  const loaded = (performance.now() - begun) / 1e3;
+  await workload.advance(job.ticks);
+  const hash = await workload.stateHash();
+  return { workload, result: { executor: executor.executor, adapter: executor.adapter, backend: executor.backend, loaded, hash, repeats: 0, seconds: [] } };
+}
+
+async function run(job, number) {
+  const bundle = new Uint8Array(await (await fetch(`/bundles/${number}`)).arrayBuffer());
+  const sides = [];
+  try {
+    for (const name of job.executors) sides.push(await side(name, bundle, job));
+    if (job.rounds > 0) {
+      for (const { workload, result } of sides) {
+        await timed(workload, 1);
+        const once = await timed(workload, 1);
+        result.repeats = Math.max(1, Math.ceil(job.round_seconds / once));
+      }
+    }
+    for (let round = 0; round < job.rounds; round++) {
+      for (const { workload, result } of sides) result.seconds.push(await timed(workload, result.repeats));
+    }
+    return sides.map((side) => side.result);
+  } finally {
+    sides.forEach((side) => side.workload.free());
+  }
+}
+
+try {
+  await init({ module_or_path: "/package/peercompute_bg.wasm" });
+  const jobs = await (await fetch("/jobs")).json();
+  for (const [number, job] of jobs.entries()) {
+    try {
+      postMessage({ job: number, sides: await run(job, number) });
+    } catch (error) {
+      postMessage({ job: number, failed: String(error) });
+    }
+  }
+  postMessage({ done: true });
+} catch (error) {
+  postMessage({ failed: String(error) });
+}

@@ -1,0 +1,64 @@
+//! In a browser: its own WebAssembly. Kernels import the memory of this very module, so a run's words lie in it as
+//! everything else does, and nothing is copied.
+//!
+//! Compiling and instantiating are synchronous, which a page's main thread allows for small modules only: this is for
+//! a worker.
+
+use js_sys::{Function, Object, Reflect, Uint8Array, WebAssembly};
+use send_wrapper::SendWrapper;
+use wasm_bindgen::{JsCast, JsValue};
+
+use crate::executor::cpu::words::Words;
+
+pub(crate) const NAME: &str = "browser";
+pub(crate) const IS_MEMORY_SHARED: bool = false;
+
+pub(crate) struct Engine(());
+
+pub(crate) struct Module(SendWrapper<WebAssembly::Module>);
+
+pub(crate) struct Instance(SendWrapper<Function>);
+
+/// What JavaScript threw, in words.
+fn told(thrown: JsValue) -> String {
+    thrown.dyn_ref::<js_sys::Error>().map_or_else(|| format!("{thrown:?}"), |error| String::from(error.to_string()))
+}
+
+/// `{ key: value }`.
+fn object(key: &str, value: impl Into<JsValue>) -> Result<Object, JsValue> {
+    let object = Object::new();
+    Reflect::set(&object, &key.into(), &value.into())?;
+    Ok(object)
+}
+
+impl Engine {
+    pub(crate) fn new() -> Result<Engine, String> {
+        Ok(Engine(()))
+    }
+
+    pub(crate) fn module(&self, bytes: &[u8]) -> Result<Module, String> {
+        WebAssembly::Module::new(&Uint8Array::from(bytes)).map(|module| Module(SendWrapper::new(module))).map_err(told)
+    }
+
+    pub(crate) fn words(&self, words: usize) -> Option<Words> {
+        Words::new(words)
+    }
+
+    /// `_words` lie in the memory that the instance imports.
+    pub(crate) fn instance(&self, module: &Module, _words: &Words) -> Result<Instance, String> {
+        let run = || {
+            let imports = object("m", object("m", wasm_bindgen::memory())?)?;
+            let instance = WebAssembly::Instance::new(&module.0, &imports)?;
+            Reflect::get(&instance.exports(), &"run".into())?.dyn_into::<Function>()
+        };
+        run().map(|run| Instance(SendWrapper::new(run))).map_err(told)
+    }
+}
+
+impl Instance {
+    pub(crate) fn call(&mut self, arguments: u32) -> Result<i32, String> {
+        let left = self.0.call1(&JsValue::UNDEFINED, &arguments.into()).map_err(told)?;
+        // It declares an i32.
+        Ok(left.as_f64().map_or(1, |left| left as i32))
+    }
+}

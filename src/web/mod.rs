@@ -1,0 +1,170 @@
+//! PeerCompute in a browser: what JavaScript sees.
+//!
+//! ```text
+//! Executor.open("auto")  ─► an executor: WebGPU, or the cpu executor over the browser's own WebAssembly
+//! executor.load(bundle, key) ─► Workload ─ advance(ticks) ─ read("temperature") ─ stateHash()
+//! ```
+//!
+//! For a dedicated worker: kernels are compiled, and on the cpu executor run, without giving the thread back, which a
+//! page must not do. Invariant: nothing runs that is not signed by the key that the page pins.
+
+use js_sys::Uint8Array;
+use peercompute_kernels::executor::any::{AnyExecutor, AnyRun, Choice};
+use peercompute_kernels::executor::cpu::CpuOptions;
+use peercompute_kernels::executor::gpu::GpuOptions;
+use peercompute_kernels::executor::{Placement, Run, mesh};
+use peercompute_kernels::{PublicKey, Trust, VerifiedBundle};
+use wasm_bindgen::prelude::*;
+
+use crate::state;
+
+/// Ticks that may wait in a GPU's queue.
+const TICKS_QUEUED_MAX: u64 = 64;
+
+/// Tells panics to the console.
+#[wasm_bindgen(start)]
+pub fn start() {
+    console_error_panic_hook::set_once();
+}
+
+/// An error and its causes, for JavaScript.
+fn told(error: impl std::error::Error) -> JsError {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        // Transparent errors say what their cause says.
+        if !text.ends_with(&inner_text) {
+            text = format!("{text}: {inner_text}");
+        }
+        cause = inner.source();
+    }
+    JsError::new(&text)
+}
+
+/// What runs kernels. It lives as long as its worker.
+#[wasm_bindgen]
+#[derive(Clone, Copy)]
+pub struct Executor {
+    inner: &'static AnyExecutor,
+}
+
+#[wasm_bindgen]
+impl Executor {
+    /// Opens `"auto"`: WebGPU on hardware if there is any, otherwise the cpu; `"gpu"`; `"cpu"`; `"interpreter"`, which is
+    /// the cpu without machine code; or a GPU adapter by a part of its name.
+    ///
+    /// **Errors:** it is not there.
+    pub async fn open(wanted: String) -> Result<Executor, JsError> {
+        let is_interpreted = wanted == "interpreter";
+        let choice = if is_interpreted { Choice::Cpu } else { Choice::from(wanted) };
+        let cpu = CpuOptions { is_interpreted, ..CpuOptions::default() };
+        let inner = AnyExecutor::open(&choice, GpuOptions::default(), cpu).await.map_err(told)?;
+        Ok(Executor { inner: Box::leak(Box::new(inner)) })
+    }
+
+    /// `"gpu"` or `"cpu"`.
+    #[wasm_bindgen(getter)]
+    pub fn executor(&self) -> String {
+        self.inner.info().executor.into()
+    }
+
+    /// The adapter, for people.
+    #[wasm_bindgen(getter)]
+    pub fn adapter(&self) -> String {
+        self.inner.info().adapter.clone()
+    }
+
+    /// What drives it.
+    #[wasm_bindgen(getter)]
+    pub fn backend(&self) -> String {
+        self.inner.info().backend.clone()
+    }
+
+    /// Makes a workload resident, alone on this peer, and runs its init: `bundle` is a signed one, `key` the public key
+    /// that must have signed it.
+    ///
+    /// **Errors:** the signature, a limit, or a kernel that the executor refuses.
+    pub async fn load(&self, bundle: Vec<u8>, key: String) -> Result<Workload, JsError> {
+        let key: PublicKey = key.parse().map_err(told)?;
+        let bundle = VerifiedBundle::verify(&bundle, &Trust::key(key)).map_err(told)?;
+        let run = self.inner.load(&bundle, &Placement::alone(bundle.program())).await.map_err(told)?;
+        let mut workload = Workload { bundle, peers: [run], tick: 0 };
+        workload.init().await.map_err(told)?;
+        Ok(workload)
+    }
+}
+
+/// A workload resident on an executor.
+#[wasm_bindgen]
+pub struct Workload {
+    bundle: VerifiedBundle,
+    peers: [AnyRun<'static>; 1],
+    tick: u64,
+}
+
+impl Workload {
+    async fn init(&mut self) -> Result<(), peercompute_kernels::executor::ExecutorError> {
+        let program = self.bundle.program();
+        mesh::advance(program, &mut self.peers, &program.init, 0).await?;
+        self.peers[0].finish().await
+    }
+}
+
+#[wasm_bindgen]
+impl Workload {
+    /// What it is called.
+    #[wasm_bindgen(getter)]
+    pub fn name(&self) -> String {
+        self.bundle.program().manifest.name.clone()
+    }
+
+    /// Ticks done.
+    #[wasm_bindgen(getter)]
+    pub fn tick(&self) -> f64 {
+        self.tick as f64
+    }
+
+    /// Elements that a tick computes.
+    #[wasm_bindgen(getter, js_name = elementsPerTick)]
+    pub fn elements_per_tick(&self) -> f64 {
+        self.bundle.program().elements_per_tick() as f64
+    }
+
+    /// Runs `ticks` ticks, and returns when they are done.
+    ///
+    /// **Errors:** the executor's.
+    pub async fn advance(&mut self, ticks: u32) -> Result<(), JsError> {
+        let program = self.bundle.program();
+        let end = self.tick + u64::from(ticks);
+        while self.tick < end {
+            let until = end.min(self.tick + TICKS_QUEUED_MAX);
+            for tick in self.tick..until {
+                mesh::advance(program, &mut self.peers, program.tick(tick), tick).await.map_err(told)?;
+            }
+            self.peers[0].finish().await.map_err(told)?;
+            self.tick = until;
+        }
+        Ok(())
+    }
+
+    /// A whole buffer, in row-major order.
+    ///
+    /// **Errors:** there is none of that name, or the executor's.
+    pub async fn read(&mut self, buffer: String) -> Result<Uint8Array, JsError> {
+        let program = self.bundle.program();
+        let number = program.buffer(&buffer).ok_or_else(|| JsError::new(&format!("no buffer is called `{buffer}`")))?;
+        let bytes = state::whole(program, &mut self.peers[0], number).await.map_err(told)?;
+        Ok(Uint8Array::from(&bytes[..]))
+    }
+
+    /// The hash of the whole state, the same on every executor that computes the same.
+    ///
+    /// **Errors:** the executor's.
+    #[wasm_bindgen(js_name = stateHash)]
+    pub async fn state_hash(&mut self) -> Result<String, JsError> {
+        let program = self.bundle.program();
+        let digests = state::digests(program, &mut self.peers[0]).await.map_err(told)?;
+        Ok(state::hash(program, &digests))
+    }
+}
