@@ -75,6 +75,16 @@ struct Flow {
     left: bool,
     /// Some may have left the loop, or this round of it.
     apart: bool,
+    /// Whether a `break` leaves a `switch`; and whether some may have left it.
+    is_in_switch: bool,
+    switched: bool,
+}
+
+impl Flow {
+    /// Who is missing where two ways meet.
+    fn join(self, other: Flow) -> Flow {
+        Flow { left: self.left || other.left, apart: self.apart || other.apart, switched: self.switched || other.switched, ..self }
+    }
 }
 
 struct Walk {
@@ -88,12 +98,16 @@ impl Walk {
     /// `split`: only a part of the workgroup executes this block.
     fn block(&self, block: &Block, split: bool, flow: &mut Flow) -> Option<naga::Span> {
         for (statement, span) in block.span_iter() {
-            let alone = split || flow.left || flow.apart;
+            let alone = split || flow.left || flow.apart || flow.switched;
             let found = match statement {
                 Statement::ControlBarrier(_) | Statement::WorkGroupUniformLoad { .. } if alone => Some(*span),
                 Statement::Call { function, .. } if alone && self.waits[function.index()] => Some(*span),
                 Statement::Return { .. } | Statement::Kill => {
                     flow.left |= alone;
+                    None
+                }
+                Statement::Break if flow.is_in_switch => {
+                    flow.switched |= alone;
                     None
                 }
                 Statement::Break | Statement::Continue => {
@@ -105,15 +119,22 @@ impl Walk {
                     let split = split || self.varying[condition.index()];
                     let mut other = *flow;
                     let found = self.block(accept, split, flow).or_else(|| self.block(reject, split, &mut other));
-                    *flow = Flow { left: flow.left || other.left, apart: flow.apart || other.apart };
+                    *flow = flow.join(other);
                     found
                 }
                 Statement::Switch { selector, cases } => {
                     let split = split || self.varying[selector.index()];
-                    cases.iter().find_map(|case| self.block(&case.body, split, flow))
+                    let before = *flow;
+                    cases.iter().find_map(|case| {
+                        let mut inner = Flow { is_in_switch: true, ..before };
+                        let found = self.block(&case.body, split, &mut inner);
+                        // Behind the switch, those who left only it are back.
+                        *flow = flow.join(Flow { switched: before.switched, ..inner });
+                        found
+                    })
                 }
                 Statement::Loop { body, continuing, break_if } => {
-                    let mut inner = *flow;
+                    let mut inner = Flow { is_in_switch: false, ..*flow };
                     let mut found = None;
                     // The second round knows what the first has taken apart.
                     for _ in 0..2 {

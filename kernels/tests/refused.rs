@@ -176,6 +176,9 @@ fn barriers_that_not_all_reach() {
         (9, "let inside = c.inside;\n    if (!inside) { return; } wait();"),
         (8, "for (var i = 0u; i < id.x; i++) { workgroupBarrier(); }"),
         (8, "if (heat[c.index] > 0.5) { workgroupBarrier(); }"),
+        (8, "for (var i = 0u; i < 4u; i++) { switch (id.x) { case 1u: { continue; } default: { } } workgroupBarrier(); }"),
+        (8, "switch (tick()) { case 1u: { if (c.inside) { break; } workgroupBarrier(); } default: { } }"),
+        (8, "for (var i = 0u; i < 4u; i++) { switch (i) { case 1u: { if (c.inside) { return; } break; } default: { } } workgroupBarrier(); }"),
         (9, "var own = c;\n    loop { if (!own.inside) { break; } workgroupBarrier(); if (params.rate > 1.0) { break; } }"),
     ] {
         let edits = [("if (!c.inside) { return; }", flow), ("sum * params.rate;\n}", "sum * params.rate;\n}\nfn wait() { workgroupBarrier(); }")];
@@ -187,6 +190,8 @@ fn barriers_that_not_all_reach() {
         "if (tick() > 3u || params.rate > 1.0) { workgroupBarrier(); }\n    if (!c.inside) { return; }",
         "for (var i = 0u; i < id.x; i++) { if (i > 5u) { break; } }\n    workgroupBarrier();\n    if (!c.inside) { return; }",
         "workgroupBarrier();\n    if (!c.inside) { return; }",
+        "switch (id.x) { case 1u: { if (id.y > 1u) { break; } } default: { break; } }\n    workgroupBarrier();\n    if (!c.inside) { return; }",
+        "for (var i = 0u; i < 4u; i++) { switch (id.x) { case 1u: { break; } default: { } } workgroupBarrier(); }\n    if (!c.inside) { return; }",
         "var x = 0.0; if (c.inside) { x = 1.0; }\n    workgroupBarrier();\n    if (!c.inside) { return; }",
     ] {
         check(TOML, &edited(WGSL, &[("if (!c.inside) { return; }", flow)])).unwrap();

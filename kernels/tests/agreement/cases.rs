@@ -199,7 +199,7 @@ impl Case {
         rows.iter().map(|row| row[0] as usize).zip(made).collect()
     }
 
-    fn check(&self, machines: &Machines) -> Result<(), String> {
+    pub(crate) fn check(&self, machines: &Machines) -> Result<(), String> {
         let bundle = self.bundle();
         let kinds = words_of(&bundle, "made");
         let rows = self.shape.iter().product::<u32>() as usize;

@@ -15,6 +15,7 @@ mod arithmetic;
 mod cases;
 mod control;
 mod functions;
+mod generated;
 mod machines;
 mod matrices;
 mod memory;
