@@ -252,7 +252,7 @@ impl Builder {
     pub fn index(&mut self, index: ValueId, count: Count) -> ValueId {
         let index = self.bits(Scalar::U32, index);
         match count {
-            Count::Fixed(count) if self.greatest(index, 8) < count => index,
+            Count::Fixed(count) if greatest(&self.kernel, index) < count => index,
             count => self.op(Scalar::U32, Op::Index { index, count }),
         }
     }
@@ -326,6 +326,7 @@ impl Builder {
                     Binary::Ne | Binary::LtI | Binary::LtU => Some(self.bool(false)),
                     _ => None,
                 },
+                (None, None) if op == Binary::Add => self.with_constant_last(a, b),
                 _ => None,
             },
             Op::Select { condition, accept, reject } => match (self.known_bool(condition), self.known_bits(accept), self.known_bits(reject)) {
@@ -370,15 +371,31 @@ impl Builder {
             }
             Binary::Add | Binary::Mul => {
                 let Op::Binary(inner, x, c) = self.kernel.value(a).op else { return None };
-                let c = self.known_bits(c).filter(|_| inner == op)?;
+                let c = self.known_bits(c).filter(|_| inner == op || inner == Binary::Add)?;
                 let joined = self.constant(scalar, ops::binary(op, c, y));
-                Some(self.binary(op, x, joined))
+                // Products of neighbours, (x + c) y = xy + cy, then share the one of x.
+                let x = if inner == op { x } else { self.binary(op, x, b) };
+                Some(self.binary(inner, x, joined))
             }
             Binary::Eq if self.scalar(a) == Scalar::Bool && y == 1 => Some(a),
             Binary::Eq if self.scalar(a) == Scalar::Bool && y == 0 => Some(self.unary(Unary::NotB, a)),
             Binary::Ne if self.scalar(a) == Scalar::Bool && y == 0 => Some(a),
             _ => None,
         }
+    }
+
+    /// A sum of two, one of them itself with a constant, as one with the constant added last: neighbours then differ
+    /// in nothing else.
+    fn with_constant_last(&mut self, a: ValueId, b: ValueId) -> Option<ValueId> {
+        for (x, sum) in [(a, b), (b, a)] {
+            if let Op::Binary(Binary::Add, y, c) = self.kernel.value(sum).op
+                && self.known_bits(c).is_some()
+            {
+                let rest = self.binary(Binary::Add, x, y);
+                return Some(self.binary(Binary::Add, rest, c));
+            }
+        }
+        None
     }
 
     /// `(group * m + rest) / y` and `% y`, where `m` is a multiple of `y` and `rest` is less: what a kernel computes to
@@ -388,7 +405,7 @@ impl Builder {
         let Op::Binary(Binary::Add, product, rest) = self.kernel.value(sum).op else { return None };
         let Op::Binary(Binary::Mul, group, factor) = self.kernel.value(product).op else { return None };
         let factor = self.known_bits(factor).filter(|&factor| y > 0 && factor % y == 0 && factor <= INVOCATIONS_MAX)?;
-        if !matches!(self.kernel.value(group).op, Op::Input(Input::GroupId(_))) || self.greatest(rest, 8) >= y {
+        if !matches!(self.kernel.value(group).op, Op::Input(Input::GroupId(_))) || greatest(&self.kernel, rest) >= y {
             return None;
         }
         if op == Binary::RemU {
@@ -403,28 +420,6 @@ impl Builder {
         let (op, by) = if op == Binary::DivU { (Binary::ShrU, y.trailing_zeros()) } else { (Binary::And, y - 1) };
         let by = self.uint(by);
         self.binary(op, a, by)
-    }
-
-    /// No value of an unsigned number is above this.
-    fn greatest(&self, value: ValueId, depth: u32) -> u32 {
-        let (Value { op, .. }, Some(depth)) = (self.kernel.value(value), depth.checked_sub(1)) else { return u32::MAX };
-        let of = |value| self.greatest(value, depth);
-        match *op {
-            Op::Const(bits) => bits,
-            Op::Input(Input::LocalId(axis)) => self.kernel.workgroup[usize::from(axis)] - 1,
-            Op::Input(Input::LocalIndex) => self.kernel.invocations() - 1,
-            Op::Unary(Unary::Bits, a) if self.scalar(a) != Scalar::F32 => of(a),
-            Op::Unary(Unary::CountOnes | Unary::LeadingZeros | Unary::TrailingZeros, _) => 32,
-            Op::Binary(Binary::And, a, b) | Op::Binary(Binary::MinU, a, b) => of(a).min(of(b)),
-            Op::Binary(Binary::Add, a, b) => of(a).saturating_add(of(b)),
-            Op::Binary(Binary::Mul, a, b) => of(a).saturating_mul(of(b)),
-            Op::Binary(Binary::RemU, a, b) => self.known_bits(b).filter(|&b| b > 0).map_or(of(a), |b| of(a).min(b - 1)),
-            Op::Binary(Binary::DivU, a, b) => self.known_bits(b).filter(|&b| b > 0).map_or(of(a), |b| of(a) / b),
-            Op::Binary(Binary::ShrU, a, b) => self.known_bits(b).map_or(of(a), |b| of(a) >> (b & 31)),
-            Op::Select { accept, reject, .. } => of(accept).max(of(reject)),
-            Op::Index { count: Count::Fixed(count), .. } => count - 1,
-            _ => u32::MAX,
-        }
     }
 
     // ---- registers and memory
@@ -721,6 +716,37 @@ impl Builder {
         for known in &mut self.known {
             *known = known.filter(|value| is_open[homes[value.0 as usize] as usize]);
         }
+    }
+}
+
+/// No value of an unsigned number is above this.
+pub(super) fn greatest(kernel: &Kernel, value: ValueId) -> u32 {
+    greatest_of(kernel, value, 8)
+}
+
+/// As far as so many operators tell.
+fn greatest_of(kernel: &Kernel, value: ValueId, depth: u32) -> u32 {
+    let (Value { op, .. }, Some(depth)) = (kernel.value(value), depth.checked_sub(1)) else { return u32::MAX };
+    let of = |value| greatest_of(kernel, value, depth);
+    let known = |value: ValueId| match kernel.value(value).op {
+        Op::Const(bits) => Some(bits),
+        _ => None,
+    };
+    match *op {
+        Op::Const(bits) => bits,
+        Op::Input(Input::LocalId(axis)) => kernel.workgroup[usize::from(axis)] - 1,
+        Op::Input(Input::LocalIndex) => kernel.invocations() - 1,
+        Op::Unary(Unary::Bits, a) if kernel.value(a).scalar != Scalar::F32 => of(a),
+        Op::Unary(Unary::CountOnes | Unary::LeadingZeros | Unary::TrailingZeros, _) => 32,
+        Op::Binary(Binary::And, a, b) | Op::Binary(Binary::MinU, a, b) => of(a).min(of(b)),
+        Op::Binary(Binary::Add, a, b) => of(a).saturating_add(of(b)),
+        Op::Binary(Binary::Mul, a, b) => of(a).saturating_mul(of(b)),
+        Op::Binary(Binary::RemU, a, b) => known(b).filter(|&b| b > 0).map_or(of(a), |b| of(a).min(b - 1)),
+        Op::Binary(Binary::DivU, a, b) => known(b).filter(|&b| b > 0).map_or(of(a), |b| of(a) / b),
+        Op::Binary(Binary::ShrU, a, b) => known(b).map_or(of(a), |b| of(a) >> (b & 31)),
+        Op::Select { accept, reject, .. } => of(accept).max(of(reject)),
+        Op::Index { count: Count::Fixed(count), .. } => count - 1,
+        _ => u32::MAX,
     }
 }
 

@@ -21,6 +21,8 @@ mod lanes;
 mod memory;
 mod operators;
 mod plan;
+#[cfg(all(test, feature = "jit"))]
+mod tests;
 
 use super::ir::Kernel;
 use super::shape::Shapes;

@@ -2,9 +2,10 @@
 
 use wasm_encoder::{Instruction as I, ValType};
 
+use super::super::builder::greatest;
 use super::super::ir::{Binary, Input, Op, Scalar, Unary, ValueId};
 use super::class::Class;
-use super::code::{Emitter, Held, scalar_type, words};
+use super::code::{Emitter, Held, Local, scalar_type, words};
 use super::lanes::NONE;
 
 impl<'k> Emitter<'k> {
@@ -387,8 +388,7 @@ impl<'k> Emitter<'k> {
     fn shift(&mut self, op: Binary, a: ValueId, b: ValueId) {
         self.vector(a);
         if op == Binary::Shl {
-            self.vector(b);
-            self.powers(0);
+            self.powers(b, 0);
             return self.push(I::I32x4Mul);
         }
         let x = self.keep(ValType::V128);
@@ -399,28 +399,77 @@ impl<'k> Emitter<'k> {
             self.all([I::LocalGet(x), I::LocalGet(sign), I::V128Xor, I::LocalSet(x)]);
             sign
         });
-        self.vector(b);
-        // x >> s is (x * 2^(31 - s)) >> 31.
-        self.powers(31);
-        let power = self.keep(ValType::V128);
-        for multiply in [I::I64x2ExtMulLowI32x4U, I::I64x2ExtMulHighI32x4U] {
-            self.all([I::LocalGet(x), I::LocalGet(power), multiply, I::I32Const(31), I::I64x2ShrU]);
+        match self.narrow_amount(b) {
+            Some((varying, least)) => self.shift_narrowly(x, varying, least),
+            None => self.shift_widely(x, b),
         }
-        self.push(I::I8x16Shuffle([0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27]));
         if let Some(sign) = sign {
             self.all([I::LocalGet(sign), I::V128Xor]);
         }
     }
 
-    /// Two to the power of each lane's lower five bits, each flipped where it is set in `flipped`: byte by byte from a
-    /// table, whose upper half is what the other bytes are.
-    fn powers(&mut self, flipped: u32) {
-        self.all([words([31; 4]), I::V128And]);
-        let exponents = self.keep(ValType::V128);
+    /// Shifts to the right by any amount s: x >> s is (x * 2^(31 - s)) >> 31.
+    fn shift_widely(&mut self, x: Local, amount: ValueId) {
+        self.powers(amount, 31);
+        let power = self.keep(ValType::V128);
+        for multiply in [I::I64x2ExtMulLowI32x4U, I::I64x2ExtMulHighI32x4U] {
+            self.all([I::LocalGet(x), I::LocalGet(power), multiply, I::I32Const(31), I::I64x2ShrU]);
+        }
+        self.push(I::I8x16Shuffle([0, 1, 2, 3, 8, 9, 10, 11, 16, 17, 18, 19, 24, 25, 26, 27]));
+    }
+
+    /// An amount that is a constant and up to 15 more: what varies, and the constant.
+    fn narrow_amount(&self, amount: ValueId) -> Option<(ValueId, u32)> {
+        let (varying, least) = match self.kernel.value(amount).op {
+            Op::Binary(Binary::Add, varying, least) => match self.kernel.value(least).op {
+                Op::Const(least) => (varying, least),
+                _ => (amount, 0),
+            },
+            _ => (amount, 0),
+        };
+        let most = greatest(self.kernel, varying);
+        let is_narrow = most <= 15 && least.saturating_add(most) <= 31 && matches!(self.held(varying), Some(Held::Vector(_)));
+        is_narrow.then_some((varying, least))
+    }
+
+    /// Shifts to the right by n and up to 15 more, v, without products of 64 bits. With h and l the upper bits and the
+    /// lower 15 of x >> n, that is h * 2^(15 - v) + ((l * 2^(15 - v)) >> 15).
+    fn shift_narrowly(&mut self, x: Local, varying: ValueId, least: u32) {
+        // Byte by byte from a table of which the first half is 0: 2^(15 - v) has one bit, in its lower byte where v is
+        // 8 or more, else in the next one.
+        self.push(words([0, 0, 0x1020_4080, 0x0102_0408]));
+        self.bytes(varying);
+        self.all([words([0x1010_0800; 4]), I::V128Xor, I::I8x16Swizzle]);
+        let power = self.keep(ValType::V128);
+        self.get(x);
+        if least < 17 {
+            self.all([I::I32Const(17 - least as i32), I::I32x4Shl, I::I32Const(17), I::I32x4ShrU]);
+        } else {
+            self.all([I::I32Const(least as i32), I::I32x4ShrU]);
+        }
+        self.all([I::LocalGet(power), I::I32x4Mul, I::I32Const(15), I::I32x4ShrU]);
+        if least < 17 {
+            self.all([I::LocalGet(x), I::I32Const(least as i32 + 15), I::I32x4ShrU, I::LocalGet(power), I::I32x4Mul, I::I32x4Add]);
+        }
+    }
+
+    /// Pushes the lowest byte of each lane, four times.
+    fn bytes(&mut self, value: ValueId) {
+        self.vector(value);
+        let words = self.keep(ValType::V128);
+        self.all([I::LocalGet(words), I::LocalGet(words)]);
+        self.push(I::I8x16Shuffle([0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12]));
+    }
+
+    /// Pushes two to the power of each lane's lower five bits, each flipped where it is set in `flipped`: byte by byte
+    /// from a table, whose upper half is what the other bytes are.
+    fn powers(&mut self, exponents: ValueId, flipped: u32) {
         // The table: byte n is 2^n up to n = 7. A byte of a lane looks up its exponent less 8 for each byte below it.
         self.push(words([0x0804_0201, 0x8040_2010, 0, 0]));
-        self.all([I::LocalGet(exponents), I::LocalGet(exponents)]);
-        self.push(I::I8x16Shuffle([0, 0, 0, 0, 4, 4, 4, 4, 8, 8, 8, 8, 12, 12, 12, 12]));
+        self.bytes(exponents);
+        if greatest(self.kernel, exponents) > 31 {
+            self.all([words([0x1f1f_1f1f; 4]), I::V128And]);
+        }
         let flips = (0x0101_0101 * flipped) ^ 0x1810_0800;
         self.all([words([flips; 4]), I::V128Xor, I::I8x16Swizzle]);
     }

@@ -1,0 +1,91 @@
+//! What is emitted, run and held against what the kernel means.
+
+use super::super::builder::Builder;
+use super::super::ir::{Binary, Binding, Input, Kernel, Memory, Scalar, ValueId};
+use super::super::machine::Machine;
+use super::super::reference;
+use super::super::words::Span;
+
+/// Runs one workgroup of a kernel with one binding both ways.
+fn check(kernel: &Kernel, given: &[u32]) {
+    let machine = Machine::new().expect("a compiler");
+    let code = machine.compile(kernel).unwrap_or_else(|error| panic!("{error}\n{kernel}"));
+    let own = given.len().next_multiple_of(16) + 16;
+    let scratch = own + code.own_words();
+    let words = machine.words(scratch + code.scratch_words()).expect("memory");
+    words.write(0, bytemuck::cast_slice(given));
+    let mut thread = code.thread(&machine, &words, [own, scratch, own - 16]).expect("an instance");
+    let span = Span { first: 0, words: given.len() as u32 };
+    thread.run(&words, &[span], [1; 3], 0..1).unwrap_or_else(|error| panic!("{error:?}\n{kernel}"));
+    let mut found = vec![0u32; given.len()];
+    words.read(0, bytemuck::cast_slice_mut(&mut found));
+    let mut expected = [given.to_vec()];
+    reference::run(kernel, &mut expected, [1; 3], 0..1, &mut |_, _| {});
+    assert_eq!(found, expected[0], "{kernel}");
+}
+
+const LANES: u32 = 64;
+
+/// A kernel that writes what `of` makes of its two words over the first one.
+fn kernel_of(of: impl FnOnce(&mut Builder, ValueId, ValueId) -> ValueId) -> Kernel {
+    let mut b = Builder::new("main", [LANES, 1, 1]);
+    b.binding(Binding { number: 0, is_writable: true, words_min: 2 * LANES });
+    let lane = b.input(Input::LocalId(0));
+    let [x, y] = [0, LANES].map(|first| b.load(Scalar::U32, Memory::Binding(0), lane, first));
+    let made = of(&mut b, x, y);
+    let made = b.bits(Scalar::U32, made);
+    b.store(Memory::Binding(0), lane, 0, made);
+    b.finish()
+}
+
+#[test]
+fn lanes_shift_each_by_its_own() {
+    let words: Vec<u32> = (0..LANES).map(|lane| lane.wrapping_mul(0x9e37_79b9) ^ 0x8000_0001).chain(0..LANES).collect();
+    for op in [Binary::Shl, Binary::ShrI, Binary::ShrU] {
+        let scalar = if op == Binary::ShrI { Scalar::I32 } else { Scalar::U32 };
+        check(
+            &kernel_of(|b, x, y| {
+                let (x, y) = (b.bits(scalar, x), b.bits(scalar, y));
+                b.binary(op, x, y)
+            }),
+            &words,
+        );
+        for bits in [1, 4, 15, 31] {
+            for least in [0, 1, 4, 14, 16, 17, 20, 27, 31, 32, u32::MAX] {
+                let narrow = |b: &mut Builder, x: ValueId, y: ValueId| {
+                    let (x, y) = (b.bits(scalar, x), b.bits(scalar, y));
+                    let (bits, least) = (b.constant(scalar, bits), b.constant(scalar, least));
+                    let varying = b.binary(Binary::And, y, bits);
+                    let amount = b.binary(Binary::Add, varying, least);
+                    b.binary(op, x, amount)
+                };
+                check(&kernel_of(narrow), &words);
+            }
+        }
+    }
+}
+
+#[test]
+fn neighbours_share_their_sums_and_products() {
+    let words: Vec<u32> = (0..2 * LANES).map(|word| word.wrapping_mul(0x9e37_79b9)).collect();
+    let kernel = kernel_of(|b, x, y| {
+        let (one, factor, least) = (b.uint(1), b.uint(747_796_405), b.uint(u32::MAX));
+        let mut of = |x: ValueId| {
+            let sum = b.binary(Binary::Add, x, y);
+            let product = b.binary(Binary::Mul, sum, factor);
+            b.binary(Binary::Add, product, least)
+        };
+        let first = of(x);
+        let next = b.binary(Binary::Add, x, one);
+        let mut of = |x: ValueId| {
+            let sum = b.binary(Binary::Add, y, x);
+            let product = b.binary(Binary::Mul, factor, sum);
+            b.binary(Binary::Add, least, product)
+        };
+        let second = of(next);
+        b.binary(Binary::Xor, first, second)
+    });
+    let products = kernel.values.iter().filter(|value| matches!(value.op, super::super::ir::Op::Binary(Binary::Mul, ..)));
+    assert_eq!(products.count(), 1, "{kernel}");
+    check(&kernel, &words);
+}
