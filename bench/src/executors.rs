@@ -9,7 +9,7 @@
 //! Invariant: no figure before all sides have computed what the twin has. Targets hold for adapters in
 //! software, which take this machine's threads too; against a hardware GPU the figure is only told.
 
-mod cases;
+pub(crate) mod cases;
 
 use peercompute_kernels::executor::any::{AnyExecutor, AnyRun};
 use peercompute_kernels::executor::cpu::{Cpu, CpuOptions};
@@ -87,10 +87,13 @@ fn open_adapters(named: Option<&str>) -> Result<Vec<AnyExecutor>, BenchError> {
 pub(crate) fn run(options: &BenchOptions, figures: &mut Vec<Figure>, progress: &mut dyn FnMut(&str)) -> Result<(), BenchError> {
     let machine = Machine::open(options.adapter.as_deref())?;
     let cases = cases::all(options.effort == Effort::Tiny, options.bodies);
-    for case in cases {
+    let is_asked = |name: &str| options.case.as_ref().is_none_or(|part| name.contains(part));
+    for case in cases.into_iter().filter(|case| is_asked(&case.name)) {
         measure(&machine, case, options.effort, figures, progress)?;
     }
-    figures.push(load_figure(options.effort, progress)?);
+    if is_asked("loading") {
+        figures.push(load_figure(options.effort, progress)?);
+    }
     Ok(())
 }
 

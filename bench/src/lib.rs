@@ -1,7 +1,7 @@
 //! Measurements: the framework against its hand-written twins, in one run.
 //!
 //! ```text
-//! options ─► run ─► kernels::{copy, heat, nbody, memory, strips}, net::exchange, executors ─► Report (JSON, table)
+//! options ─► run ─► kernels::{copy, heat, nbody, memory, strips}, net::exchange, executors, browser ─► Report (JSON, table)
 //!                        └── twin: what a good engineer writes without the framework
 //! ```
 //!
@@ -58,6 +58,9 @@ pub enum BenchError {
         /// What happened.
         cause: String,
     },
+    /// The browser, or what runs in it.
+    #[error(transparent)]
+    Browser(#[from] browser::BrowserError),
     /// Framework and twin do not compute the same: no figure can be given.
     #[error("{case}: element {index} is {framework}, the twin has {twin}")]
     Disagree {
@@ -105,6 +108,9 @@ pub fn run(options: &BenchOptions, progress: &mut dyn FnMut(&str)) -> Report {
     }
     if options.benches().any(|bench| bench == Bench::Executors) {
         report.take(Bench::Executors, |figures| executors::run(options, figures, progress));
+    }
+    if options.benches().any(|bench| bench == Bench::Browser) {
+        report.take(Bench::Browser, |figures| browser::figures::figures(options, figures, progress));
     }
     report
 }

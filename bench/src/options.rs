@@ -17,11 +17,14 @@ pub enum Bench {
     Exchange,
     /// The cpu executor against every adapter and against hand-written Rust; runs only where it is named.
     Executors,
+    /// The cpu executor in a browser against the browser's WebGPU; runs only where it is named.
+    Browser,
 }
 
 impl Bench {
     /// Every bench, in the order in which they run.
-    pub const ALL: [Bench; 7] = [Bench::Copy, Bench::Heat, Bench::Nbody, Bench::Memory, Bench::Strips, Bench::Exchange, Bench::Executors];
+    pub const ALL: [Bench; 8] =
+        [Bench::Copy, Bench::Heat, Bench::Nbody, Bench::Memory, Bench::Strips, Bench::Exchange, Bench::Executors, Bench::Browser];
 
     /// Its name on command lines and in reports.
     pub fn name(self) -> &'static str {
@@ -33,6 +36,7 @@ impl Bench {
             Bench::Strips => "strips",
             Bench::Exchange => "exchange",
             Bench::Executors => "executors",
+            Bench::Browser => "browser",
         }
     }
 
@@ -43,12 +47,12 @@ impl Bench {
 
     /// Whether it measures the gpu executor, and so comes to nothing where no adapter is.
     pub fn needs_gpu(self) -> bool {
-        !matches!(self, Bench::Exchange | Bench::Executors)
+        !matches!(self, Bench::Exchange | Bench::Executors | Bench::Browser)
     }
 
     /// Whether it runs where none is named.
     fn is_usual(self) -> bool {
-        self != Bench::Executors
+        !matches!(self, Bench::Executors | Bench::Browser)
     }
 }
 
@@ -98,12 +102,14 @@ impl Effort {
 pub struct BenchOptions {
     /// A part of the adapter's name; otherwise the fastest kind there is, and where executors are compared, every one.
     pub adapter: Option<String>,
-    /// The benches to run; empty for all but [`Bench::Executors`].
+    /// The benches to run; empty for all but [`Bench::Executors`] and [`Bench::Browser`].
     pub only: Vec<Bench>,
     /// How much time it may take.
     pub effort: Effort,
     /// Bodies of the n-body figure that every adapter gives; 8,192 if `None`. Real GPUs add 262,144.
     pub bodies: Option<u32>,
+    /// A part of the name of what executors are compared by; all that there is if `None`.
+    pub case: Option<String>,
 }
 
 impl BenchOptions {

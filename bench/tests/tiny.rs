@@ -63,6 +63,14 @@ fn executors_agree_and_are_compared() {
 }
 
 #[test]
+fn a_browser_computes_what_its_gpu_computes() {
+    let report = tiny(Bench::Browser);
+    let over_gpu: Vec<&str> = report.figures.iter().filter(|figure| figure.target == Some(4.0)).map(|figure| figure.case.as_str()).collect();
+    let workloads: Vec<&str> = over_gpu.iter().filter_map(|case| case.split(',').next()).collect();
+    assert_eq!(workloads, ["heat", "nbody", "noise", "sum"], "{report}");
+}
+
+#[test]
 fn executors_are_compared_only_where_that_is_asked_for() {
     let options = BenchOptions { adapter: Some("no such adapter".into()), effort: Effort::Tiny, ..BenchOptions::default() };
     let failed = |options: &BenchOptions| run(options, &mut |_| {}).failures.iter().any(|failure| failure.bench == Bench::Executors.name());
@@ -71,8 +79,12 @@ fn executors_are_compared_only_where_that_is_asked_for() {
 
 #[test]
 fn without_an_adapter_every_gpu_bench_fails_and_says_why() {
-    let options =
-        BenchOptions { adapter: Some("no such adapter".into()), only: vec![Bench::Heat, Bench::Strips], effort: Effort::Tiny, bodies: None };
+    let options = BenchOptions {
+        adapter: Some("no such adapter".into()),
+        only: vec![Bench::Heat, Bench::Strips],
+        effort: Effort::Tiny,
+        ..BenchOptions::default()
+    };
     let report = run(&options, &mut |_| {});
     let failed: Vec<&str> = report.failures.iter().map(|failure| failure.bench.as_str()).collect();
     assert_eq!(failed, ["heat", "strips"]);

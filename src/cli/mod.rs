@@ -64,6 +64,9 @@ struct BenchArgs {
     /// Only the cpu executor against every adapter and against hand-written Rust: `--only executors`.
     #[arg(long)]
     executors: bool,
+    /// Only the cpu executor in headless Chromium against its WebGPU: `--only browser`.
+    #[arg(long)]
+    browser: bool,
 }
 
 #[derive(Args)]
@@ -176,6 +179,7 @@ fn bench(args: &BenchArgs, executor: &Choice, json: bool) -> bool {
     let effort = if args.quick { Effort::Quick } else { Effort::Full };
     let mut only = args.only.clone();
     only.extend(args.executors.then_some(Bench::Executors));
+    only.extend(args.browser.then_some(Bench::Browser));
     let adapter = match executor {
         Choice::Adapter(name) => Some(name.clone()),
         Choice::Cpu if only.is_empty() || only.iter().any(|bench| bench.needs_gpu()) => {

@@ -25,9 +25,15 @@ struct Arguments {
     /// Only the cpu executor against every adapter and against hand-written Rust: `--only executors`.
     #[arg(long)]
     executors: bool,
+    /// Only the cpu executor in headless Chromium against its WebGPU: `--only browser`.
+    #[arg(long)]
+    browser: bool,
     /// Bodies of the n-body figure that every adapter gives [default: 8192].
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     bodies: Option<u32>,
+    /// Only the executors' cases with this in their name
+    #[arg(long, value_name = "NAME")]
+    case: Option<String>,
 }
 
 fn bench_from_name(name: &str) -> Result<Bench, String> {
@@ -40,7 +46,8 @@ fn main() -> ExitCode {
     let effort = if arguments.quick { Effort::Quick } else { Effort::Full };
     let mut only = arguments.only;
     only.extend(arguments.executors.then_some(Bench::Executors));
-    let options = BenchOptions { adapter: arguments.adapter, only, effort, bodies: arguments.bodies };
+    only.extend(arguments.browser.then_some(Bench::Browser));
+    let options = BenchOptions { adapter: arguments.adapter, only, effort, bodies: arguments.bodies, case: arguments.case };
     let report = run(&options, &mut |line| eprintln!("{line}"));
     if arguments.json {
         match serde_json::to_string_pretty(&report) {

@@ -1,7 +1,8 @@
 // Does the jobs that the server has, one after the other, and tells what came of each.
 //
 // A job names a signed bundle and the executors to run it on. All of them compute the same ticks first and tell the hash
-// of their state; then, if times are wanted, each takes a turn in every round.
+// of their state, and how far an output of theirs is from the first one's; then, if times are wanted, each takes a turn
+// in every round.
 import init, { Executor } from "/package/peercompute.js";
 
 const executors = new Map();
@@ -17,6 +18,17 @@ async function timed(workload, ticks) {
   return (performance.now() - begun) / 1e3;
 }
 
+function apart(a, b) {
+  if (a.length !== b.length) return Infinity;
+  let most = 0;
+  for (let at = 0; at < a.length; at++) {
+    const by = Math.abs(a[at] - b[at]) / Math.max(1, Math.abs(a[at]));
+    // Not a number is as far as can be.
+    if (!(by <= most)) most = Number.isNaN(by) ? Infinity : by;
+  }
+  return most;
+}
+
 async function side(name, bundle, job) {
   const executor = await open(name);
   const begun = performance.now();
@@ -24,7 +36,7 @@ async function side(name, bundle, job) {
   const loaded = (performance.now() - begun) / 1e3;
   await workload.advance(job.ticks);
   const hash = await workload.stateHash();
-  return { workload, result: { executor: executor.executor, adapter: executor.adapter, backend: executor.backend, loaded, hash, repeats: 0, seconds: [] } };
+  return { workload, result: { executor: executor.executor, adapter: executor.adapter, backend: executor.backend, loaded, hash, apart: 0, repeats: 0, seconds: [] } };
 }
 
 async function run(job, number) {
@@ -32,6 +44,12 @@ async function run(job, number) {
   const sides = [];
   try {
     for (const name of job.executors) sides.push(await side(name, bundle, job));
+    if (job.output) {
+      const outputs = [];
+      for (const { workload } of sides) outputs.push(new Float32Array((await workload.read(job.output)).buffer));
+      // Infinity has no JSON.
+      sides.forEach(({ result }, at) => (result.apart = Math.min(apart(outputs[0], outputs[at]), Number.MAX_VALUE)));
+    }
     if (job.rounds > 0) {
       for (const { workload, result } of sides) {
         await timed(workload, 1);
@@ -40,7 +58,8 @@ async function run(job, number) {
       }
     }
     for (let round = 0; round < job.rounds; round++) {
-      for (const { workload, result } of sides) result.seconds.push(await timed(workload, result.repeats));
+      const turns = round % 2 === 0 ? sides : sides.toReversed();
+      for (const { workload, result } of turns) result.seconds.push(await timed(workload, result.repeats));
     }
     return sides.map((side) => side.result);
   } finally {

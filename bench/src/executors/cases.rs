@@ -7,40 +7,49 @@ use crate::kernels::{load, signed};
 use crate::twin::cpu::{CpuTwin, HeatCpuTwin, NbodyCpuTwin, NoiseCpuTwin, SumCpuTwin};
 
 /// A workload and its twin.
-pub(super) struct Case {
+pub(crate) struct Case {
     /// What it is, and how large.
-    pub(super) name: String,
+    pub(crate) name: String,
     workload: &'static str,
     shape: Vec<u32>,
-    pub(super) twin: Box<dyn CpuTwin>,
+    pub(crate) twin: Box<dyn CpuTwin>,
     /// What is compared.
-    pub(super) output: Output,
+    pub(crate) output: Output,
     /// The largest difference allowed, relative to values above 1.
-    pub(super) tolerance: f32,
+    pub(crate) tolerance: f32,
     /// The unit of speed, and how much of it, without the giga, a tick is.
-    pub(super) unit: &'static str,
-    pub(super) units_per_tick: f64,
-    pub(super) targets: Targets,
+    pub(crate) unit: &'static str,
+    pub(crate) units_per_tick: f64,
+    pub(crate) targets: Targets,
 }
 
 /// Where a workload keeps what it computes.
-pub(super) enum Output {
+pub(crate) enum Output {
     Field(&'static str),
     Table(&'static str),
 }
 
+impl Output {
+    /// The buffer.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Output::Field(name) | Output::Table(name) => name,
+        }
+    }
+}
+
 /// The ratios that the cpu executor is to reach.
 #[derive(Clone, Copy)]
-pub(super) struct Targets {
+pub(crate) struct Targets {
     /// Over an adapter in software.
-    pub(super) adapter: f64,
+    pub(crate) adapter: f64,
     /// Over hand-written Rust.
-    pub(super) rust: f64,
+    pub(crate) rust: f64,
 }
 
 impl Case {
     /// The workload, signed, with the tile that it declares.
-    pub(super) fn bundle(&self) -> Result<VerifiedBundle, BenchError> {
+    pub(crate) fn bundle(&self) -> Result<VerifiedBundle, BenchError> {
         if self.workload == "sum" {
             let kernel = ("sum.wgsl", include_str!("sum/sum.wgsl"));
             return signed(include_str!("sum/workload.toml"), kernel, &self.shape, &[]);
@@ -50,7 +59,7 @@ impl Case {
 }
 
 /// All cases; `bodies` is the number of bodies, if not the usual one.
-pub(super) fn all(is_tiny: bool, bodies: Option<u32>) -> Vec<Case> {
+pub(crate) fn all(is_tiny: bool, bodies: Option<u32>) -> Vec<Case> {
     let size = |tiny: u32, full: u32| if is_tiny { tiny } else { full };
     vec![
         heat(size(64, 4096)),

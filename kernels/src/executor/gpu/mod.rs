@@ -8,6 +8,8 @@ mod memory;
 mod profile;
 mod run;
 mod tables;
+#[cfg(target_arch = "wasm32")]
+mod web;
 
 pub use crate::executor::dispatch::Borders;
 pub use profile::PassTime;
@@ -70,7 +72,7 @@ const PIPELINES_MAX: usize = 512;
 impl Gpu {
     /// Every adapter of this machine, fastest kind first.
     pub async fn adapters() -> Vec<ExecutorInfo> {
-        adapters().await.iter().map(info).collect()
+        adapters().await.into_iter().map(|(_, info)| info).collect()
     }
 
     /// Opens an adapter.
@@ -78,16 +80,15 @@ impl Gpu {
     /// **Errors:** none is there, none of that name, or it gives no device.
     pub async fn open(options: GpuOptions) -> Result<Gpu, ExecutorError> {
         let mut all = adapters().await;
-        all.retain(|adapter| !(options.is_hardware && info(adapter).is_software));
-        let adapter = match &options.adapter {
+        all.retain(|(_, info)| !(options.is_hardware && info.is_software));
+        let (adapter, info) = match &options.adapter {
             None => all.into_iter().next().ok_or(ExecutorError::NoAdapter)?,
             Some(wanted) => {
-                let available = all.iter().map(|adapter| info(adapter).adapter).collect();
-                let matches = |adapter: &wgpu::Adapter| info(adapter).adapter.to_lowercase().contains(&wanted.to_lowercase());
+                let available = all.iter().map(|(_, info)| info.adapter.clone()).collect();
+                let matches = |(_, info): &(wgpu::Adapter, ExecutorInfo)| info.adapter.to_lowercase().contains(&wanted.to_lowercase());
                 all.into_iter().find(matches).ok_or(ExecutorError::NoSuchAdapter { wanted: wanted.clone(), available })?
             }
         };
-        let info = info(&adapter);
         let limits = adapter.limits();
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("peercompute"),
@@ -227,7 +228,7 @@ fn note(place: &Mutex<Option<String>>, text: String) {
     }
 }
 
-async fn adapters() -> Vec<wgpu::Adapter> {
+async fn adapters() -> Vec<(wgpu::Adapter, ExecutorInfo)> {
     let mut descriptor = wgpu::InstanceDescriptor::new_without_display_handle();
     descriptor.backends = wgpu::Backends::PRIMARY;
     let instance = wgpu::Instance::new(descriptor);
@@ -241,10 +242,24 @@ async fn adapters() -> Vec<wgpu::Adapter> {
     };
     adapters.retain(|adapter| adapter.get_downlevel_capabilities().flags.contains(wgpu::DownlevelFlags::COMPUTE_SHADERS));
     adapters.sort_by_key(rank);
-    adapters
+    let mut known = Vec::new();
+    for adapter in adapters {
+        let info = info(&adapter).await;
+        known.push((adapter, info));
+    }
+    known
 }
 
-fn info(adapter: &wgpu::Adapter) -> ExecutorInfo {
+/// A browser has one adapter for us, and says more of it than wgpu passes on.
+#[cfg(target_arch = "wasm32")]
+async fn info(_: &wgpu::Adapter) -> ExecutorInfo {
+    let web::Adapter { name, is_fallback } = web::adapter().await;
+    let is_software = is_fallback || ["swiftshader", "llvmpipe", "lavapipe"].iter().any(|software| name.to_lowercase().contains(software));
+    ExecutorInfo { executor: "gpu", adapter: name, backend: "WebGPU".into(), is_software }
+}
+
+#[cfg(not(target_arch = "wasm32"))]
+async fn info(adapter: &wgpu::Adapter) -> ExecutorInfo {
     let info = adapter.get_info();
     ExecutorInfo {
         executor: "gpu",

@@ -4,8 +4,10 @@
 //! jobs ─ a server on loopback ─► page ─► worker: package, executors ─► what came of each job ─► answers
 //! ```
 //!
-//! The package is built by `cargo xtask web`. Invariant: an answer is of this run's package and bundles; a browser that
+//! The package is built by `cargo xtask web`. [`figures`] makes a report of it. Invariant: an answer is of this run's package and bundles; a browser that
 //! dies, hangs or cannot is an error, never a missing answer.
+
+pub(crate) mod figures;
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -78,6 +80,8 @@ pub struct Job {
     pub executors: Vec<String>,
     /// Ticks before the state is hashed.
     pub ticks: u32,
+    /// A buffer of floats that all sides are compared by after those ticks.
+    pub output: Option<String>,
     /// Rounds that are timed.
     pub rounds: u32,
     /// How long each turn in a round takes, at least about.
@@ -97,6 +101,8 @@ pub struct Outcome {
     pub loaded: f64,
     /// The state after the job's ticks.
     pub hash: String,
+    /// The largest difference of the job's output from the first side's, relative to values above 1.
+    pub apart: f64,
     /// Ticks of a turn.
     pub repeats: u32,
     /// Seconds of each turn.
@@ -159,8 +165,8 @@ fn answer(mut request: Request, package: &Path, jobs: &[Job]) -> Option<Said> {
         return Some(said.unwrap_or_else(|cause| Said { job: usize::MAX, failed: Some(cause), ..Said::default() }));
     }
     let content = match url.as_str() {
-        "/" => Some(("text/html", include_bytes!("browser/page.html").to_vec())),
-        "/worker.js" => Some(("text/javascript", include_bytes!("browser/worker.js").to_vec())),
+        "/" => Some(("text/html", include_bytes!("page.html").to_vec())),
+        "/worker.js" => Some(("text/javascript", include_bytes!("worker.js").to_vec())),
         "/jobs" => serde_json::to_vec(jobs).ok().map(|jobs| ("application/json", jobs)),
         url => match url.strip_prefix("/bundles/") {
             Some(number) => {
