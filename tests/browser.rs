@@ -5,11 +5,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 use peercompute::node::{Task, run_alone};
 use peercompute_bench::browser::{self, Job};
+use peercompute_kernels::declaration::Declaration;
 use peercompute_kernels::executor::any::AnyExecutor;
 use peercompute_kernels::executor::cpu::{Cpu, CpuOptions};
 use peercompute_kernels::{Manifest, Overrides, SecretKey, Trust, VerifiedBundle, bundle};
@@ -28,6 +30,56 @@ const WORKLOADS: [(&str, &[u32], &[u32]); 10] = [
     ("shaders/physics/energy", &[70, 45], &[16, 16]),
     ("examples/hello-workload", &[70, 45], &[16, 16]),
 ];
+
+/// A workload whose first tick takes days.
+fn endless() -> Manifest {
+    let toml = r#"
+        name = "endless"
+        version = "1.0.0"
+        class = "exact"
+        grid = { shape = [64], tile = [64] }
+        [buffers.v]
+        element = "u32"
+        [[passes]]
+        kernel = "endless.wgsl"
+        entry = "spin"
+        writes = ["v"]
+    "#;
+    let wgsl = "var<storage, read_write> v_next: array<u32>;
+        @compute @workgroup_size(64) fn spin(@builtin(global_invocation_id) id: vec3<u32>) {
+            let c = cell(id);
+            if (!c.inside) { return; }
+            var x = c.coord.x;
+            for (var i = 0u; i < 4000000000u; i++) { for (var j = 0u; j < 4000000000u; j++) { x = x * 747796405u + 2891336453u; } }
+            v_next[c.index] = x;
+        }";
+    let declaration = Declaration::parse(toml, &Overrides::default()).unwrap();
+    Manifest::new(&declaration, &BTreeMap::from([("endless.wgsl".to_string(), wgsl.to_string())])).unwrap()
+}
+
+#[test]
+fn a_kernel_that_never_ends_is_stopped_and_its_worker_goes_on() {
+    let key = SecretKey::generate().unwrap();
+    let job = |manifest: &Manifest, executor: &str| Job {
+        bundle: bundle::sign(manifest, &key),
+        key: key.public().to_string(),
+        executors: vec![executor.into()],
+        ticks: 1,
+        time_limit_seconds: Some(0.5),
+        ..Job::default()
+    };
+    let heat = Manifest::from_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/hello-workload"), &Overrides::default()).unwrap();
+    let endless = endless();
+    let jobs = ["cpu", "interpreter"].map(|executor| [job(&endless, executor), job(&heat, executor)]).concat();
+    let answers = browser::run(&jobs, Duration::from_secs(60)).unwrap();
+    for (number, answer) in answers.iter().enumerate() {
+        match answer {
+            Err(error) if number % 2 == 0 => assert!(error.contains("`spin` was stopped") && error.contains("more than 0.5 s"), "{error}"),
+            Ok(_) if number % 2 == 1 => {}
+            other => panic!("job {number}: {other:?}"),
+        }
+    }
+}
 
 #[test]
 fn a_browser_computes_the_same_bits() {

@@ -8,6 +8,8 @@
 //! For a dedicated worker: kernels are compiled, and on the cpu executor run, without giving the thread back, which a
 //! page must not do. Invariant: nothing runs that is not signed by the key that the page pins.
 
+use std::time::Duration;
+
 use js_sys::Uint8Array;
 use peercompute_kernels::executor::any::{AnyExecutor, AnyRun, Choice};
 use peercompute_kernels::executor::cpu::CpuOptions;
@@ -52,13 +54,15 @@ pub struct Executor {
 #[wasm_bindgen]
 impl Executor {
     /// Opens `"auto"`: WebGPU on hardware if there is any, otherwise the cpu; `"gpu"`; `"cpu"`; `"interpreter"`, which is
-    /// the cpu without machine code; or a GPU adapter by a part of its name.
+    /// the cpu without machine code; or a GPU adapter by a part of its name. On the cpu one dispatch may take
+    /// `time_limit_seconds`, 60 unless given.
     ///
-    /// **Errors:** it is not there.
-    pub async fn open(wanted: String) -> Result<Executor, JsError> {
+    /// **Errors:** it is not there, or the limit is not a time.
+    pub async fn open(wanted: String, time_limit_seconds: Option<f64>) -> Result<Executor, JsError> {
         let is_interpreted = wanted == "interpreter";
         let choice = if is_interpreted { Choice::Cpu } else { Choice::from(wanted) };
-        let cpu = CpuOptions { is_interpreted, ..CpuOptions::default() };
+        let time_limit = time_limit_seconds.map(Duration::try_from_secs_f64).transpose().map_err(told)?;
+        let cpu = CpuOptions { is_interpreted, time_limit, ..CpuOptions::default() };
         let inner = AnyExecutor::open(&choice, GpuOptions::default(), cpu).await.map_err(told)?;
         Ok(Executor { inner: Box::leak(Box::new(inner)) })
     }

@@ -35,6 +35,7 @@ pub(crate) fn figures(options: &BenchOptions, figures: &mut Vec<Figure>, progres
             output: Some(case.output.name().into()),
             rounds: options.effort.rounds().min(5),
             round_seconds: options.effort.round_seconds(),
+            ..Job::default()
         };
         // A browser for each case: what one leaves behind does not weigh on the next.
         let sides = run(&[job], PATIENCE)?.remove(0).map_err(|cause| BrowserError::Failed { cause: format!("{}: {cause}", case.name) })?;

@@ -80,6 +80,8 @@ pub struct Job {
     pub executors: Vec<String>,
     /// Ticks before the state is hashed.
     pub ticks: u32,
+    /// How long a dispatch on the cpu may take; as long as usual if `None`.
+    pub time_limit_seconds: Option<f64>,
     /// A buffer of floats that all sides are compared by after those ticks.
     pub output: Option<String>,
     /// Rounds that are timed.

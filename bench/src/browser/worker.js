@@ -7,9 +7,10 @@ import init, { Executor } from "/package/peercompute.js";
 
 const executors = new Map();
 
-async function open(name) {
-  if (!executors.has(name)) executors.set(name, await Executor.open(name));
-  return executors.get(name);
+async function open(name, timeLimit) {
+  const key = `${name} ${timeLimit}`;
+  if (!executors.has(key)) executors.set(key, await Executor.open(name, timeLimit));
+  return executors.get(key);
 }
 
 async function timed(workload, ticks) {
@@ -30,7 +31,7 @@ function apart(a, b) {
 }
 
 async function side(name, bundle, job) {
-  const executor = await open(name);
+  const executor = await open(name, job.time_limit_seconds ?? undefined);
   const begun = performance.now();
   const workload = await executor.load(bundle, job.key);
   const loaded = (performance.now() - begun) / 1e3;

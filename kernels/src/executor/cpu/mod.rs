@@ -12,6 +12,8 @@
 //! deterministic kernel.
 
 pub mod builder;
+#[cfg(target_arch = "wasm32")]
+mod clock;
 mod copies;
 mod crew;
 pub mod emit;

@@ -2,8 +2,8 @@
 //!
 //! A kernel always ends at last, but a loop that a user wrote may take days. One thread counts coarse
 //! ticks ([`TICK`]) while any run is in a dispatch and sleeps otherwise; a run whose ticks are used up
-//! finds its flag set at the next check of the back half. In a browser there is no such thread: the
-//! page ends its worker instead. Invariants: a dispatch is never stopped early, and one run's limit
+//! finds its flag set at the next check of the back half. In a browser's worker there is no such thread: the
+//! back half looks at the clock itself. Invariants: a dispatch is never stopped early, and one run's limit
 //! stops that run alone.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -84,6 +84,8 @@ impl Drop for Watch {
 impl Watched {
     /// A dispatch begins that may take `limit`.
     pub(crate) fn begin(&self, limit: Duration) {
+        #[cfg(target_arch = "wasm32")]
+        super::clock::begin(limit);
         {
             let mut left = locked(&self.ticks_left);
             self.set_stop(false);

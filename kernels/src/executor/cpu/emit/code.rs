@@ -11,7 +11,7 @@ use super::super::ir::{Count, Kernel, Label, Op, Scalar, ValueId};
 use super::super::shape::{Shape, Shapes};
 use super::class::{Class, Classes, Lanes};
 use super::plan::Uses;
-use super::{Emitted, HEAD_WORDS};
+use super::{Emitted, HEAD_WORDS, Host};
 
 /// A wasm local.
 pub(super) type Local = u32;
@@ -63,6 +63,8 @@ pub(super) struct Emitter<'k> {
     pub(super) counts: HashMap<Count, Local>,
     pub(super) groups: [Local; 3],
     pub(super) group: [Local; 3],
+    host: Host,
+    /// The stop flag's address, or how often it may be asked for before the import is.
     stop: Local,
     pub(super) scratch: Local,
     pub(super) constants: Local,
@@ -84,8 +86,13 @@ pub(super) struct Emitter<'k> {
 /// The parameter.
 pub(super) const ARGS: Local = 0;
 
+/// The import that tells whether it is time to leave.
+const LATE: u32 = 0;
+/// Checks between two calls of it: each takes some nanoseconds, or as long as a barrier-free stretch of a workgroup.
+const CHECKS_SKIPPED: i32 = 1 << 12;
+
 impl<'k> Emitter<'k> {
-    pub(super) fn new(kernel: &'k Kernel, shapes: &'k Shapes, uses: Uses) -> Emitter<'k> {
+    pub(super) fn new(kernel: &'k Kernel, shapes: &'k Shapes, uses: Uses, host: Host) -> Emitter<'k> {
         let mut emitter = Emitter {
             kernel,
             shapes,
@@ -99,6 +106,7 @@ impl<'k> Emitter<'k> {
             counts: HashMap::new(),
             groups: [0; 3],
             group: [0; 3],
+            host,
             stop: 0,
             scratch: 0,
             constants: 0,
@@ -126,16 +134,22 @@ impl<'k> Emitter<'k> {
     }
 
     /// The finished module.
-    pub(super) fn module(self, is_shared: bool) -> Emitted {
+    pub(super) fn module(self) -> Emitted {
+        let is_shared = self.host == Host::Threads;
         let mut types = TypeSection::new();
         types.ty().function([ValType::I32], [ValType::I32]);
+        types.ty().function([], [ValType::I32]);
         let mut imports = ImportSection::new();
         let memory = MemoryType { minimum: 1, maximum: is_shared.then_some(1 << 16), memory64: false, shared: is_shared, page_size_log2: None };
         imports.import("m", "m", EntityType::Memory(memory));
+        if !is_shared {
+            imports.import("m", "late", EntityType::Function(1));
+        }
         let mut functions = FunctionSection::new();
         functions.function(0);
         let mut exports = ExportSection::new();
-        exports.export("run", ExportKind::Func, 0);
+        // Imported functions are counted first.
+        exports.export("run", ExportKind::Func, if is_shared { 0 } else { LATE + 1 });
         let mut function = Function::new_with_locals_types(self.locals[1..].iter().copied());
         for instruction in &self.code {
             function.instruction(instruction);
@@ -202,9 +216,17 @@ impl<'k> Emitter<'k> {
         first
     }
 
-    /// Leaves everything if the stop flag is up.
+    /// Leaves everything if it is time.
     pub(super) fn check_stop(&mut self) {
-        self.all([I::LocalGet(self.stop), I::I32Load(at(0)), I::If(BlockType::Empty), I::I32Const(1), I::Return, I::End]);
+        let leave = [I::If(BlockType::Empty), I::I32Const(1), I::Return, I::End];
+        match self.host {
+            Host::Threads => self.all([I::LocalGet(self.stop), I::I32Load(at(0))].into_iter().chain(leave)),
+            Host::Alone => {
+                self.all([I::LocalGet(self.stop), I::I32Const(1), I::I32Sub, I::LocalTee(self.stop), I::I32Eqz, I::If(BlockType::Empty)]);
+                self.all([I::Call(LATE)].into_iter().chain(leave));
+                self.all([I::I32Const(CHECKS_SKIPPED), I::LocalSet(self.stop), I::End]);
+            }
+        }
     }
 
     /// The number of elements, as a scalar.
@@ -228,7 +250,13 @@ impl<'k> Emitter<'k> {
             self.groups[axis] = argument(self, 1 + axis);
             self.group[axis] = argument(self, 4 + axis);
         }
-        self.stop = argument(self, 0);
+        self.stop = match self.host {
+            Host::Threads => argument(self, 0),
+            Host::Alone => {
+                self.push(I::I32Const(CHECKS_SKIPPED));
+                self.keep(ValType::I32)
+            }
+        };
         self.scratch = argument(self, 8);
         self.constants = argument(self, 9);
         for binding in 0..self.kernel.bindings.len() {

@@ -8,7 +8,7 @@
 //!                                                      └─ lanes: for every four lanes, scalars and v128
 //! ```
 //!
-//! The module imports one memory (`"m" "m"`), shared where threads are, and exports `run(args: i32) -> i32`: 0 at the end, 1 if it
+//! The module imports one memory (`"m" "m"`) and exports `run(args: i32) -> i32`: 0 at the end, 1 if it
 //! was stopped. `args` is the byte address of [`Arguments`].
 //!
 //! Invariant: lanes of a workgroup are counted in order, four at a time; what is observable is what `ops.rs`
@@ -57,13 +57,23 @@ pub enum EmitError {
     Diverging,
 }
 
-/// Emits a kernel; `is_shared` says which kind of memory it imports.
+/// Where a module runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// On threads that share its memory; one of them raises the stop flag.
+    Threads,
+    /// On one thread, in a memory of its own. It imports `"m" "late"`, a function without parameters, and leaves when that
+    /// returns anything but 0; it is called now and then.
+    Alone,
+}
+
+/// Emits a kernel.
 ///
 /// **Errors:** [`EmitError`].
-pub fn emit(kernel: &Kernel, shapes: &Shapes, is_shared: bool) -> Result<Emitted, EmitError> {
+pub fn emit(kernel: &Kernel, shapes: &Shapes, host: Host) -> Result<Emitted, EmitError> {
     let nodes = plan::plan(kernel, shapes)?;
     let uses = plan::uses(kernel, &nodes);
-    let mut emitter = code::Emitter::new(kernel, shapes, uses);
+    let mut emitter = code::Emitter::new(kernel, shapes, uses, host);
     emitter.function(&nodes);
-    Ok(emitter.module(is_shared))
+    Ok(emitter.module())
 }

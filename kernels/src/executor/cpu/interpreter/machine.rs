@@ -243,6 +243,10 @@ impl Machine<'_> {
 
     #[inline(always)]
     fn look(&self) -> Result<(), Stopped> {
+        #[cfg(target_arch = "wasm32")]
+        if crate::executor::cpu::clock::is_late_at_times() {
+            return Err(Stopped);
+        }
         if self.stop.load(Ordering::Relaxed) { Err(Stopped) } else { Ok(()) }
     }
 

@@ -6,14 +6,20 @@
 
 use js_sys::{Function, Object, Reflect, Uint8Array, WebAssembly};
 use send_wrapper::SendWrapper;
+use wasm_bindgen::closure::Closure;
 use wasm_bindgen::{JsCast, JsValue};
 
+use crate::executor::cpu::clock;
+use crate::executor::cpu::emit::Host;
 use crate::executor::cpu::words::Words;
 
 pub(crate) const NAME: &str = "browser";
-pub(crate) const IS_MEMORY_SHARED: bool = false;
+pub(crate) const HOST: Host = Host::Alone;
 
-pub(crate) struct Engine(());
+/// What kernels ask now and then.
+pub(crate) struct Engine {
+    late: SendWrapper<Closure<dyn Fn() -> i32>>,
+}
 
 pub(crate) struct Module(SendWrapper<WebAssembly::Module>);
 
@@ -33,7 +39,7 @@ fn object(key: &str, value: impl Into<JsValue>) -> Result<Object, JsValue> {
 
 impl Engine {
     pub(crate) fn new() -> Result<Engine, String> {
-        Ok(Engine(()))
+        Ok(Engine { late: SendWrapper::new(Closure::new(|| i32::from(clock::is_late()))) })
     }
 
     pub(crate) fn module(&self, bytes: &[u8]) -> Result<Module, String> {
@@ -47,7 +53,9 @@ impl Engine {
     /// `_words` lie in the memory that the instance imports.
     pub(crate) fn instance(&self, module: &Module, _words: &Words) -> Result<Instance, String> {
         let run = || {
-            let imports = object("m", object("m", wasm_bindgen::memory())?)?;
+            let inner = object("m", wasm_bindgen::memory())?;
+            Reflect::set(&inner, &"late".into(), self.late.as_ref())?;
+            let imports = object("m", inner)?;
             let instance = WebAssembly::Instance::new(&module.0, &imports)?;
             Reflect::get(&instance.exports(), &"run".into())?.dyn_into::<Function>()
         };

@@ -83,7 +83,7 @@ impl Machine {
     ///
     /// **Errors:** [`MachineError`].
     pub fn compile(&self, kernel: &Kernel) -> Result<Code, MachineError> {
-        let emitted = emit::emit(kernel, &shape::shapes(kernel), host::IS_MEMORY_SHARED)?;
+        let emitted = emit::emit(kernel, &shape::shapes(kernel), host::HOST)?;
         let module = self.engine.module(&emitted.bytes).map_err(MachineError::Wasm)?;
         Ok(Code { module, scratch_bytes: emitted.scratch_bytes, constants: kernel.constants.clone(), bindings: kernel.bindings.len() })
     }

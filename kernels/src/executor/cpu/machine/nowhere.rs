@@ -2,10 +2,11 @@
 
 use std::convert::Infallible;
 
+use crate::executor::cpu::emit::Host;
 use crate::executor::cpu::words::Words;
 
 pub(crate) const NAME: &str = "none";
-pub(crate) const IS_MEMORY_SHARED: bool = false;
+pub(crate) const HOST: Host = Host::Alone;
 
 pub(crate) struct Engine(Infallible);
 

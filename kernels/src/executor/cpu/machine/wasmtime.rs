@@ -2,10 +2,11 @@
 
 use wasmtime::{Config, MemoryType, SharedMemory, Store, TypedFunc};
 
+use crate::executor::cpu::emit::Host;
 use crate::executor::cpu::words::{WORDS_MAX, Words};
 
 pub(crate) const NAME: &str = "wasmtime";
-pub(crate) const IS_MEMORY_SHARED: bool = true;
+pub(crate) const HOST: Host = Host::Threads;
 
 /// Bytes of a page of wasm memory.
 const PAGE_BYTES: u64 = 64 << 10;
