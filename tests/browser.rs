@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use peercompute::node::{Task, run_alone};
-use peercompute_bench::browser::{self, Job};
+use peercompute_bench::browser::{self, Job, Side};
 use peercompute_kernels::declaration::Declaration;
 use peercompute_kernels::executor::any::AnyExecutor;
 use peercompute_kernels::executor::cpu::{Cpu, CpuOptions};
@@ -18,10 +18,12 @@ use peercompute_kernels::{Manifest, Overrides, SecretKey, Trust, VerifiedBundle,
 use pollster::block_on;
 
 const TICKS: u32 = 50;
+/// Of those that share a dispatch out.
+const WORKERS: u32 = 2;
 const WORKLOADS: [(&str, &[u32], &[u32]); 10] = [
     ("shaders/worldgen/noise", &[70, 45], &[16, 16]),
     ("shaders/worldgen/rivers", &[70, 45], &[16, 16]),
-    ("shaders/physics/heat", &[70, 45], &[16, 16]),
+    ("shaders/physics/heat", &[300, 200], &[128, 64]),
     ("shaders/physics/life", &[70, 45], &[16, 16]),
     ("shaders/physics/wave3d", &[17, 9, 11], &[5, 4, 3]),
     ("shaders/physics/nbody", &[600], &[64]),
@@ -63,7 +65,7 @@ fn a_kernel_that_never_ends_is_stopped_and_its_worker_goes_on() {
     let job = |manifest: &Manifest, executor: &str| Job {
         bundle: bundle::sign(manifest, &key),
         key: key.public().to_string(),
-        executors: vec![executor.into()],
+        sides: vec![Side::alone(executor)],
         ticks: 1,
         time_limit_seconds: Some(0.5),
         ..Job::default()
@@ -94,15 +96,18 @@ fn a_browser_computes_the_same_bits() {
         let verified = VerifiedBundle::verify(&signed, &Trust::key(key.public())).unwrap();
         let task = Task { ticks: u64::from(TICKS), ..Task::default() };
         expected.push(block_on(run_alone(&executor, &verified, &task, &mut |_| {})).unwrap().state_hash);
-        let executors = vec!["cpu".into(), "interpreter".into()];
-        jobs.push(Job { bundle: signed, key: key.public().to_string(), executors, ticks: TICKS, ..Job::default() });
+        // The page is cross-origin isolated, so workers share the work where nothing forbids it.
+        let sides = vec![Side { executor: "cpu".into(), threads: Some(WORKERS) }, Side::alone("cpu"), Side::alone("interpreter")];
+        jobs.push(Job { bundle: signed, key: key.public().to_string(), sides, ticks: TICKS, ..Job::default() });
     }
     let answers = browser::run(&jobs, Duration::from_secs(120)).unwrap();
+    let adapter = |workers: u32| format!("{workers} thread{}", if workers == 1 { "" } else { "s" });
     for (((folder, ..), expected), answer) in WORKLOADS.iter().zip(expected).zip(answers) {
         let sides = answer.unwrap_or_else(|error| panic!("{folder}: {error}"));
-        assert_eq!(sides.iter().map(|side| side.backend.as_str()).collect::<Vec<_>>(), ["browser", "interpreter"], "{folder}");
+        let ran: Vec<_> = sides.iter().map(|side| (side.adapter.clone(), side.backend.as_str())).collect();
+        assert_eq!(ran, [(adapter(WORKERS), "browser"), (adapter(1), "browser"), (adapter(1), "interpreter")], "{folder}");
         for side in sides {
-            assert_eq!(side.hash, expected, "{folder}, {}", side.backend);
+            assert_eq!(side.hash, expected, "{folder}, {} {}", side.adapter, side.backend);
         }
     }
 }

@@ -10,9 +10,10 @@
 
 use std::time::Duration;
 
-use js_sys::Uint8Array;
+use js_sys::{Reflect, Uint8Array};
 use peercompute_kernels::executor::any::{AnyExecutor, AnyRun, Choice};
 use peercompute_kernels::executor::cpu::CpuOptions;
+use peercompute_kernels::executor::cpu::machine::team::open_team;
 use peercompute_kernels::executor::gpu::GpuOptions;
 use peercompute_kernels::executor::{Placement, Run, mesh};
 use peercompute_kernels::{PublicKey, Trust, VerifiedBundle};
@@ -44,6 +45,13 @@ fn told(error: impl std::error::Error) -> JsError {
     JsError::new(&text)
 }
 
+/// Threads that the machine runs at once.
+fn threads_here() -> usize {
+    let navigator = Reflect::get(&js_sys::global(), &"navigator".into());
+    let threads = navigator.and_then(|navigator| Reflect::get(&navigator, &"hardwareConcurrency".into()));
+    threads.ok().and_then(|threads| threads.as_f64()).map_or(1, |threads| threads as usize)
+}
+
 /// What runs kernels. It lives as long as its worker.
 #[wasm_bindgen]
 #[derive(Clone, Copy)]
@@ -54,15 +62,21 @@ pub struct Executor {
 #[wasm_bindgen]
 impl Executor {
     /// Opens `"auto"`: WebGPU on hardware if there is any, otherwise the cpu; `"gpu"`; `"cpu"`; `"interpreter"`, which is
-    /// the cpu without machine code; or a GPU adapter by a part of its name. On the cpu one dispatch may take
-    /// `time_limit_seconds`, 60 unless given.
+    /// the cpu without machine code; or a GPU adapter by a part of its name.
+    ///
+    /// On the cpu one dispatch may take `time_limit_seconds`, 60 unless given. `threads` workers share it out, as many as
+    /// the machine runs at once unless given; in a page that is not cross-origin isolated it is this worker alone.
     ///
     /// **Errors:** it is not there, or the limit is not a time.
-    pub async fn open(wanted: String, time_limit_seconds: Option<f64>) -> Result<Executor, JsError> {
+    pub async fn open(wanted: String, time_limit_seconds: Option<f64>, threads: Option<u32>) -> Result<Executor, JsError> {
         let is_interpreted = wanted == "interpreter";
         let choice = if is_interpreted { Choice::Cpu } else { Choice::from(wanted) };
         let time_limit = time_limit_seconds.map(Duration::try_from_secs_f64).transpose().map_err(told)?;
-        let cpu = CpuOptions { is_interpreted, time_limit, ..CpuOptions::default() };
+        let threads = threads.map_or_else(threads_here, |threads| threads as usize);
+        if matches!(choice, Choice::Cpu | Choice::Auto) && !is_interpreted && threads > 1 {
+            open_team(threads_here().max(threads)).await.map_err(|cause| JsError::new(&cause))?;
+        }
+        let cpu = CpuOptions { is_interpreted, time_limit, threads: Some(threads), ..CpuOptions::default() };
         let inner = AnyExecutor::open(&choice, GpuOptions::default(), cpu).await.map_err(told)?;
         Ok(Executor { inner: Box::leak(Box::new(inner)) })
     }

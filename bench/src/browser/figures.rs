@@ -1,11 +1,11 @@
 //! The cpu executor in a browser against the browser's own WebGPU, case by case.
 //!
-//! Both run the same bundle in one worker and take a turn in every round. Invariant: no figure before both have computed
-//! the same, nor for an executor that is not the one asked for.
+//! All sides run the same bundle in one worker, one of them with the help of others, and take a turn in every round.
+//! Invariant: no figure before all have computed the same.
 
 use std::time::Duration;
 
-use super::{BrowserError, Job, Outcome, run};
+use super::{BrowserError, Job, Outcome, Side, run};
 use crate::executors::cases::{self, Case};
 use crate::report::{Figure, Kind};
 use crate::rounds::Rounds;
@@ -30,7 +30,7 @@ pub(crate) fn figures(options: &BenchOptions, figures: &mut Vec<Figure>, progres
         let job = Job {
             bundle: bundle.bytes().to_vec(),
             key: bundle.signer().to_string(),
-            executors: ["cpu", "gpu", "interpreter"].map(String::from).to_vec(),
+            sides: [Side::alone("cpu"), Side::alone("gpu"), Side::alone("interpreter"), Side { executor: "cpu".into(), threads: None }].to_vec(),
             ticks: COMPARED_TICKS,
             output: Some(case.output.name().into()),
             rounds: options.effort.rounds().min(5),
@@ -39,10 +39,10 @@ pub(crate) fn figures(options: &BenchOptions, figures: &mut Vec<Figure>, progres
         };
         // A browser for each case: what one leaves behind does not weigh on the next.
         let sides = run(&[job], PATIENCE)?.remove(0).map_err(|cause| BrowserError::Failed { cause: format!("{}: {cause}", case.name) })?;
-        let [cpu, gpu, interpreted] = &sides[..] else {
-            return Err(BrowserError::Failed { cause: format!("{} sides of three", sides.len()) }.into());
+        let [cpu, gpu, interpreted, shared] = &sides[..] else {
+            return Err(BrowserError::Failed { cause: format!("{} sides of four", sides.len()) }.into());
         };
-        for side in [gpu, interpreted] {
+        for side in [gpu, interpreted, shared] {
             if side.apart > f64::from(case.tolerance) {
                 let cause = format!("{}: {} is {:e} apart from the cpu executor", case.name, described(side), side.apart);
                 return Err(BrowserError::Failed { cause }.into());
@@ -62,6 +62,10 @@ pub(crate) fn figures(options: &BenchOptions, figures: &mut Vec<Figure>, progres
         over_gpu.notes.push(format!("gpu: {}; loaded in {:.0} ms", described(gpu), gpu.loaded * 1e3));
         figures.push(over_gpu);
         let over_code = format!("{}: interpreter over machine code, in one worker", case.name);
+        let over_one = format!("{}: cpu in all workers over one", case.name);
+        let mut over_one = pair(shared, cpu).figure(Bench::Browser, over_one, Kind::Context, case.unit, case.units_per_tick / 1e9, &described(cpu));
+        over_one.notes.push(format!("all: {}", described(shared)));
+        figures.push(over_one);
         figures.push(pair(interpreted, cpu).figure(Bench::Browser, over_code, Kind::Context, case.unit, case.units_per_tick / 1e9, &described(cpu)));
     }
     Ok(())

@@ -76,8 +76,8 @@ pub struct Job {
     pub bundle: Vec<u8>,
     /// The public key that signed it.
     pub key: String,
-    /// The executors that run it, as `Executor.open` takes them.
-    pub executors: Vec<String>,
+    /// What runs it.
+    pub sides: Vec<Side>,
     /// Ticks before the state is hashed.
     pub ticks: u32,
     /// How long a dispatch on the cpu may take; as long as usual if `None`.
@@ -88,6 +88,22 @@ pub struct Job {
     pub rounds: u32,
     /// How long each turn in a round takes, at least about.
     pub round_seconds: f64,
+}
+
+/// An executor that runs a job.
+#[derive(Clone, Debug, Serialize)]
+pub struct Side {
+    /// As `Executor.open` takes it.
+    pub executor: String,
+    /// Workers that share a dispatch on the cpu out; as many as the machine runs at once if `None`.
+    pub threads: Option<u32>,
+}
+
+impl Side {
+    /// An executor in one worker.
+    pub fn alone(executor: &str) -> Side {
+        Side { executor: executor.into(), threads: Some(1) }
+    }
 }
 
 /// What an executor made of a job.
@@ -187,12 +203,14 @@ fn answer(mut request: Request, package: &Path, jobs: &[Job]) -> Option<Said> {
 
 /// A file of the package.
 fn packaged(url: &str, package: &Path) -> Option<(&'static str, Vec<u8>)> {
-    let (name, kind) = match url.strip_prefix("/package/")? {
-        "peercompute.js" => ("peercompute.js", "text/javascript"),
-        "peercompute_bg.wasm" => ("peercompute_bg.wasm", "application/wasm"),
+    let name = url.strip_prefix("/package/")?;
+    let kind = match name.rsplit_once('.')?.1 {
+        "js" => "text/javascript",
+        "wasm" => "application/wasm",
         _ => return None,
     };
-    Some((kind, std::fs::read(package.join(name)).ok()?))
+    let is_inside = name.split('/').all(|part| !part.is_empty() && part != "..");
+    is_inside.then(|| std::fs::read(package.join(name)).ok()).flatten().map(|bytes| (kind, bytes))
 }
 
 fn respond(request: Request, kind: &str, bytes: Vec<u8>) {

@@ -7,9 +7,9 @@ import init, { Executor } from "/package/peercompute.js";
 
 const executors = new Map();
 
-async function open(name, timeLimit) {
-  const key = `${name} ${timeLimit}`;
-  if (!executors.has(key)) executors.set(key, await Executor.open(name, timeLimit));
+async function open({ executor, threads }, timeLimit) {
+  const key = `${executor} ${threads} ${timeLimit}`;
+  if (!executors.has(key)) executors.set(key, await Executor.open(executor, timeLimit ?? undefined, threads ?? undefined));
   return executors.get(key);
 }
 
@@ -30,8 +30,8 @@ function apart(a, b) {
   return most;
 }
 
-async function side(name, bundle, job) {
-  const executor = await open(name, job.time_limit_seconds ?? undefined);
+async function side(wanted, bundle, job) {
+  const executor = await open(wanted, job.time_limit_seconds);
   const begun = performance.now();
   const workload = await executor.load(bundle, job.key);
   const loaded = (performance.now() - begun) / 1e3;
@@ -44,7 +44,7 @@ async function run(job, number) {
   const bundle = new Uint8Array(await (await fetch(`/bundles/${number}`)).arrayBuffer());
   const sides = [];
   try {
-    for (const name of job.executors) sides.push(await side(name, bundle, job));
+    for (const wanted of job.sides) sides.push(await side(wanted, bundle, job));
     if (job.output) {
       const outputs = [];
       for (const { workload } of sides) outputs.push(new Float32Array((await workload.read(job.output)).buffer));

@@ -28,16 +28,16 @@ fn run_one(words: &Words, copy: &Copy, from_span: Span, to_span: Span) {
         }
         run *= std::mem::replace(&mut left[axis], 1);
     }
-    let (source, target) = (words.region(from_span), words.region(to_span));
+    // Where words lie apart, every row is copied by the memory itself.
+    let regions = words.is_addressed().then(|| (words.region(from_span), words.region(to_span)));
     for z in 0..left[2] {
         for y in 0..left[1] {
             for x in 0..left[0] {
                 let at = |side: [u32; 4]| side[0] + x * side[1] + y * side[2] + z * side[3];
                 let (from, to) = (at(from), at(to));
-                if run < RUN_WORDS_MIN {
-                    (0..run).for_each(|word| target.store(to + word, source.load(from + word)));
-                } else {
-                    words.copy_within((from_span.first + from) as usize, (to_span.first + to) as usize, run as usize);
+                match &regions {
+                    Some((source, target)) if run < RUN_WORDS_MIN => (0..run).for_each(|word| target.store(to + word, source.load(from + word))),
+                    _ => words.copy_within((from_span.first + from) as usize, (to_span.first + to) as usize, run as usize),
                 }
             }
         }

@@ -31,6 +31,7 @@ pub(crate) trait Work: Default + Send + 'static {
 
 /// Threads that wait for work.
 pub(crate) struct Crew<W> {
+    threads: usize,
     shared: Arc<Shared<W>>,
     helpers: Vec<JoinHandle<()>>,
     turn: Mutex<()>,
@@ -58,14 +59,14 @@ struct State<W> {
 }
 
 impl<W: Work> Crew<W> {
-    /// A crew of `threads`, the caller counted in.
+    /// A crew of `threads`, the caller counted in. In a browser the others are workers, which are not ours to start.
     ///
     /// **Errors:** the system gives no thread.
     pub(crate) fn new(threads: usize) -> std::io::Result<Crew<W>> {
         let state = State { work: W::default(), parts: 0, chunk: 1, number: 0, busy: 0, was_stopped: false, has_panicked: false, is_over: false };
         let shared = Arc::new(Shared { state: Mutex::new(state), begin: Condvar::new(), end: Condvar::new(), next: AtomicU64::new(0) });
-        let mut crew = Crew { shared, helpers: Vec::new(), turn: Mutex::new(()) };
-        for number in 1..threads {
+        let mut crew = Crew { threads: threads.max(1), shared, helpers: Vec::new(), turn: Mutex::new(()) };
+        for number in 1..if cfg!(target_arch = "wasm32") { 1 } else { threads } {
             let shared = crew.shared.clone();
             crew.helpers.push(std::thread::Builder::new().name(format!("cpu {number}")).spawn(move || shared.help())?);
         }
@@ -74,7 +75,7 @@ impl<W: Work> Crew<W> {
 
     /// The threads, the caller counted in.
     pub(crate) fn threads(&self) -> usize {
-        self.helpers.len() + 1
+        self.threads
     }
 
     /// Does all `parts`, alone where sharing is not worth it; whether nothing stopped it.

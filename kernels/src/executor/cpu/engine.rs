@@ -69,10 +69,10 @@ pub(crate) struct Compiler {
 }
 
 impl Compiler {
-    /// The compiler of this machine; without one for it, kernels are interpreted.
-    pub(crate) fn new(mode: Mode) -> Compiler {
+    /// The compiler of this machine, for `threads`; without one for it, kernels are interpreted.
+    pub(crate) fn new(mode: Mode, threads: usize) -> Compiler {
         Compiler {
-            machine: if mode == Mode::Fastest { Machine::new().ok() } else { None },
+            machine: if mode == Mode::Fastest { Machine::new(threads).ok() } else { None },
             is_inspecting: mode == Mode::Inspected,
             findings: Findings::default(),
         }
@@ -200,8 +200,10 @@ impl SeatPlan {
                 seats.push(kernel.seat(compiler, words, [own, scratch, self.first].map(|word| word as usize)).map_err(|cause| (number, cause))?);
                 own += kernel.inner_words()[0];
             }
-            seated.push(Arc::new(Seated { kernel, seats: Mutex::new(seats) }));
+            seated.push(Arc::new(Seated { kernel, number, seats: Mutex::new(seats) }));
         }
+        #[cfg(target_arch = "wasm32")]
+        self.share(&seated, words);
         Ok(seated)
     }
 }
@@ -209,14 +211,65 @@ impl SeatPlan {
 /// A kernel in one run.
 pub(crate) struct Seated {
     pub(crate) kernel: Arc<Compiled>,
+    /// Its number among those of the run.
+    #[cfg_attr(not(target_arch = "wasm32"), allow(dead_code, reason = "threads share kernels; workers are told which"))]
+    number: usize,
     /// Those that no thread sits on.
     seats: Mutex<Vec<Seat>>,
+}
+
+#[cfg(target_arch = "wasm32")]
+impl SeatPlan {
+    /// Gives the seats but the first of each kernel to the workers.
+    fn share(&self, seated: &[Arc<Seated>], words: &Words) {
+        let Some(apart) = words.apart() else { return };
+        let modules: Vec<_> = seated
+            .iter()
+            .map(|seated| match &seated.kernel.back_half {
+                BackHalf::Compiled(code) => Some(code.module()),
+                _ => None,
+            })
+            .collect();
+        let mut places = Vec::new();
+        for thread in 1..self.threads as usize {
+            for seated in seated {
+                let mut seats = seated.seats.lock().unwrap_or_else(PoisonError::into_inner);
+                places.push(match &seats[thread] {
+                    Seat::Compiled(thread) => thread.place(words),
+                    _ => 0,
+                });
+                if thread + 1 == self.threads as usize {
+                    seats.truncate(1);
+                }
+            }
+        }
+        apart.share(&modules, &places);
+    }
+}
+
+#[cfg(target_arch = "wasm32")]
+impl Dispatch {
+    /// Runs it on the team of workers; whether nothing stopped it, or nothing if it is for this worker alone.
+    pub(crate) fn in_team(&self, parts: u64, is_small: bool) -> Option<bool> {
+        let (seated, words, watched) = self.what.as_ref().filter(|_| parts > 1 && !is_small)?;
+        let apart = words.apart()?;
+        let mut seats = seated.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(Seat::Compiled(thread)) = seats.first_mut() else { return None };
+        watched.begin(self.time_limit);
+        let outcome = apart.dispatch(seated.number, thread, words, (&self.spans, self.groups, parts), self.time_limit)?;
+        Some(match outcome {
+            Ok(()) => true,
+            Err(super::machine::Interrupted::Stopped) => false,
+            Err(super::machine::Interrupted::Trapped(cause)) => panic!("`{}` trapped: {cause}", seated.kernel.entry),
+        })
+    }
 }
 
 impl Compiled {
     /// What a thread needs: its own words, its scratch and the stop word are at these places.
     fn seat(&self, compiler: &Compiler, words: &Words, places: [usize; 3]) -> Result<Seat, String> {
         match &self.back_half {
+            BackHalf::Interpreted(_) if !words.prepare_interpreter() => Err("there is no memory to interpret it in".into()),
             BackHalf::Interpreted(interpreter) => Ok(Seat::Interpreted(interpreter.scratch())),
             BackHalf::Inspected(_) => Ok(Seat::Inspected),
             BackHalf::Compiled(code) => match &compiler.machine {
@@ -235,7 +288,8 @@ impl Seated {
         let Some(mut seat) = seat else { unreachable!("there is a seat for every thread") };
         let mut run = |range| match (&self.kernel.back_half, &mut seat) {
             (BackHalf::Interpreted(interpreter), Seat::Interpreted(scratch)) => {
-                interpreter.run(scratch, words, &dispatch.spans, dispatch.groups, range, watched.stop()).is_ok()
+                let spans = &dispatch.spans;
+                words.addressed(spans, |words| interpreter.run(scratch, words, spans, dispatch.groups, range, watched.stop())).is_ok()
             }
             (BackHalf::Compiled(_), Seat::Compiled(thread)) => match thread.run(words, &dispatch.spans, dispatch.groups, range) {
                 Ok(()) => true,
@@ -313,7 +367,7 @@ impl Kernels {
 
 /// Compiles the sources numbered `wanted`, in their order.
 fn compile(sources: &[Source<'_>], wanted: &[usize], compiler: &Compiler, threads: usize) -> Vec<Result<Compiled, LowerError>> {
-    let threads = threads.min(wanted.len());
+    let threads = if cfg!(target_arch = "wasm32") { 1 } else { threads.min(wanted.len()) };
     if threads <= 1 {
         return wanted.iter().map(|&at| source::on_deep_stack(|| Compiled::new(&sources[at], compiler))).collect();
     }

@@ -114,13 +114,14 @@ impl Cpu {
     ///
     /// **Errors:** the system gives none.
     pub fn open(options: CpuOptions) -> Result<Cpu, ExecutorError> {
-        let threads = if options.is_inspected { 1 } else { options.threads.unwrap_or_else(threads_here).clamp(1, THREADS_MAX) };
+        let threads = if options.is_inspected { 1 } else { options.threads.unwrap_or_else(threads_here).max(1) };
         let mode = match options {
             CpuOptions { is_inspected: true, .. } => Mode::Inspected,
             CpuOptions { is_interpreted: true, .. } => Mode::Interpreted,
             _ => Mode::Fastest,
         };
-        let compiler = Compiler::new(mode);
+        let threads = if cfg!(target_arch = "wasm32") && mode != Mode::Fastest { 1 } else { threads.min(threads_max()) };
+        let compiler = Compiler::new(mode, threads);
         let info = info(threads, compiler.name());
         let no_thread = |cause: std::io::Error| ExecutorError::NoDevice { adapter: info.named(), cause: cause.to_string() };
         let crew = Crew::new(threads).map_err(no_thread)?;
@@ -194,6 +195,11 @@ impl Cpu {
 /// The most threads of a crew.
 const THREADS_MAX: usize = 1024;
 
+/// Threads that there can be: in a browser, those of the team.
+fn threads_max() -> usize {
+    if cfg!(target_arch = "wasm32") { threads_here() } else { THREADS_MAX }
+}
+
 /// Whether both back halves find the wide instructions that they use.
 fn has_avx2() -> bool {
     #[cfg(target_arch = "x86_64")]
@@ -202,9 +208,13 @@ fn has_avx2() -> bool {
     return false;
 }
 
+#[cfg(not(target_arch = "wasm32"))]
 fn threads_here() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
+
+#[cfg(target_arch = "wasm32")]
+use machine::team::threads_here;
 
 fn info(threads: usize, backend: &str) -> ExecutorInfo {
     let adapter = format!("{threads} thread{}{}", if threads == 1 { "" } else { "s" }, if has_avx2() { ", AVX2" } else { "" });

@@ -226,7 +226,11 @@ impl CpuRun {
         let is_small = parts * u64::from(kernel.kernel.invocations) < SHARED_INVOCATIONS_MIN;
         self.dispatch.groups = groups;
         self.dispatch.what = Some((kernel, self.words.clone(), self.watched.clone()));
-        let is_done = self.shared.crew.run(&self.dispatch, parts, is_small);
+        #[cfg(target_arch = "wasm32")]
+        let in_team = self.dispatch.in_team(parts, is_small);
+        #[cfg(not(target_arch = "wasm32"))]
+        let in_team = None;
+        let is_done = in_team.unwrap_or_else(|| self.shared.crew.run(&self.dispatch, parts, is_small));
         self.watched.end();
         let what = self.dispatch.what.take();
         if !is_done {

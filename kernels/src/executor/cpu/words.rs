@@ -49,6 +49,19 @@ enum Lines {
     /// The memory of WebAssembly instances; it never moves.
     #[cfg(all(feature = "jit", not(target_arch = "wasm32")))]
     Shared(wasmtime::SharedMemory),
+    /// A memory that only workers' kernels address; the host's calls go through it.
+    #[cfg(target_arch = "wasm32")]
+    Apart(super::machine::team::Apart),
+}
+
+/// The same call on words that lie apart, if they do.
+macro_rules! apart {
+    ($words:expr, $apart:ident => $call:expr) => {
+        #[cfg(target_arch = "wasm32")]
+        if let Lines::Apart($apart) = &$words.lines {
+            return $call;
+        }
+    };
 }
 
 impl Lines {
@@ -57,6 +70,8 @@ impl Lines {
             Lines::Own(lines) => lines.as_ptr().cast(),
             #[cfg(all(feature = "jit", not(target_arch = "wasm32")))]
             Lines::Shared(memory) => memory.data().as_ptr().cast(),
+            #[cfg(target_arch = "wasm32")]
+            Lines::Apart(_) => std::ptr::null(),
         }
     }
 
@@ -65,6 +80,8 @@ impl Lines {
             Lines::Own(lines) => lines.len(),
             #[cfg(all(feature = "jit", not(target_arch = "wasm32")))]
             Lines::Shared(memory) => memory.data_size() / size_of::<Line>(),
+            #[cfg(target_arch = "wasm32")]
+            Lines::Apart(_) => 0,
         }
     }
 }
@@ -117,8 +134,42 @@ impl Words {
         }
     }
 
+    /// Words in a memory of their own.
+    #[cfg(target_arch = "wasm32")]
+    pub(crate) fn of_apart(apart: super::machine::team::Apart, words: usize) -> Option<Words> {
+        (words <= WORDS_MAX).then_some(Words { lines: Lines::Apart(apart), len: words })
+    }
+
+    /// That memory, where it is.
+    #[cfg(target_arch = "wasm32")]
+    pub(crate) fn apart(&self) -> Option<&super::machine::team::Apart> {
+        match &self.lines {
+            Lines::Apart(apart) => Some(apart),
+            Lines::Own(_) => None,
+        }
+    }
+
+    /// Whether code of ours can address them, as a [`Region`].
+    pub(crate) fn is_addressed(&self) -> bool {
+        apart!(self, _apart => false);
+        true
+    }
+
+    /// Sees to it that an interpreter can run on the words; whether there is memory for that.
+    pub(crate) fn prepare_interpreter(&self) -> bool {
+        apart!(self, apart => apart.prepare_mirror(self.len));
+        true
+    }
+
+    /// Does `work` on words that code of ours can address: these, or a copy of the spans that is brought back.
+    pub(crate) fn addressed<T>(&self, _spans: &[Span], work: impl FnOnce(&Words) -> T) -> T {
+        apart!(self, apart => apart.mirrored(_spans, work));
+        work(self)
+    }
+
     /// The byte address of a word in the memory of instances: the words begin it, or, in a browser, lie somewhere in it.
     pub(crate) fn address(&self, at: usize) -> u32 {
+        // Words that lie apart begin at null.
         let first = if cfg!(target_arch = "wasm32") { self.lines.start() as usize } else { 0 };
         (first + at * size_of::<u32>()) as u32
     }
@@ -138,6 +189,7 @@ impl Words {
     /// **Panics** where the bytes reach beyond the end.
     pub fn write(&self, at: usize, bytes: &[u8]) {
         self.check(at, bytes.len().div_ceil(4));
+        apart!(self, apart => apart.write(at, bytes));
         // SAFETY: the words are there, and `bytes` is none of them: no reference to words is ever given out.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), self.cell(at).cast::<u8>(), bytes.len()) }
     }
@@ -147,6 +199,7 @@ impl Words {
     /// **Panics** where the bytes reach beyond the end.
     pub fn read(&self, at: usize, bytes: &mut [u8]) {
         self.check(at, bytes.len().div_ceil(4));
+        apart!(self, apart => apart.read(at, bytes));
         // SAFETY: the words are there, and `bytes` is none of them: no reference to words is ever given out.
         unsafe { ptr::copy_nonoverlapping(self.cell(at).cast::<u8>(), bytes.as_mut_ptr(), bytes.len()) }
     }
@@ -156,6 +209,7 @@ impl Words {
     /// **Panics** where it is beyond the end.
     pub fn set(&self, at: usize, word: u32) {
         self.check(at, 1);
+        apart!(self, apart => apart.write(at, &word.to_le_bytes()));
         // SAFETY: the word is there, and it is reached as an atomic by all who share it while kernels run.
         unsafe { AtomicU32::from_ptr(self.cell(at)) }.store(word, Relaxed);
     }
@@ -166,6 +220,7 @@ impl Words {
     pub fn fill(&self, range: Range<usize>, word: u32) {
         let words = range.len();
         self.check(range.start, words);
+        apart!(self, apart => apart.fill(range, word));
         (0..words).for_each(|index| {
             // SAFETY: the range is within the words.
             unsafe { self.cell(range.start + index).write(word) }
@@ -178,6 +233,7 @@ impl Words {
     pub fn copy_within(&self, from: usize, to: usize, words: usize) {
         self.check(from, words);
         self.check(to, words);
+        apart!(self, apart => apart.copy_within(from, to, words));
         // SAFETY: both ranges are within the words.
         unsafe { ptr::copy(self.cell(from), self.cell(to), words) }
     }

@@ -135,21 +135,21 @@ impl<'k> Emitter<'k> {
 
     /// The finished module.
     pub(super) fn module(self) -> Emitted {
-        let is_shared = self.host == Host::Threads;
+        let is_shared = self.host.is_shared();
         let mut types = TypeSection::new();
         types.ty().function([ValType::I32], [ValType::I32]);
         types.ty().function([], [ValType::I32]);
         let mut imports = ImportSection::new();
         let memory = MemoryType { minimum: 1, maximum: is_shared.then_some(1 << 16), memory64: false, shared: is_shared, page_size_log2: None };
         imports.import("m", "m", EntityType::Memory(memory));
-        if !is_shared {
+        if self.host.is_asked() {
             imports.import("m", "late", EntityType::Function(1));
         }
         let mut functions = FunctionSection::new();
         functions.function(0);
         let mut exports = ExportSection::new();
         // Imported functions are counted first.
-        exports.export("run", ExportKind::Func, if is_shared { 0 } else { LATE + 1 });
+        exports.export("run", ExportKind::Func, if self.host.is_asked() { LATE + 1 } else { 0 });
         let mut function = Function::new_with_locals_types(self.locals[1..].iter().copied());
         for instruction in &self.code {
             function.instruction(instruction);
@@ -221,7 +221,7 @@ impl<'k> Emitter<'k> {
         let leave = [I::If(BlockType::Empty), I::I32Const(1), I::Return, I::End];
         match self.host {
             Host::Threads => self.all([I::LocalGet(self.stop), I::I32Load(at(0))].into_iter().chain(leave)),
-            Host::Alone => {
+            Host::Alone | Host::Workers => {
                 self.all([I::LocalGet(self.stop), I::I32Const(1), I::I32Sub, I::LocalTee(self.stop), I::I32Eqz, I::If(BlockType::Empty)]);
                 self.all([I::Call(LATE)].into_iter().chain(leave));
                 self.all([I::I32Const(CHECKS_SKIPPED), I::LocalSet(self.stop), I::End]);
@@ -252,7 +252,7 @@ impl<'k> Emitter<'k> {
         }
         self.stop = match self.host {
             Host::Threads => argument(self, 0),
-            Host::Alone => {
+            Host::Alone | Host::Workers => {
                 self.push(I::I32Const(CHECKS_SKIPPED));
                 self.keep(ValType::I32)
             }

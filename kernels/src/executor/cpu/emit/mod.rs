@@ -62,9 +62,21 @@ pub enum EmitError {
 pub enum Host {
     /// On threads that share its memory; one of them raises the stop flag.
     Threads,
-    /// On one thread, in a memory of its own. It imports `"m" "late"`, a function without parameters, and leaves when that
-    /// returns anything but 0; it is called now and then.
+    /// On one thread, in a memory that it does not share. It imports `"m" "late"`, a function without parameters, and leaves
+    /// when that returns anything but 0; it is called now and then.
     Alone,
+    /// On workers that share its memory, each of which asks its own `"m" "late"`.
+    Workers,
+}
+
+impl Host {
+    fn is_shared(self) -> bool {
+        self != Host::Alone
+    }
+
+    fn is_asked(self) -> bool {
+        self != Host::Threads
+    }
 }
 
 /// Emits a kernel.

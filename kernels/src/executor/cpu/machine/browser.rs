@@ -1,27 +1,30 @@
-//! In a browser: its own WebAssembly. Kernels import the memory of this very module, so a run's words lie in it as
-//! everything else does, and nothing is copied.
+//! In a browser: its own WebAssembly. Without a [team], kernels import the memory of this very module, so a run's words
+//! lie in it as everything else does, and nothing is copied; with one they import the run's own.
 //!
 //! Compiling and instantiating are synchronous, which a page's main thread allows for small modules only: this is for
 //! a worker.
+
+use std::rc::Rc;
 
 use js_sys::{Function, Object, Reflect, Uint8Array, WebAssembly};
 use send_wrapper::SendWrapper;
 use wasm_bindgen::closure::Closure;
 use wasm_bindgen::{JsCast, JsValue};
 
+use super::team::{self, Apart, Workers};
 use crate::executor::cpu::clock;
 use crate::executor::cpu::emit::Host;
 use crate::executor::cpu::words::Words;
 
 pub(crate) const NAME: &str = "browser";
-pub(crate) const HOST: Host = Host::Alone;
 
 /// What kernels ask now and then.
 pub(crate) struct Engine {
     late: SendWrapper<Closure<dyn Fn() -> i32>>,
+    team: Option<SendWrapper<Rc<Workers>>>,
 }
 
-pub(crate) struct Module(SendWrapper<WebAssembly::Module>);
+pub(crate) struct Module(pub(super) SendWrapper<WebAssembly::Module>);
 
 pub(crate) struct Instance(SendWrapper<Function>);
 
@@ -38,8 +41,13 @@ fn object(key: &str, value: impl Into<JsValue>) -> Result<Object, JsValue> {
 }
 
 impl Engine {
-    pub(crate) fn new() -> Result<Engine, String> {
-        Ok(Engine { late: SendWrapper::new(Closure::new(|| i32::from(clock::is_late()))) })
+    pub(crate) fn new(threads: usize) -> Result<Engine, String> {
+        let team = if threads > 1 { team::team().map(SendWrapper::new) } else { None };
+        Ok(Engine { late: SendWrapper::new(Closure::new(|| i32::from(clock::is_late()))), team })
+    }
+
+    pub(crate) fn host(&self) -> Host {
+        if self.team.is_some() { Host::Workers } else { Host::Alone }
     }
 
     pub(crate) fn module(&self, bytes: &[u8]) -> Result<Module, String> {
@@ -47,13 +55,15 @@ impl Engine {
     }
 
     pub(crate) fn words(&self, words: usize) -> Option<Words> {
-        Words::new(words)
+        match &self.team {
+            Some(workers) => Words::of_apart(Apart::new((**workers).clone(), words)?, words),
+            None => Words::new(words),
+        }
     }
 
-    /// `_words` lie in the memory that the instance imports.
-    pub(crate) fn instance(&self, module: &Module, _words: &Words) -> Result<Instance, String> {
+    pub(crate) fn instance(&self, module: &Module, words: &Words) -> Result<Instance, String> {
         let run = || {
-            let inner = object("m", wasm_bindgen::memory())?;
+            let inner = object("m", words.apart().map_or_else(wasm_bindgen::memory, |apart| apart.memory().into()))?;
             Reflect::set(&inner, &"late".into(), self.late.as_ref())?;
             let imports = object("m", inner)?;
             let instance = WebAssembly::Instance::new(&module.0, &imports)?;

@@ -18,6 +18,8 @@ pub(super) mod host;
 #[cfg(not(any(feature = "jit", target_arch = "wasm32")))]
 #[path = "nowhere.rs"]
 pub(super) mod host;
+#[cfg(target_arch = "wasm32")]
+pub mod team;
 
 use std::ops::Range;
 
@@ -74,16 +76,18 @@ impl Machine {
 
     /// The compiler of this machine.
     ///
+    /// Where threads share dispatches out, `threads` are wanted.
+    ///
     /// **Errors:** there is none for it.
-    pub fn new() -> Result<Machine, MachineError> {
-        host::Engine::new().map(|engine| Machine { engine }).map_err(MachineError::Wasm)
+    pub fn new(threads: usize) -> Result<Machine, MachineError> {
+        host::Engine::new(threads).map(|engine| Machine { engine }).map_err(MachineError::Wasm)
     }
 
     /// Compiles a kernel.
     ///
     /// **Errors:** [`MachineError`].
     pub fn compile(&self, kernel: &Kernel) -> Result<Code, MachineError> {
-        let emitted = emit::emit(kernel, &shape::shapes(kernel), host::HOST)?;
+        let emitted = emit::emit(kernel, &shape::shapes(kernel), self.engine.host())?;
         let module = self.engine.module(&emitted.bytes).map_err(MachineError::Wasm)?;
         Ok(Code { module, scratch_bytes: emitted.scratch_bytes, constants: kernel.constants.clone(), bindings: kernel.bindings.len() })
     }
@@ -105,6 +109,12 @@ impl Code {
         (self.scratch_bytes as usize / 4).next_multiple_of(16)
     }
 
+    /// What an instance is made of.
+    #[cfg(target_arch = "wasm32")]
+    pub(super) fn module(&self) -> &host::Module {
+        &self.module
+    }
+
     fn head_words(&self) -> usize {
         (HEAD_WORDS + 2 * self.bindings).next_multiple_of(16)
     }
@@ -124,6 +134,12 @@ impl Code {
 }
 
 impl Thread {
+    /// The address of its arguments.
+    #[cfg(target_arch = "wasm32")]
+    pub(super) fn place(&self, words: &Words) -> u32 {
+        words.address(self.arguments)
+    }
+
     /// Runs workgroups `range` of a dispatch of `groups`, numbered x first.
     ///
     /// **Errors:** [`Interrupted`]. **Panics** where the spans are not the kernel's.
@@ -186,7 +202,7 @@ mod tests {
         #![proptest_config(reference::config(400))]
         #[test]
         fn random_kernels_do_what_they_mean(choices in choices()) {
-            let machine = Machine::new().unwrap();
+            let machine = Machine::new(1).unwrap();
             let random = random_kernel(&choices);
             let mut expected = random.bindings();
             let range = 0..random.groups.iter().map(|&count| u64::from(count)).product();

@@ -6,7 +6,6 @@ use crate::executor::cpu::emit::Host;
 use crate::executor::cpu::words::{WORDS_MAX, Words};
 
 pub(crate) const NAME: &str = "wasmtime";
-pub(crate) const HOST: Host = Host::Threads;
 
 /// Bytes of a page of wasm memory.
 const PAGE_BYTES: u64 = 64 << 10;
@@ -25,11 +24,15 @@ fn told(error: wasmtime::Error) -> String {
 }
 
 impl Engine {
-    pub(crate) fn new() -> Result<Engine, String> {
+    pub(crate) fn new(_threads: usize) -> Result<Engine, String> {
         let mut config = Config::new();
         config.shared_memory(true).wasm_threads(true).wasm_simd(true).wasm_bulk_memory(true).wasm_relaxed_simd(false);
         config.cranelift_opt_level(wasmtime::OptLevel::Speed);
         wasmtime::Engine::new(&config).map(Engine).map_err(told)
+    }
+
+    pub(crate) fn host(&self) -> Host {
+        Host::Threads
     }
 
     pub(crate) fn module(&self, bytes: &[u8]) -> Result<Module, String> {
