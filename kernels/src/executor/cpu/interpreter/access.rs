@@ -6,6 +6,7 @@
 use super::super::ir::AtomicOp;
 use super::super::ops;
 use super::super::words::Region;
+use super::frame::Bounds;
 use super::lanes::Source;
 
 /// Lanes whose addresses are held against a row at a time.
@@ -134,7 +135,11 @@ pub(super) struct Rows<'a> {
     pub(super) base: Source<'a>,
     pub(super) step: u32,
     pub(super) clamp: Option<Clamp<'a>>,
-    /// Lanes of a row.
+    /// The first row that is asked for.
+    pub(super) first: usize,
+    /// Lanes at its start that are not.
+    pub(super) skipped: u32,
+    /// Lanes of a row that are.
     pub(super) row: usize,
 }
 
@@ -159,9 +164,10 @@ enum Row {
 impl Rows<'_> {
     #[inline(always)]
     fn row(&self, row: usize, offset: u32) -> Row {
-        let base = self.base.at(row).wrapping_add(offset);
+        let row = self.first + row;
+        let base = self.base.at(row).wrapping_add(self.step.wrapping_mul(self.skipped)).wrapping_add(offset);
         let Some(clamp) = &self.clamp else { return Row::Straight(base, self.step) };
-        let first = clamp.index.at(row);
+        let first = clamp.index.at(row).wrapping_add(clamp.step.wrapping_mul(self.skipped));
         let end = i64::from(first) + i64::from(clamp.step as i32) * (self.row as i64 - 1);
         let is_held_back = first > clamp.last || end < 0 || end > i64::from(clamp.last);
         if is_held_back { Row::Bent(base, first) } else { Row::Straight(base, self.step) }
@@ -340,11 +346,11 @@ fn joined_by(op: AtomicOp) -> Option<AtomicOp> {
 
 /// Loads from each lane's own words.
 #[inline(always)]
-pub(super) fn load_private(memory: &[u32], address: Source<'_>, offset: u32, to: &mut [u32]) {
-    let (lanes, last) = (to.len(), memory.len() / to.len() - 1);
-    let place = |address: u32| (address.wrapping_add(offset) as usize).min(last) * lanes;
+pub(super) fn load_private(memory: &[u32], address: Source<'_>, offset: u32, to: &mut [u32], (lanes, first): (usize, usize)) {
+    let last = memory.len() / lanes - 1;
+    let place = |address: u32| (address.wrapping_add(offset) as usize).min(last) * lanes + first;
     match address {
-        Source::One(address) => to.copy_from_slice(&memory[place(address)..][..lanes]),
+        Source::One(address) => to.copy_from_slice(&memory[place(address)..][..to.len()]),
         Source::Wide(addresses) => {
             for (lane, (to, &address)) in to.iter_mut().zip(addresses).enumerate() {
                 *to = memory[place(address) + lane];
@@ -355,11 +361,18 @@ pub(super) fn load_private(memory: &[u32], address: Source<'_>, offset: u32, to:
 
 /// Stores to each lane's own words, where the mask is.
 #[inline(always)]
-pub(super) fn store_private(memory: &mut [u32], address: Source<'_>, offset: u32, value: Source<'_>, mask: Option<&[u32]>, lanes: usize) {
+pub(super) fn store_private(
+    memory: &mut [u32],
+    address: Source<'_>,
+    offset: u32,
+    value: Source<'_>,
+    mask: Option<&[u32]>,
+    (lanes, window): (usize, Bounds),
+) {
     let last = memory.len() / lanes - 1;
-    let place = |address: u32| (address.wrapping_add(offset) as usize).min(last) * lanes;
+    let place = |address: u32| (address.wrapping_add(offset) as usize).min(last) * lanes + window.first();
     match address {
-        Source::One(address) => super::lanes::set(&mut memory[place(address)..][..lanes], value, mask),
+        Source::One(address) => super::lanes::set(&mut memory[place(address)..][..window.count()], value, mask),
         Source::Wide(addresses) => {
             for (lane, &address) in addresses.iter().enumerate() {
                 if mask.is_none_or(|mask| mask[lane] != 0) {

@@ -175,7 +175,7 @@ impl Machine<'_> {
                 Step::LoadRows { to, from } => self.load_rows(to, &from),
                 Step::LoadPrivate { to, address, offset } => {
                     let (to, others) = self.frame.carve(to, Width::Lanes);
-                    access::load_private(self.private, others.source(address, Width::Lanes), offset, to);
+                    access::load_private(self.private, others.source(address, Width::Lanes), offset, to, (self.lanes, others.window().first()));
                     None
                 }
                 Step::Set { width, to, from, mask, is_moved } => self.set(width, to, from, mask, is_moved),
@@ -184,7 +184,7 @@ impl Machine<'_> {
                 Step::StorePrivate { address, offset, value, mask } => {
                     let others = self.frame.all();
                     let (address, value) = (others.source(address, Width::Lanes), others.source(value, Width::Lanes));
-                    access::store_private(self.private, address, offset, value, others.mask(mask), self.lanes);
+                    access::store_private(self.private, address, offset, value, others.mask(mask), (self.lanes, others.window()));
                     None
                 }
                 Step::Atomic { .. } => self.atomic(step),
@@ -200,12 +200,21 @@ impl Machine<'_> {
                 }
                 Step::Split { condition, from, accept, reject, otherwise } => {
                     self.frame.split(condition, from, accept, reject);
-                    self.unless_anybody(accept, otherwise)
+                    self.on_with(accept, otherwise)
                 }
-                Step::Otherwise { mask, end } => self.unless_anybody(mask, end),
+                Step::SplitNumbered { base, limit, is_equal, from, accept, reject, otherwise } => {
+                    let (base, limit) = (self.frame.one(base), self.frame.one(limit));
+                    self.frame.split_numbered(base, (limit, is_equal), from, accept, reject);
+                    self.on_with(accept, otherwise)
+                }
+                Step::Resume(mask) => {
+                    self.frame.look_at(mask);
+                    None
+                }
+                Step::Otherwise { mask, end } => self.on_with(mask, end),
                 Step::Leave { condition, unless, from, to, gone } => {
                     self.frame.leave(condition, if unless { u32::MAX } else { 0 }, from, to);
-                    self.unless_anybody(from, gone)
+                    self.on_with(from, gone)
                 }
                 Step::Exit { from, to, gone } => {
                     self.frame.take(to, from);
@@ -215,19 +224,20 @@ impl Machine<'_> {
                     self.frame.set_kind(to, Kind::Empty);
                     self.frame.take(to, accept);
                     self.frame.take(to, reject);
-                    self.unless_anybody(to, gone)
+                    self.on_with(to, gone)
                 }
                 Step::Rejoin { to, from, gone } => {
                     self.frame.take(to, from);
-                    self.unless_anybody(to, gone)
+                    self.on_with(to, gone)
                 }
                 Step::Again { mask, through, repeats, start, gone } => {
                     self.frame.take(through, mask);
                     if self.frame.kind(repeats) == Kind::Empty {
                         self.frame.take(mask, through);
-                        self.unless_anybody(mask, gone)
+                        self.on_with(mask, gone)
                     } else {
                         self.frame.take(mask, repeats);
+                        self.frame.look_at(mask);
                         self.look()?;
                         Some(start)
                     }
@@ -250,9 +260,14 @@ impl Machine<'_> {
         if self.stop.load(Ordering::Relaxed) { Err(Stopped) } else { Ok(()) }
     }
 
+    /// Goes on with the lanes of a set, if there are any.
     #[inline(always)]
-    fn unless_anybody(&self, mask: Mask, target: Target) -> Option<Target> {
-        (self.frame.kind(mask) == Kind::Empty).then_some(target)
+    fn on_with(&mut self, mask: Mask, otherwise: Target) -> Option<Target> {
+        if self.frame.kind(mask) == Kind::Empty {
+            return Some(otherwise);
+        }
+        self.frame.look_at(mask);
+        None
     }
 
     #[inline(always)]
@@ -294,7 +309,8 @@ impl Machine<'_> {
 
     #[inline(always)]
     fn set(&mut self, width: Width, to: Slot, from: Arg, mask: Option<Mask>, is_moved: bool) -> Option<Target> {
-        let is_full = mask.is_none_or(|mask| self.frame.kind(mask) == Kind::Full);
+        // Slots change places with all their lanes.
+        let is_full = mask.is_none_or(|mask| self.frame.kind(mask) == Kind::Full) && self.frame.window.count() == self.lanes;
         if let (true, true, Arg::Wide(from)) = (is_moved, is_full, from) {
             self.frame.swap(to, from);
             return None;
@@ -308,7 +324,7 @@ impl Machine<'_> {
     fn scatter(&mut self, to: Place<Arg>, value: Arg, mask: Mask) -> Option<Target> {
         let others = self.frame.all();
         let (addresses, value) = (others.source(to.address, Width::Lanes), others.source(value, Width::Lanes));
-        writing!(self, to.memory, |memory| access::scatter(memory, addresses, to.offset, value, others.mask(mask), self.lanes));
+        writing!(self, to.memory, |memory| access::scatter(memory, addresses, to.offset, value, others.mask(mask), others.window().count()));
         None
     }
 
@@ -316,7 +332,7 @@ impl Machine<'_> {
     fn store_rows(&mut self, to: &Place<Affine>, value: Arg, mask: Mask) -> Option<Target> {
         let others = self.frame.all();
         let (rows, value) = (rows(&others, &to.address, self.row), others.source(value, Width::Lanes));
-        writing!(self, to.memory, |memory| rows.store(memory, to.offset, value, others.mask(mask), self.lanes));
+        writing!(self, to.memory, |memory| rows.store(memory, to.offset, value, others.mask(mask), others.window().count()));
         None
     }
 
@@ -330,6 +346,7 @@ impl Machine<'_> {
             }
             None => (None, self.frame.all()),
         };
+        let lanes = others.window().count();
         let atomic = Atomic {
             op,
             addresses: others.source(place.address, Width::Lanes),
@@ -338,14 +355,15 @@ impl Machine<'_> {
             compare: compare.map(|compare| others.source(compare, Width::Lanes)),
             mask: others.mask(mask),
         };
-        writing!(self, place.memory, |memory| atomic.run(memory, self.lanes, found));
+        writing!(self, place.memory, |memory| atomic.run(memory, lanes, found));
         None
     }
 }
 
-/// What is kept by rows.
+/// What is kept by rows, of those in the window: whole rows, or a part of the only one.
 #[inline(always)]
 fn rows<'o>(others: &'o Others<'_>, affine: &Affine, row: usize) -> Rows<'o> {
+    let (window, is_one_row) = (others.window(), others.is_one_row());
     let clamp = match affine.clamp {
         Some(clamp) => {
             let (index, last) = (others.source(clamp.index, Width::Rows), others.one(clamp.last));
@@ -353,5 +371,12 @@ fn rows<'o>(others: &'o Others<'_>, affine: &Affine, row: usize) -> Rows<'o> {
         }
         None => None,
     };
-    Rows { base: others.source(affine.base, Width::Rows), step: affine.step, clamp, row }
+    Rows {
+        base: others.source(affine.base, Width::Rows),
+        step: affine.step,
+        clamp,
+        first: if is_one_row { 0 } else { window.first() / row },
+        skipped: if is_one_row { window.first } else { 0 },
+        row: row.min(window.count()),
+    }
 }

@@ -97,11 +97,6 @@ impl Interpreter {
         }
     }
 
-    /// TEMP
-    pub fn dump(&self) -> String {
-        self.plan.tape.iter().enumerate().map(|(i, s)| format!("{i}: {s:?}\n")).collect()
-    }
-
     /// Words of a [`Scratch`].
     pub fn scratch_words(&self) -> u64 {
         let lanes = self.plan.lanes as u64;
@@ -157,7 +152,6 @@ impl Interpreter {
             let place = [group % width, group / width % height, group / (width * height)];
             self.tell_group(scratch, place.map(|place| place as u32));
             scratch.workgroup[..self.workgroup_words].fill(0);
-            scratch.kinds[0] = Kind::Full;
             machine::execute(self.level, &mut self.machine(scratch, words, bindings, stop))?;
         }
         Ok(())
@@ -165,14 +159,8 @@ impl Interpreter {
 
     fn machine<'m>(&'m self, scratch: &'m mut Scratch, words: &'m Words, bindings: &'m [Span], stop: &'m AtomicBool) -> Machine<'m> {
         let plan = &self.plan;
-        let frame = Frame {
-            words: &mut scratch.words[scratch.skew..],
-            table: &mut scratch.table,
-            kinds: &mut scratch.kinds,
-            first_mask: plan.first_mask,
-            rows: plan.lanes / plan.row,
-            lanes: plan.lanes,
-        };
+        let frame_words = &mut scratch.words[scratch.skew..];
+        let frame = Frame::new(frame_words, &mut scratch.table, &mut scratch.kinds, plan.first_mask, plan.lanes / plan.row, plan.lanes);
         Machine {
             tape: &plan.tape,
             frame,

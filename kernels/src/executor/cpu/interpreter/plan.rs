@@ -13,7 +13,7 @@
 
 use std::collections::HashMap;
 
-use super::super::ir::{Count, Input, Kernel, Label, Memory, Op, RegisterId, Scalar, Stmt, Unary, ValueId};
+use super::super::ir::{Binary, Count, Input, Kernel, Label, Memory, Op, RegisterId, Scalar, Stmt, Unary, ValueId};
 use super::super::shape::{self, Shape, Shapes};
 use super::forms::Forms;
 use super::slots;
@@ -429,7 +429,14 @@ impl Planner<'_> {
         }
         let (accepted, rejected) = (self.mask(), self.mask());
         let (otherwise, end) = (self.target(), self.target());
-        self.tape.push(Step::Split { condition: slot, from: mask, accept: accepted, reject: rejected, otherwise });
+        let split = self.tape.len();
+        let numbered = self.numbered(condition);
+        self.tape.push(match numbered {
+            Some((base, limit, is_equal)) => {
+                Step::SplitNumbered { base, limit, is_equal, from: mask, accept: accepted, reject: Some(rejected), otherwise }
+            }
+            None => Step::Split { condition: slot, from: mask, accept: accepted, reject: Some(rejected), otherwise },
+        });
         let mut outward = self.steps(accept, accepted, otherwise);
         self.tape.push(Step::Mark(otherwise));
         if !reject.is_empty() {
@@ -439,9 +446,30 @@ impl Planner<'_> {
         self.tape.push(Step::Mark(end));
         if outward < self.open.len() {
             self.tape.push(Step::Join { to: mask, accept: accepted, reject: rejected, gone });
+        } else {
+            if reject.is_empty()
+                && let Step::Split { reject, .. } | Step::SplitNumbered { reject, .. } = &mut self.tape[split]
+            {
+                *reject = None;
+            }
+            self.tape.push(Step::Resume(mask));
         }
         self.free_masks.extend([accepted, rejected]);
         outward
+    }
+
+    /// Of a condition that asks whether a lane's number, counted from somewhere, is below a limit or is it: from where,
+    /// the limit, and which of the two.
+    fn numbered(&mut self, condition: ValueId) -> Option<(Slot, Slot, bool)> {
+        let Op::Binary(op @ (Binary::LtU | Binary::Eq), a, b) = self.kernel.value(condition).op else { return None };
+        let is_equal = op == Binary::Eq;
+        let (number, limit) = if is_equal && self.shapes.is_uniform(a) { (b, a) } else { (a, b) };
+        let is_counted = self.shape(number) == Shape::Row(1) && self.forms.is_base(number) && self.base_width(Shape::Row(1)).is_none();
+        if !is_counted || !self.shapes.is_uniform(limit) {
+            return None;
+        }
+        let (Arg::One(base) | Arg::Wide(base)) = self.base(number);
+        Some((base, self.one(limit), is_equal))
     }
 
     fn branch_together(&mut self, condition: Slot, accept: &[Stmt], reject: &[Stmt], mask: Mask, gone: Target) -> Outward {

@@ -4,8 +4,9 @@
 //! come, and `slots.rs` then gives them places: slots of one word by their word, wide slots by their entry in the
 //! frame's table. Bool is 0 or all ones in slots, so that a condition is a mask.
 //!
-//! Invariant: no step's target is one of its operands, and wide steps write all lanes; only [`Step::Set`], stores and
-//! atomics ask who is there. What lanes that are not there compute is garbage that nobody reads.
+//! Invariant: no step's target is one of its operands, and wide steps write all lanes of the window (`frame.rs`); only
+//! [`Step::Set`], stores and atomics ask who is there. What lanes that are not there compute is garbage that nobody
+//! reads. Wherever lanes come back, at a step's target or behind a branch, a step of control says who goes on.
 
 use super::super::ir::{AtomicOp, Binary, Memory, Unary};
 
@@ -214,14 +215,27 @@ pub(super) enum Step {
     },
     /// Nobody.
     Clear(Mask),
-    /// Parts `from` by a condition. If nobody accepts, goes to `otherwise`.
+    /// Parts `from` by a condition; those who reject only if somebody asks for them. If nobody accepts, goes to
+    /// `otherwise`.
     Split {
         condition: Slot,
         from: Mask,
         accept: Mask,
-        reject: Mask,
+        reject: Option<Mask>,
         otherwise: Target,
     },
+    /// The same by whether a lane's number, counted from `base`, is below a limit, or is it.
+    SplitNumbered {
+        base: Slot,
+        limit: Slot,
+        is_equal: bool,
+        from: Mask,
+        accept: Mask,
+        reject: Option<Mask>,
+        otherwise: Target,
+    },
+    /// A branch is over for those who were there before it.
+    Resume(Mask),
     /// If nobody is there, goes to `end`.
     Otherwise {
         mask: Mask,
@@ -300,6 +314,7 @@ impl Step {
         match self {
             Step::Mark(_) => *self != Step::NOTHING,
             Step::Jump(_) | Step::Back(_) | Step::Branch { .. } | Step::Clear(_) | Step::Split { .. } | Step::Otherwise { .. } => true,
+            Step::SplitNumbered { .. } | Step::Resume(_) => true,
             Step::Leave { .. } | Step::Exit { .. } | Step::Join { .. } | Step::Rejoin { .. } | Step::Again { .. } | Step::End => true,
             _ => false,
         }
@@ -383,8 +398,12 @@ impl Step {
                 found.iter_mut().for_each(|found| visit(found, Write));
             }
             Step::Branch { condition, .. } | Step::Split { condition, .. } | Step::Leave { condition, .. } => visit(condition, Read),
+            Step::SplitNumbered { base, limit, .. } => {
+                visit(base, Read);
+                visit(limit, Read);
+            }
             Step::Mark(_) | Step::Jump(_) | Step::Back(_) | Step::Clear(_) | Step::Otherwise { .. } | Step::Exit { .. } | Step::End => {}
-            Step::Join { .. } | Step::Rejoin { .. } | Step::Again { .. } => {}
+            Step::Join { .. } | Step::Rejoin { .. } | Step::Again { .. } | Step::Resume(_) => {}
         }
     }
 
@@ -392,7 +411,10 @@ impl Step {
     pub(super) fn targets(&mut self, mut visit: impl FnMut(&mut Target)) {
         match self {
             Step::Jump(to) | Step::Back(to) => visit(to),
-            Step::Branch { otherwise: to, .. } | Step::Split { otherwise: to, .. } | Step::Otherwise { end: to, .. } => visit(to),
+            Step::Branch { otherwise: to, .. }
+            | Step::Split { otherwise: to, .. }
+            | Step::SplitNumbered { otherwise: to, .. }
+            | Step::Otherwise { end: to, .. } => visit(to),
             Step::Leave { gone, .. } | Step::Exit { gone, .. } | Step::Join { gone, .. } | Step::Rejoin { gone, .. } => visit(gone),
             Step::Again { start, gone, .. } => {
                 visit(start);

@@ -657,6 +657,65 @@ fn who_is_through_with_a_loop_waits_for_the_others() {
     assert_eq!(outcome(&kernel, &[vec![99; 18]], [1, 1, 1])[0], expected);
 }
 
+/// Lanes that are told apart by their number, counted from what binding 0 says first to what it says second, do
+/// something of everything.
+fn numbered(workgroup: [u32; 3], op: Binary, has_others: bool) -> Kernel {
+    kernel(workgroup, &[false, true, true], |b| {
+        b.kernel().private_words = 2;
+        let (lane, zero, one, two, seven) = (b.input(Input::LocalIndex), b.uint(0), b.uint(1), b.uint(2), b.uint(7));
+        let [base, limit] = [0, 1].map(|word| b.load(Scalar::U32, Memory::Binding(0), zero, word));
+        let register = b.register(Scalar::U32);
+        let first = b.binary(Binary::Mul, lane, seven);
+        b.set(register, first);
+        let number = b.binary(Binary::Add, lane, base);
+        let is_part = b.binary(op, number, limit);
+        b.begin_if(is_part);
+        let own = b.binary(Binary::And, lane, one);
+        b.store(Memory::Private, own, 0, number);
+        let twice = b.binary(Binary::Mul, lane, two);
+        let place = runtime(b, 2, twice);
+        b.store(Memory::Binding(2), place, 0, first);
+        b.atomic(AtomicOp::Add, Memory::Binding(1), zero, 0, number, None);
+        let is_early = b.binary(Binary::LtU, lane, seven);
+        b.begin_if(is_early);
+        let loaded = b.load(Scalar::U32, Memory::Private, own, 0);
+        b.set(register, loaded);
+        b.begin_else();
+        let loaded = b.load(Scalar::U32, Memory::Binding(2), place, 0);
+        let more = b.binary(Binary::Add, loaded, one);
+        b.set(register, more);
+        b.end_if();
+        b.begin_else();
+        if has_others {
+            let held = b.get(register);
+            let less = b.binary(Binary::Sub, held, one);
+            b.set(register, less);
+        }
+        b.end_if();
+        let held = b.get(register);
+        let place = runtime(b, 1, lane);
+        b.store(Memory::Binding(1), place, 1, held);
+    })
+}
+
+#[test]
+fn lanes_are_told_apart_by_their_number() {
+    for workgroup in [[40, 1, 1], [50, 1, 1], [8, 6, 1], [3, 1, 1]] {
+        let lanes: u32 = workgroup.iter().product();
+        for (op, has_others) in [Binary::LtU, Binary::Eq].into_iter().flat_map(|op| [(op, false), (op, true)]) {
+            let kernel = numbered(workgroup, op, has_others);
+            let bases = [0, 3, lanes, u32::MAX - 5, u32::MAX - lanes];
+            let limits = [0, 1, 2, 3, 7, 8, 16, 17, lanes - 1, lanes, lanes + 1, u32::MAX - 4, u32::MAX];
+            for (base, limit) in bases.into_iter().flat_map(|base| limits.map(|limit| (base, limit))) {
+                let bindings = [vec![base, limit], vec![0; lanes as usize + 2], vec![0; 2 * lanes as usize]];
+                let mut expected = bindings.to_vec();
+                reference::run(&kernel, &mut expected, [1; 3], 0..1, &mut |_, _| {});
+                assert_eq!(outcome(&kernel, &bindings, [1; 3]), expected, "{base} {limit} {kernel}");
+            }
+        }
+    }
+}
+
 #[test]
 fn registers_swap_what_they_hold() {
     // Fibonacci by two registers, as often as the lane's number: each takes over what the other one had.
