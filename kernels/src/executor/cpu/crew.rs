@@ -66,7 +66,8 @@ impl<W: Work> Crew<W> {
         let state = State { work: W::default(), parts: 0, chunk: 1, number: 0, busy: 0, was_stopped: false, has_panicked: false, is_over: false };
         let shared = Arc::new(Shared { state: Mutex::new(state), begin: Condvar::new(), end: Condvar::new(), next: AtomicU64::new(0) });
         let mut crew = Crew { threads: threads.max(1), shared, helpers: Vec::new(), turn: Mutex::new(()) };
-        for number in 1..if cfg!(target_arch = "wasm32") { 1 } else { threads } {
+        let helpers = if cfg!(target_arch = "wasm32") { 0 } else { threads.saturating_sub(1) };
+        for number in 1..=helpers {
             let shared = crew.shared.clone();
             crew.helpers.push(std::thread::Builder::new().name(format!("cpu {number}")).spawn(move || shared.help())?);
         }

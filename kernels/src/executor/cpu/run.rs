@@ -226,17 +226,22 @@ impl CpuRun {
         let is_small = parts * u64::from(kernel.kernel.invocations) < SHARED_INVOCATIONS_MIN;
         self.dispatch.groups = groups;
         self.dispatch.what = Some((kernel, self.words.clone(), self.watched.clone()));
-        #[cfg(target_arch = "wasm32")]
-        let in_team = self.dispatch.in_team(parts, is_small);
-        #[cfg(not(target_arch = "wasm32"))]
-        let in_team = None;
-        let is_done = in_team.unwrap_or_else(|| self.shared.crew.run(&self.dispatch, parts, is_small));
+        let is_done = self.share_out(parts, is_small);
         self.watched.end();
         let what = self.dispatch.what.take();
         if !is_done {
             self.stopped = what.map(|(kernel, _, _)| kernel.kernel.entry.clone());
         }
         self.check()
+    }
+
+    /// Runs `self.dispatch` on every thread; whether nothing stopped it.
+    fn share_out(&self, parts: u64, is_small: bool) -> bool {
+        #[cfg(target_arch = "wasm32")]
+        if let Some(is_done) = self.dispatch.in_team(parts, is_small) {
+            return is_done;
+        }
+        self.shared.crew.run(&self.dispatch, parts, is_small)
     }
 
     /// Runs a step of a table's reduction, if the buffer has one.

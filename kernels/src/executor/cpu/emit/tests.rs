@@ -8,7 +8,7 @@ use super::super::words::Span;
 
 /// Runs one workgroup of a kernel with one binding both ways.
 fn check(kernel: &Kernel, given: &[u32]) {
-    let machine = Machine::new().expect("a compiler");
+    let machine = Machine::new(1).expect("a compiler");
     let code = machine.compile(kernel).unwrap_or_else(|error| panic!("{error}\n{kernel}"));
     let own = given.len().next_multiple_of(16) + 16;
     let scratch = own + code.own_words();
