@@ -7,8 +7,11 @@ use wasm_encoder::{Instruction as I, ValType};
 use super::super::ir::{Label, Op, Stmt, ValueId};
 use super::super::shape::Shape;
 use super::class::{self, Assumption, Class, Classes, Context};
-use super::code::{ARGS, Emitter, Local, Target, at, scalar_type};
+use super::code::{ARGS, Emitter, Local, Target, at, scalar_type, words};
 use super::plan::{Node, Segment, each_step};
+
+/// The most bytes that are zeroed without a call.
+const CLEARED_HERE_MAX: u32 = 4096;
 
 impl<'k> Emitter<'k> {
     /// All workgroups, one after the other.
@@ -36,7 +39,7 @@ impl<'k> Emitter<'k> {
     fn begin_workgroup(&mut self) {
         let bytes = self.kernel.workgroup_words * 4;
         if bytes > 0 {
-            self.all([I::LocalGet(self.scratch), I::I32Const(0), I::I32Const(bytes as i32), I::MemoryFill(0)]);
+            self.clear(0, bytes);
         }
         for register in 0..self.registers.len() {
             let (local, kept) = (self.registers[register], self.kept[register]);
@@ -45,9 +48,35 @@ impl<'k> Emitter<'k> {
                 self.all([zero, I::LocalSet(local)]);
             } else if let Some(kept) = kept {
                 let bytes = self.lanes.padded * 4;
-                self.all([I::LocalGet(self.scratch), I::I32Const(kept as i32), I::I32Add]);
-                self.all([I::I32Const(0), I::I32Const(bytes as i32), I::MemoryFill(0)]);
+                self.clear(kept, bytes);
             }
+        }
+    }
+
+    /// Zeroes a part of the scratch that was reserved. A few words are not worth the call that a fill is.
+    fn clear(&mut self, place: u32, bytes: u32) {
+        if bytes > CLEARED_HERE_MAX {
+            self.all([I::LocalGet(self.scratch), I::I32Const(place as i32), I::I32Add]);
+            return self.all([I::I32Const(0), I::I32Const(bytes as i32), I::MemoryFill(0)]);
+        }
+        let (rounds, rest) = (bytes / 64, bytes % 64);
+        let address = self.local(ValType::I32);
+        self.all([I::LocalGet(self.scratch), I::LocalSet(address)]);
+        let zero = |emitter: &mut Self, first: u32, bytes: u32| {
+            for quad in (0..bytes).step_by(16) {
+                emitter.all([I::LocalGet(address), words([0; 4]), I::V128Store(at((first + quad).into()))]);
+            }
+        };
+        zero(self, place + rounds * 64, rest);
+        if rounds > 0 {
+            let left = self.local(ValType::I32);
+            self.all([I::I32Const(rounds as i32), I::LocalSet(left)]);
+            let again = self.open(I::Loop);
+            zero(self, place, 64);
+            self.all([I::LocalGet(address), I::I32Const(64), I::I32Add, I::LocalSet(address)]);
+            self.all([I::LocalGet(left), I::I32Const(1), I::I32Sub, I::LocalTee(left)]);
+            self.branch_if(again);
+            self.close();
         }
     }
 

@@ -432,8 +432,8 @@ impl<'k> Emitter<'k> {
         is_narrow.then_some((varying, least))
     }
 
-    /// Shifts to the right by n and up to 15 more, v, without products of 64 bits. With h and l the upper bits and the
-    /// lower 15 of x >> n, that is h * 2^(15 - v) + ((l * 2^(15 - v)) >> 15).
+    /// Shifts to the right by n and up to 15 more, v, without products of 64 bits. With y for x >> n and h for y >> 15,
+    /// (y * 2^(15 - v)) >> 15 has the lower 17 bits of y >> v, and h * 2^(15 - v) all but the lower 15 - v.
     fn shift_narrowly(&mut self, x: Local, varying: ValueId, least: u32) {
         // Byte by byte from a table of which the first half is 0: 2^(15 - v) has one bit, in its lower byte where v is
         // 8 or more, else in the next one.
@@ -442,14 +442,12 @@ impl<'k> Emitter<'k> {
         self.all([words([0x1010_0800; 4]), I::V128Xor, I::I8x16Swizzle]);
         let power = self.keep(ValType::V128);
         self.get(x);
-        if least < 17 {
-            self.all([I::I32Const(17 - least as i32), I::I32x4Shl, I::I32Const(17), I::I32x4ShrU]);
-        } else {
+        if least > 0 {
             self.all([I::I32Const(least as i32), I::I32x4ShrU]);
         }
         self.all([I::LocalGet(power), I::I32x4Mul, I::I32Const(15), I::I32x4ShrU]);
         if least < 17 {
-            self.all([I::LocalGet(x), I::I32Const(least as i32 + 15), I::I32x4ShrU, I::LocalGet(power), I::I32x4Mul, I::I32x4Add]);
+            self.all([I::LocalGet(x), I::I32Const(least as i32 + 15), I::I32x4ShrU, I::LocalGet(power), I::I32x4Mul, I::V128Or]);
         }
     }
 
