@@ -6,7 +6,7 @@ use super::super::machine::Machine;
 use super::super::reference;
 use super::super::words::Span;
 
-/// Runs one workgroup of a kernel with one binding both ways.
+/// Runs two workgroups of a kernel with one binding both ways.
 fn check(kernel: &Kernel, given: &[u32]) {
     let machine = Machine::new(1).expect("a compiler");
     let code = machine.compile(kernel).unwrap_or_else(|error| panic!("{error}\n{kernel}"));
@@ -16,11 +16,11 @@ fn check(kernel: &Kernel, given: &[u32]) {
     words.write(0, bytemuck::cast_slice(given));
     let mut thread = code.thread(&machine, &words, [own, scratch, own - 16]).expect("an instance");
     let span = Span { first: 0, words: given.len() as u32 };
-    thread.run(&words, &[span], [1; 3], 0..1).unwrap_or_else(|error| panic!("{error:?}\n{kernel}"));
+    thread.run(&words, &[span], [2, 1, 1], 0..2).unwrap_or_else(|error| panic!("{error:?}\n{kernel}"));
     let mut found = vec![0u32; given.len()];
     words.read(0, bytemuck::cast_slice_mut(&mut found));
     let mut expected = [given.to_vec()];
-    reference::run(kernel, &mut expected, [1; 3], 0..1, &mut |_, _| {});
+    reference::run(kernel, &mut expected, [2, 1, 1], 0..2, &mut |_, _| {});
     assert_eq!(found, expected[0], "{kernel}");
 }
 
@@ -88,4 +88,24 @@ fn neighbours_share_their_sums_and_products() {
     let products = kernel.values.iter().filter(|value| matches!(value.op, super::super::ir::Op::Binary(Binary::Mul, ..)));
     assert_eq!(products.count(), 1, "{kernel}");
     check(&kernel, &words);
+}
+
+#[test]
+fn workgroups_begin_with_zeros() {
+    for words in [1, 4, 5, 16, 17, 32, 50, 1024, 1025] {
+        let mut b = Builder::new("main", [1, 1, 1]);
+        b.kernel().workgroup_words = words;
+        b.binding(Binding { number: 0, is_writable: true, words_min: 2 });
+        let (zero, one, group) = (b.uint(0), b.uint(1), b.input(Input::GroupId(0)));
+        let mut any = zero;
+        for word in 0..words {
+            let held = b.load(Scalar::U32, Memory::Workgroup, zero, word);
+            any = b.binary(Binary::Or, any, held);
+        }
+        for word in 0..words {
+            b.store(Memory::Workgroup, zero, word, one);
+        }
+        b.store(Memory::Binding(0), group, 0, any);
+        check(&b.finish(), &[7, 7]);
+    }
 }
