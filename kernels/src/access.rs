@@ -252,6 +252,25 @@ fn stands_alone(block: &Block) -> bool {
     })
 }
 
+/// The first thing in a module that is wider or narrower than four bytes, by its span.
+pub fn other_width(module: &Module) -> Option<naga::Span> {
+    use naga::ScalarKind::{Float, Sint, Uint};
+    let is_other = |scalar: naga::Scalar| scalar.width != 4 && matches!(scalar.kind, Sint | Uint | Float);
+    let is_other_expression = |expression: &Expression| match *expression {
+        Expression::Literal(literal) => is_other(literal.scalar()),
+        Expression::As { kind, convert: Some(width), .. } => is_other(naga::Scalar { kind, width }),
+        _ => false,
+    };
+    let functions = module.functions.iter().map(|(_, function)| function).chain(module.entry_points.iter().map(|entry| &entry.function));
+    let expressions = functions.map(|function| &function.expressions).chain([&module.global_expressions]);
+    let first = expressions.flat_map(|arena| arena.iter().map(|(handle, expression)| (arena.get_span(handle), expression)));
+    let first = first.filter(|(_, expression)| is_other_expression(expression)).map(|(span, _)| span);
+    let types = module.types.iter().filter(|(_, ty)| ty.inner.scalar().is_some_and(is_other)).map(|(handle, _)| module.types.get_span(handle));
+    // A type's own span is often unknown.
+    let spans: Vec<naga::Span> = first.chain(types).collect();
+    spans.iter().find(|span| span.is_defined()).or(spans.first()).copied()
+}
+
 /// The first loop of an entry point's call tree that can never be left, by its span.
 pub fn endless_loop(module: &Module, entry: usize) -> Option<naga::Span> {
     let bodies = module.functions.iter().map(|(_, f)| f).chain([&module.entry_points[entry].function]);

@@ -67,8 +67,13 @@ fn insert_bindings(file: &str, text: &str, module: &naga::Module) -> Result<Stri
     let mut taken = std::collections::BTreeSet::new();
     let mut open = Vec::new();
     for (handle, variable) in module.global_variables.iter() {
-        let bound = matches!(variable.space, naga::AddressSpace::Storage { .. } | naga::AddressSpace::Uniform | naga::AddressSpace::Handle);
+        let bound = matches!(variable.space, naga::AddressSpace::Storage { .. } | naga::AddressSpace::Uniform);
         let span = source::range(module.global_variables.get_span(handle));
+        if variable.space == naga::AddressSpace::Handle {
+            let cause = format!("`{}` is not a buffer", variable.name.as_deref().unwrap_or_default());
+            let notes = vec!["kernels have no textures and no samplers: declare `var<storage, read> name: array<…>;`".to_string()];
+            return Err(error_at(ErrorKind::Wgsl { cause, notes }, file, text, span));
+        }
         match &variable.binding {
             Some(binding) if binding.group != 0 => {
                 let cause = format!("bind group {} is not used: all buffers are in group 0", binding.group);

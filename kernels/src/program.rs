@@ -6,7 +6,7 @@
 //! peer derives the same ones. Invariant: a `Program` exists only for a manifest that passed.
 
 use naga::proc::Layouter;
-use naga::valid::{Capabilities, GlobalUse, ValidationFlags, Validator};
+use naga::valid::{Capabilities, GlobalUse, ModuleInfo, ValidationFlags, Validator};
 use peercompute_buffers::Grid;
 use peercompute_buffers::halo::Boundary;
 use peercompute_buffers::layout::Element;
@@ -19,6 +19,9 @@ use crate::manifest::{Manifest, Pass};
 use crate::schedule::Schedule;
 pub use crate::schedule::{Fresh, Op};
 use crate::{link, reflect, source, uniformity};
+
+/// Bytes that an invocation has for private variables, for those of a function, and for a value (WGSL 2.4, "Limits").
+const OWN_BYTES_MAX: u64 = 8192;
 
 /// What a binding of a kernel is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -353,9 +356,17 @@ impl PassChecker<'_> {
         let pass = self.pass;
         source::check_linked(&pass.file, &pass.wgsl)?;
         let module = link::parse(&pass.file, &pass.wgsl, pass.wgsl.len())?;
+        if let Some(span) = access::other_width(&module) {
+            let cause = "kernels compute with `f32`, `i32`, `u32` and `bool` alone: not every GPU has others".to_string();
+            let notes = vec!["halves can be kept in memory: `pack2x16float`, `unpack2x16float`".to_string()];
+            return Err(self.at(ErrorKind::Wgsl { cause, notes }, span));
+        }
         let info = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32).validate(&module).map_err(|error| {
             use std::error::Error;
-            let span = error.spans().next().map_or(naga::Span::UNDEFINED, |(span, _)| *span);
+            let span = error.spans().map(|(span, _)| *span).find(naga::Span::is_defined);
+            // Of some errors naga knows only the entry point.
+            let span = span.or_else(|| Some(naga::Span::new(pass.wgsl.find(&format!("fn {}", pass.entry))? as u32, 0)));
+            let span = span.unwrap_or(naga::Span::UNDEFINED);
             let mut notes: Vec<String> = error.spans().map(|(_, label)| label.clone()).filter(|label| !label.is_empty()).collect();
             let mut cause: Option<&dyn Error> = error.as_inner().source();
             while let Some(inner) = cause {
@@ -381,6 +392,7 @@ impl PassChecker<'_> {
         }
         let mut layouter = Layouter::default();
         layouter.update(module.to_ctx()).map_err(|error| ErrorKind::Wgsl { cause: error.to_string(), notes: Vec::new() })?;
+        self.check_own_memory(&module, &info, &layouter, entry)?;
         let touched = access::touches(&module, entry).map_err(|_| ErrorKind::TooComplex {
             what: "calls in one kernel",
             count: access::CALLS_MAX + 1,
@@ -450,6 +462,42 @@ impl PassChecker<'_> {
             halo: link::pass_halo(&pass.reads),
             workgroup_bytes: workgroup_bytes.min(u64::from(u32::MAX)) as u32,
         })
+    }
+
+    /// Holds what every invocation keeps for itself against what WGSL promises; beyond it drivers hang.
+    fn check_own_memory(&self, module: &naga::Module, info: &ModuleInfo, layouter: &Layouter, entry: usize) -> Result<(), WorkloadError> {
+        let hold = |what: String, bytes: u64, span: naga::Span| match bytes {
+            0..=OWN_BYTES_MAX => Ok(()),
+            _ => {
+                let cause = format!("{what} take {bytes} bytes, an invocation has {OWN_BYTES_MAX}");
+                let notes = vec!["keep large arrays in a buffer, or share them in workgroup memory".to_string()];
+                Err(self.at(ErrorKind::Wgsl { cause, notes }, span))
+            }
+        };
+        let bytes = |ty: naga::Handle<naga::Type>| u64::from(layouter[ty].size);
+        let uses = info.get_entry_point(entry);
+        let mut private = 0;
+        for (handle, variable) in module.global_variables.iter() {
+            if variable.space == naga::AddressSpace::Private && !uses[handle].is_empty() {
+                private += bytes(variable.ty);
+                hold("private variables".into(), private, module.global_variables.get_span(handle))?;
+            }
+        }
+        let functions = module.functions.iter().map(|(handle, function)| (function, &info[handle]));
+        for (function, info) in functions.chain([(&module.entry_points[entry].function, uses)]) {
+            let name = function.name.as_deref().unwrap_or(&self.pass.entry);
+            let mut own = 0;
+            for (handle, variable) in function.local_variables.iter() {
+                own += bytes(variable.ty);
+                hold(format!("the variables of `{name}`"), own, function.local_variables.get_span(handle))?;
+            }
+            for (handle, _) in function.expressions.iter() {
+                if let Some(ty) = info[handle].ty.handle() {
+                    hold("values of this type".into(), bytes(ty), function.expressions.get_span(handle))?;
+                }
+            }
+        }
+        Ok(())
     }
 
     fn element_of(

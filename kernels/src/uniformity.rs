@@ -69,7 +69,7 @@ fn each<'a>(block: &'a Block, visit: &mut impl FnMut(&'a Statement)) {
 }
 
 /// Who is missing from here on.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Flow {
     /// Some invocations may have left the function.
     left: bool,
@@ -135,10 +135,12 @@ impl Walk {
                 }
                 Statement::Loop { body, continuing, break_if } => {
                     let mut inner = Flow { is_in_switch: false, ..*flow };
+                    // Another round for what the last has taken apart, and none for what it has not: loops lie in each other.
                     let mut found = None;
-                    // The second round knows what the first has taken apart.
-                    for _ in 0..2 {
-                        found = found.or_else(|| self.block(body, split, &mut inner)).or_else(|| self.block(continuing, split, &mut inner));
+                    let mut before = None;
+                    while found.is_none() && before != Some(inner) {
+                        before = Some(inner);
+                        found = self.block(body, split, &mut inner).or_else(|| self.block(continuing, split, &mut inner));
                         inner.apart |= break_if.is_some_and(|condition| self.varying[condition.index()]);
                     }
                     flow.left |= inner.left;

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! arithmetic matrices functions memory control workgroups    a corpus by hand, one `check` for each part of the language
-//! programs                                                   texts at random
+//! generated                                                  texts at random
 //! refused                                                    what must end in a typed error, soon
 //! ```
 //!
@@ -19,4 +19,5 @@ mod generated;
 mod machines;
 mod matrices;
 mod memory;
+mod refused;
 mod workgroups;

@@ -20,7 +20,8 @@ impl<'a> Lowering<'a> {
         for (handle, variable) in function.local_variables.iter() {
             let span = function.local_variables.get_span(handle);
             let init = variable.init.map(|init| self.constant_value(function, init)).transpose()?;
-            places.push(self.variable(variable.ty, init, in_memory[handle.index()], span)?);
+            let place = self.variable(variable.ty, init, in_memory[handle.index()], span);
+            places.push(place.map_err(|error| self.located(error, span))?);
         }
         Ok(places)
     }
