@@ -60,6 +60,14 @@ fn vectorised<K: Kernel>(kernel: K) -> K::Output {
     kernel.run()
 }
 
+/// The hash of the noise workload.
+#[inline(always)]
+fn scramble(v: u32) -> u32 {
+    let x = (v ^ (v >> 16)).wrapping_mul(0x21f0_aaad);
+    let x = (x ^ (x >> 15)).wrapping_mul(0xd35a_2d97);
+    x ^ (x >> 15)
+}
+
 /// PCG hash (RXS-M-XS, 32 bits), as in the workloads.
 #[inline(always)]
 fn pcg(v: u32) -> u32 {
@@ -311,7 +319,7 @@ impl Lattice {
         let mut octaves = [Lattice::default(); NoiseCpuTwin::OCTAVES as usize];
         for (seed, octave) in (NoiseCpuTwin::SEED..).zip(&mut octaves) {
             let (fy, iy) = (y - y.floor(), whole(y.floor()));
-            *octave = Lattice { fy, v: fade(fy), rows: [iy, iy + 1].map(|iy| pcg(iy.wrapping_add(pcg(seed)))), amplitude };
+            *octave = Lattice { fy, v: fade(fy), rows: [iy, iy + 1].map(|iy| scramble(iy.wrapping_add(scramble(seed)))), amplitude };
             y *= NoiseCpuTwin::LACUNARITY;
             amplitude *= NoiseCpuTwin::GAIN;
         }
@@ -341,7 +349,7 @@ fn whole(x: f32) -> u32 {
 
 #[inline(always)]
 fn ramp(ix: u32, row: u32, fx: f32, fy: f32) -> f32 {
-    let h = pcg(ix.wrapping_add(row));
+    let h = scramble(ix.wrapping_add(row));
     let gx = ((h & 0xffff) as i32 - 32_768) as f32 * (1.0 / 32_768.0);
     let gy = ((h >> 16) as i32 - 32_768) as f32 * (1.0 / 32_768.0);
     gx * fx + gy * fy

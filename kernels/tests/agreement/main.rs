@@ -7,8 +7,9 @@
 //! refused                                                    what must end in a typed error, soon
 //! ```
 //!
-//! Invariant: machine code and interpreter agree on every bit, always; a GPU on every integer, and on floats as far as
-//! WGSL says ("Floating Point Accuracy").
+//! Invariant: machine code and interpreter agree on every bit of what does not depend on the order in which invocations
+//! reach an atomic, which WGSL leaves open; a GPU on every integer, and on floats as far as WGSL says ("Floating Point
+//! Accuracy").
 #![allow(clippy::unwrap_used, reason = "a test ends at the first thing that fails")]
 
 mod arithmetic;

@@ -182,7 +182,6 @@ fn texts_that_grow() {
 }
 
 #[test]
-#[ignore = "machine code of many statements without a loop takes half a minute (a thousand constants live at once) or more locals than WebAssembly has"]
 fn long_kernels_load_soon() {
     let line = |at: usize, constant: usize| format!("x = (x ^ (x >> {}u)) * {}u + (x % {}u);\n", at % 31 + 1, constant + 12345, constant + 3);
     let long = |count: usize, constants: usize| (0..count).map(|at| line(at, at % constants)).collect::<String>();

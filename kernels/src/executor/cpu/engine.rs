@@ -94,7 +94,8 @@ impl Compiler {
         Words::new(words)
     }
 
-    /// A barrier that the emitter cannot prove all to reach together is the interpreter's, for which it is nothing.
+    /// What the emitter has no module for is the interpreter's: a barrier that it cannot prove all to reach together, and
+    /// code beyond the limits of engines.
     fn back_half(&self, kernel: &super::ir::Kernel) -> Result<BackHalf, LowerError> {
         if let Some(machine) = &self.machine {
             match machine.compile(kernel) {

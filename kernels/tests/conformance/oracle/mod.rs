@@ -103,6 +103,13 @@ fn within(shape: [u32; 3], point: [u32; 3], step: [i32; 3]) -> Option<usize> {
     Some(index(shape, to))
 }
 
+/// The hash of the landscapes.
+fn scramble(v: u32) -> u32 {
+    let x = (v ^ (v >> 16)).wrapping_mul(0x21f0_aaad);
+    let x = (x ^ (x >> 15)).wrapping_mul(0xd35a_2d97);
+    x ^ (x >> 15)
+}
+
 /// The 32-bit PCG hash (RXS-M-XS) that the workloads seed themselves with.
 fn pcg(v: u32) -> u32 {
     let state = v.wrapping_mul(747_796_405).wrapping_add(2_891_336_453);

@@ -1,6 +1,6 @@
 //! `shaders/worldgen/noise`: fractal gradient noise.
 
-use super::{Buffer, buffer, fill, pcg};
+use super::{Buffer, buffer, fill, scramble};
 
 const FREQUENCY: f32 = 0.0078125;
 const GAIN: f32 = 0.5;
@@ -42,7 +42,7 @@ fn gradient_noise(x: f32, y: f32, seed: u32) -> f32 {
 }
 
 fn slope(ix: i32, iy: i32, seed: u32, fx: f32, fy: f32) -> f32 {
-    let h = pcg((ix as u32).wrapping_add(pcg((iy as u32).wrapping_add(pcg(seed)))));
+    let h = scramble((ix as u32).wrapping_add(scramble((iy as u32).wrapping_add(scramble(seed)))));
     let gx = ((h & 0xffff) as i32 - 32_768) as f32 * (1.0 / 32_768.0);
     let gy = ((h >> 16) as i32 - 32_768) as f32 * (1.0 / 32_768.0);
     gx * fx + gy * fy

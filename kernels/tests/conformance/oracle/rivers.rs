@@ -1,6 +1,6 @@
 //! `shaders/worldgen/rivers`: domain-warped ridged terrain, and shallow water in virtual pipes between its cells.
 
-use super::{Buffer, buffer, clamped, fill, index, pcg, within};
+use super::{Buffer, buffer, clamped, fill, index, scramble, within};
 
 const SEED: u32 = 11;
 const FREQUENCY: f32 = 0.0029296875;
@@ -168,7 +168,7 @@ fn gradient_noise(x: f32, y: f32, seed: u32) -> Surface {
 }
 
 fn lattice(ix: i32, iy: i32, seed: u32) -> u32 {
-    pcg((ix as u32).wrapping_add(pcg((iy as u32).wrapping_add(pcg(seed)))))
+    scramble((ix as u32).wrapping_add(scramble((iy as u32).wrapping_add(scramble(seed)))))
 }
 
 fn gradient(ix: i32, iy: i32, seed: u32) -> (f32, f32) {

@@ -1,17 +1,17 @@
 //! The function in the making: its locals, its blocks, its scratch memory.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use wasm_encoder::{
     BlockType, CodeSection, EntityType, ExportKind, ExportSection, Function, FunctionSection, ImportSection, Instruction as I, MemArg, MemoryType,
     Module, TypeSection, ValType,
 };
 
-use super::super::ir::{Count, Kernel, Label, Op, Scalar, ValueId};
+use super::super::ir::{Count, Kernel, Label, Op, Scalar, Value, ValueId};
 use super::super::shape::{Shape, Shapes};
 use super::class::{Class, Classes, Lanes};
 use super::plan::Uses;
-use super::{Emitted, HEAD_WORDS, Host};
+use super::{EmitError, Emitted, HEAD_WORDS, Host};
 
 /// A wasm local.
 pub(super) type Local = u32;
@@ -69,6 +69,8 @@ pub(super) struct Emitter<'k> {
     pub(super) scratch: Local,
     pub(super) constants: Local,
     scratch_bytes: u32,
+    /// The places of splat constants among the constants in memory, where there are so many that they are kept there.
+    pool: Option<HashMap<u32, u32>>,
     pub(super) private: u32,
     /// Scalars of the workgroup, with their steps.
     pub(super) outer: HashMap<ValueId, [i32; 3]>,
@@ -111,6 +113,7 @@ impl<'k> Emitter<'k> {
             scratch: 0,
             constants: 0,
             scratch_bytes: 0,
+            pool: (splats(kernel) > SPLATS_MAX).then(HashMap::new),
             private: 0,
             outer: HashMap::new(),
             outer_locals: HashMap::new(),
@@ -134,7 +137,16 @@ impl<'k> Emitter<'k> {
     }
 
     /// The finished module.
-    pub(super) fn module(self) -> Emitted {
+    ///
+    /// **Errors:** it is longer than engines take: <https://webassembly.github.io/spec/js-api/#limits>.
+    pub(super) fn module(self) -> Result<Emitted, EmitError> {
+        let mut function = Function::new_with_locals_types(self.locals[1..].iter().copied());
+        for instruction in &self.code {
+            function.instruction(instruction);
+        }
+        if self.locals.len() > LOCALS_MAX || function.byte_len() > FUNCTION_BYTES_MAX {
+            return Err(EmitError::TooLong { locals: self.locals.len(), bytes: function.byte_len() });
+        }
         let is_shared = self.host.is_shared();
         let mut types = TypeSection::new();
         types.ty().function([ValType::I32], [ValType::I32]);
@@ -150,15 +162,18 @@ impl<'k> Emitter<'k> {
         let mut exports = ExportSection::new();
         // Imported functions are counted first.
         exports.export("run", ExportKind::Func, if self.host.is_asked() { LATE + 1 } else { 0 });
-        let mut function = Function::new_with_locals_types(self.locals[1..].iter().copied());
-        for instruction in &self.code {
-            function.instruction(instruction);
-        }
         let mut code = CodeSection::new();
         code.function(&function);
         let mut module = Module::new();
         module.section(&types).section(&imports).section(&functions).section(&exports).section(&code);
-        Emitted { bytes: module.finish(), scratch_bytes: self.scratch_bytes.max(16) }
+        let mut constants = self.kernel.constants.clone();
+        if let Some(pool) = &self.pool {
+            constants.resize(self.pool_start() + 4 * pool.len(), 0);
+            for (&bits, &slot) in pool {
+                constants[self.pool_start() + 4 * slot as usize..][..4].fill(bits);
+            }
+        }
+        Ok(Emitted { bytes: module.finish(), scratch_bytes: self.scratch_bytes.max(16), constants })
     }
 
     pub(super) fn push(&mut self, instruction: I<'static>) {
@@ -214,6 +229,24 @@ impl<'k> Emitter<'k> {
         let first = self.scratch_bytes;
         self.scratch_bytes += bytes.next_multiple_of(16);
         first
+    }
+
+    /// Words before the splat constants.
+    fn pool_start(&self) -> usize {
+        self.kernel.constants.len().next_multiple_of(4)
+    }
+
+    /// The same word in all lanes.
+    pub(super) fn splat(&mut self, bits: u32) {
+        let start = self.pool_start();
+        let slot = self.pool.as_mut().map(|pool| {
+            let next = pool.len() as u32;
+            *pool.entry(bits).or_insert(next)
+        });
+        match slot {
+            Some(slot) => self.all([I::LocalGet(self.constants), I::V128Load(at((start * 4) as u64 + u64::from(slot) * 16))]),
+            None => self.push(words([bits; 4])),
+        }
     }
 
     /// Leaves everything if it is time.
@@ -302,6 +335,21 @@ impl<'k> Emitter<'k> {
     pub(super) fn scalar_of(&self, value: ValueId) -> Scalar {
         self.kernel.value(value).scalar
     }
+}
+
+/// Locals of a function, and its bytes, that every engine takes.
+const LOCALS_MAX: usize = 50_000;
+const FUNCTION_BYTES_MAX: usize = 7_654_321;
+
+/// Constants of four lanes that a compiler may keep. It takes them all out of the loop over quads, so that each lives as
+/// long as the loop; what has no register is loaded again anyway, and finding that out takes time that grows with the
+/// square of their number.
+const SPLATS_MAX: usize = 64;
+
+/// Different constants of a kernel.
+fn splats(kernel: &Kernel) -> usize {
+    let constant = |value: &Value| if let Op::Const(bits) = value.op { Some(bits) } else { None };
+    kernel.values.iter().filter_map(constant).collect::<HashSet<u32>>().len()
 }
 
 /// The wasm type of a scalar.

@@ -46,6 +46,8 @@ pub struct Emitted {
     pub bytes: Vec<u8>,
     /// Bytes of scratch that each thread needs, at an address that 16 divides.
     pub scratch_bytes: u32,
+    /// What lies at the address of its constants, which 16 divides.
+    pub constants: Vec<u32>,
 }
 
 /// Why a kernel has no WebAssembly.
@@ -55,6 +57,14 @@ pub enum EmitError {
     /// Not all lanes reach a barrier.
     #[error("a barrier is not reached by all invocations of a workgroup together")]
     Diverging,
+    /// It is longer than WebAssembly engines take.
+    #[error("a function of {bytes} bytes and {locals} locals is longer than WebAssembly engines take")]
+    TooLong {
+        /// Its locals.
+        locals: usize,
+        /// Bytes of its body.
+        bytes: usize,
+    },
 }
 
 /// Where a module runs.
@@ -87,5 +97,5 @@ pub fn emit(kernel: &Kernel, shapes: &Shapes, host: Host) -> Result<Emitted, Emi
     let uses = plan::uses(kernel, &nodes);
     let mut emitter = code::Emitter::new(kernel, shapes, uses, host);
     emitter.function(&nodes);
-    Ok(emitter.module())
+    emitter.module()
 }

@@ -56,7 +56,7 @@ impl<'k> Emitter<'k> {
         }
         if let Op::Const(bits) = self.kernel.value(value).op {
             let bits = if self.scalar_of(value) == Scalar::Bool { 0u32.wrapping_sub(bits) } else { bits };
-            return self.push(words([bits; 4]));
+            return self.splat(bits);
         }
         self.scalar(value);
         match self.scalar_of(value) {

@@ -89,7 +89,7 @@ impl Machine {
     pub fn compile(&self, kernel: &Kernel) -> Result<Code, MachineError> {
         let emitted = emit::emit(kernel, &shape::shapes(kernel), self.engine.host())?;
         let module = self.engine.module(&emitted.bytes).map_err(MachineError::Wasm)?;
-        Ok(Code { module, scratch_bytes: emitted.scratch_bytes, constants: kernel.constants.clone(), bindings: kernel.bindings.len() })
+        Ok(Code { module, scratch_bytes: emitted.scratch_bytes, constants: emitted.constants, bindings: kernel.bindings.len() })
     }
 
     /// Zeroed words that instances can use; nothing if there is no memory for them.
