@@ -133,7 +133,7 @@ impl Case {
         self
     }
 
-    /// WGSL leaves the result open.
+    /// WGSL leaves the result open, or a GPU cannot be asked.
     pub(crate) fn apart(mut self) -> Case {
         self.gpu = Gpu::Apart;
         self

@@ -260,3 +260,22 @@ fn kernels_that_never_end() {
         }
     }
 }
+
+/// naga's validator takes it and its SPIR-V writer does not: whatever the outcome, the process and its GPU go on.
+#[test]
+fn what_a_gpus_compiler_fails_on_is_the_kernels_error() {
+    let items = "fn bump(v: ptr<function, vec3<u32>>) { (*v).y += 7u; }\nstruct Pair { a: vec3<u32>, b: u32 }";
+    let bundle = bundle_of(TOML, &kernel(items, "var p = Pair(vec3<u32>(x), 1u); bump(&p.a); x = p.a.y;")).unwrap_or_else(|error| panic!("{error}"));
+    let machines = Machines::open();
+    let expected = 14u32.to_le_bytes().repeat(64);
+    assert_eq!(run(&machines.compiled, &bundle, 0).unwrap(), expected);
+    match run(&machines.gpu, &bundle, 0) {
+        Ok(made) => assert_eq!(made, expected),
+        Err(ExecutorError::Kernel { entry, cause, .. }) => {
+            assert_eq!(entry, "go");
+            assert_says("pointer to a part", &cause, &["its compiler for this adapter has failed", "the cpu executor may take it"]);
+        }
+        Err(other) => panic!("{other}"),
+    }
+    assert_unharmed(&machines.gpu);
+}

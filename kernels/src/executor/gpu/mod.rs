@@ -181,12 +181,17 @@ impl Gpu {
     }
 
     /// A pipeline by what it is made of: compiled once, however often its workload is loaded.
-    fn cached_pipeline(&self, key: [u8; 32], make: impl FnOnce() -> CachedPipeline) -> CachedPipeline {
+    fn cached_pipeline<E>(&self, key: [u8; 32], make: impl FnOnce() -> Result<CachedPipeline, E>) -> Result<CachedPipeline, E> {
         let Ok(mut pipelines) = self.pipelines.lock() else { return make() };
+        if let Some(known) = pipelines.get(&key) {
+            return Ok(known.clone());
+        }
         if pipelines.len() >= PIPELINES_MAX {
             pipelines.clear();
         }
-        pipelines.entry(key).or_insert_with(make).clone()
+        let made = make()?;
+        pipelines.insert(key, made.clone());
+        Ok(made)
     }
 
     /// Forgets every pipeline: after one that the adapter refused.

@@ -7,6 +7,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::num::NonZeroU64;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use peercompute_buffers::TileId;
@@ -16,7 +17,7 @@ use peercompute_buffers::transfer::tile_bytes;
 use super::memory::Memory;
 use super::profile::{PassTime, Profile};
 use super::tables::{Step, Table, layout_entry};
-use super::{Checks, Gpu};
+use super::{CachedPipeline, Checks, Gpu};
 use crate::declaration::Extent;
 use crate::executor::arenas::{self, Shown};
 use crate::executor::dispatch::{DispatchUniform, Part, PassDispatches};
@@ -557,7 +558,7 @@ async fn pass_pipelines(gpu: &Gpu, program: &Program, layout: &Layout, index: us
     for part in Part::ALL.into_iter().filter(|&part| part == Part::Any || dispatches.parts().any(|needed| needed == part)) {
         let mut key = blake3::Hasher::new();
         key.update(declared.entry.as_bytes()).update(&[0, part as u8]).update(declared.wgsl.as_bytes());
-        let (of_part, pipeline) = gpu.cached_pipeline(*key.finalize().as_bytes(), || compile(gpu, declared, checked, part));
+        let (of_part, pipeline) = gpu.cached_pipeline(*key.finalize().as_bytes(), || caught(gpu, declared, checked, part))?;
         layout.get_or_insert(of_part);
         parts.push((part, pipeline));
     }
@@ -569,8 +570,18 @@ async fn pass_pipelines(gpu: &Gpu, program: &Program, layout: &Layout, index: us
     Ok(PassPipelines { layout, parts, dispatches })
 }
 
+/// Compiles one pass for the adapter. naga's writers panic on some of what its validator lets through, such as a pointer to
+/// a part of a variable that a function takes: that is the kernel's error, and not the end of the process.
+fn caught(gpu: &Gpu, declared: &Pass, checked: &CheckedPass, part: Part) -> Result<CachedPipeline, ExecutorError> {
+    std::panic::catch_unwind(AssertUnwindSafe(|| compile(gpu, declared, checked, part))).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+        let cause = format!("its compiler for this adapter has failed ({}); the cpu executor may take it", text.unwrap_or("without a word"));
+        ExecutorError::Kernel { adapter: gpu.info.adapter.clone(), entry: declared.entry.clone(), cause }
+    })
+}
+
 /// Compiles one pass for the adapter.
-fn compile(gpu: &Gpu, declared: &Pass, checked: &CheckedPass, part: Part) -> (wgpu::BindGroupLayout, wgpu::ComputePipeline) {
+fn compile(gpu: &Gpu, declared: &Pass, checked: &CheckedPass, part: Part) -> CachedPipeline {
     let module = gpu.module(&declared.entry, &declared.wgsl, gpu.options.checks);
     let entries: Vec<_> = checked
         .bindings
