@@ -286,6 +286,7 @@ fn shadow(x: Number) -> Number {
     if (y > 3) { let y = 1; _ = y; } else { var y = 2; y++; }
     return y + x;
 }
+fn first(row: Row) -> Number { return row[1] - row[0]; }
 fn compound(x: Given, at: u32) -> vec4<i32> {
     var v = x.i;
     v += vec4<i32>(1); v -= x.i.yzwx; v *= 3; v.x /= 7; v.y %= 5; v.z &= 0xff; v.w |= 0x100; v.x ^= 3; v.y <<= 2u; v.z >>= 1u;
@@ -307,9 +308,9 @@ fn overridden(x: Given) -> f32 {
         ("i32", "shadow(x.i.x % 1000)"),
         ("vec4<i32>", "compound(x, at)"),
         ("f32", "overridden(x)"),
-        ("i32", "Row(x.i.x, LIST[4], Number(BITS))[at % 3u]"),
+        ("i32", "array<i32, 3>(x.i.x, LIST[4], Number(BITS))[at % 3u] + first(Row(1, x.i.x, 2))"),
         ("u32", "BITS + WIDTH + x.u.x + u32(LIST[x.u.x % 5u])"),
-        ("array<i32, 3>", "Row(x.i.x, LIST[4], Number(BITS))"),
+        ("vec3<f32>", "VECTOR * x.f.xyz"),
         ("vec4<f32>", "vec4<f32>(x.f.xy, vec2<f32>(1.0, f32(WIDTH)))"),
         ("vec4<f32>", "vec4<f32>(x.f.x, x.f.yz, HALF).wzyx.xxyy"),
         ("vec3<u32>", "vec3<u32>(x.u.xy, 1u).zzx + vec3(2u)"),
