@@ -373,6 +373,9 @@ impl PassChecker<'_> {
                 notes.push(inner.to_string());
                 cause = inner.source();
             }
+            if notes.iter().any(|note| note.contains("SUBGROUP")) {
+                notes.push("subgroups are as wide as each adapter likes, so peers would disagree: share values in workgroup memory".into());
+            }
             self.at(ErrorKind::Wgsl { cause: error.as_inner().to_string(), notes }, span)
         })?;
         let Some(entry) = module.entry_points.iter().position(|entry| entry.name == pass.entry && entry.stage == naga::ShaderStage::Compute) else {

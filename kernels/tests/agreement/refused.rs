@@ -205,7 +205,7 @@ fn wgsl_that_not_every_gpu_has() {
         ("f16 in memory", kernel("enable f16;\nvar<workgroup> h: array<f16, 4>;", "h[x] = f16(x);"), &["k.wgsl:", "alone"]),
         ("f16 not enabled", kernel("", "x = u32(f16(x));"), &["k.wgsl:9:", "`f16`", "enable"]),
         ("64 bits", kernel("", "let y = u64(x); x = u32(y);"), &widths),
-        ("subgroups", kernel("", "x = subgroupAdd(x);"), &["k.wgsl:9:", "subgroupAdd", "SUBGROUP"]),
+        ("subgroups", kernel("", "x = subgroupAdd(x);"), &["k.wgsl:9:", "subgroupAdd", "share values in workgroup memory"]),
         ("subgroups enabled", kernel("enable subgroups;", "x = subgroupAdd(x);"), &["k.wgsl:1:8", "`subgroups`", "not yet supported"]),
         ("an unknown extension", kernel("enable time_travel;", ""), &extension),
         ("an unknown feature", kernel("requires time_travel;", ""), &["k.wgsl:1:10", "time_travel"]),
