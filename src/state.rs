@@ -58,13 +58,25 @@ pub fn hash(program: &Program, digests: &[StateDigest]) -> String {
 ///
 /// **Errors:** the executor's.
 pub async fn whole<R: Run>(program: &Program, run: &mut R, buffer: usize) -> Result<Vec<u8>, ExecutorError> {
-    let Some(grid) = program.grid_of(buffer) else { return run.read_table(buffer).await };
+    let mut whole = Vec::new();
+    gather(program, run, buffer, &mut whole).await?;
+    Ok(whole)
+}
+
+/// Puts the tiles that are owned here, or a table, where they belong in a whole buffer, which begins empty.
+///
+/// **Errors:** the executor's.
+pub async fn gather<R: Run>(program: &Program, run: &mut R, buffer: usize, whole: &mut Vec<u8>) -> Result<(), ExecutorError> {
+    let Some(grid) = program.grid_of(buffer) else {
+        *whole = run.read_table(buffer).await?;
+        return Ok(());
+    };
     let stride = program.elements[buffer].stride as usize;
-    let mut field = vec![0; grid.points() as usize * stride];
+    whole.resize(grid.points() as usize * stride, 0);
     let owned: Vec<_> = run.layout().of_field(program, buffer).map(|r| r.owned().collect()).unwrap_or_default();
     for tile in owned {
         let bytes = run.read_tile(buffer, tile).await?;
-        field_from_tile(&grid, tile, stride, &bytes, &mut field);
+        field_from_tile(&grid, tile, stride, &bytes, whole);
     }
-    Ok(field)
+    Ok(())
 }

@@ -1,5 +1,5 @@
 //! Every workload in a real browser: the cpu executor there, as machine code and interpreted, computes the bits that it
-//! computes natively, in one worker and in several. WebGPU computes the same where a workload is exact.
+//! computes natively, in one worker and in several, as one peer and as several. WebGPU computes the same where a workload is exact.
 //!
 //! Needs headless Chromium and the package that `cargo xtask web` builds.
 
@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use peercompute::node::{Task, run_alone};
-use peercompute_bench::browser::{self, Job, Side};
+use peercompute_bench::browser::{self, Job, Page, Side};
 use peercompute_kernels::declaration::{Class, Declaration};
 use peercompute_kernels::executor::any::AnyExecutor;
 use peercompute_kernels::executor::cpu::{Cpu, CpuOptions};
@@ -18,6 +18,8 @@ use peercompute_kernels::{Manifest, Overrides, SecretKey, Trust, VerifiedBundle,
 use pollster::block_on;
 
 const TICKS: u32 = 50;
+/// Of a partition within one worker.
+const PEERS: u32 = 3;
 /// Of those that share a dispatch out.
 const WORKERS: u32 = 2;
 const WORKLOADS: [(&str, &[u32], &[u32]); 10] = [
@@ -73,13 +75,47 @@ fn a_kernel_that_never_ends_is_stopped_and_its_worker_goes_on() {
     let heat = Manifest::from_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/hello-workload"), &Overrides::default()).unwrap();
     let endless = endless();
     let jobs = ["cpu", "interpreter"].map(|executor| [job(&endless, executor), job(&heat, executor)]).concat();
-    let answers = browser::run(&jobs, Duration::from_secs(60)).unwrap();
+    let answers = browser::run(&jobs, Page::Isolated, Duration::from_secs(60)).unwrap();
     for (number, answer) in answers.iter().enumerate() {
         match answer {
             Err(error) if number % 2 == 0 => assert!(error.contains("`spin` was stopped") && error.contains("more than 0.5 s"), "{error}"),
             Ok(_) if number % 2 == 1 => {}
             other => panic!("job {number}: {other:?}"),
         }
+    }
+}
+
+#[test]
+fn a_page_that_may_not_share_memory_computes_in_one_worker() {
+    let key = SecretKey::generate().unwrap();
+    let hello = Manifest::from_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/hello-workload"), &Overrides::default()).unwrap();
+    let sides = vec![Side { executor: "cpu".into(), threads: Some(4) }, Side::alone("cpu")];
+    let job = Job { bundle: bundle::sign(&hello, &key), key: key.public().to_string(), sides, ticks: 5, ..Job::default() };
+    for (page, threads) in [(Page::Plain, "1 thread"), (Page::Isolated, "4 threads")] {
+        let sides = browser::run(std::slice::from_ref(&job), page, Duration::from_secs(60)).unwrap().remove(0).unwrap();
+        assert_eq!((sides[0].adapter.as_str(), sides[1].adapter.as_str()), (threads, "1 thread"), "{page:?}");
+        assert_eq!(sides[0].hash, sides[1].hash, "{page:?}");
+    }
+}
+
+#[test]
+fn what_another_key_signed_is_refused() {
+    let [key, other] = [(); 2].map(|()| SecretKey::generate().unwrap());
+    let hello = Manifest::from_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/hello-workload"), &Overrides::default()).unwrap();
+    let signed = bundle::sign(&hello, &key);
+    let mut forged = signed.clone();
+    *forged.last_mut().unwrap() ^= 1;
+    let job = |bundle: &[u8], key: String| Job { bundle: bundle.to_vec(), key, sides: vec![Side::alone("cpu")], ticks: 1, ..Job::default() };
+    let jobs = [
+        job(&signed, other.public().to_string()),
+        job(&forged, key.public().to_string()),
+        job(&signed, "no key".into()),
+        job(&[], key.public().to_string()),
+    ];
+    let words = ["not a trusted key", "the bundle was changed", "not a public key", "not a bundle"];
+    for (words, answer) in words.iter().zip(browser::run(&jobs, Page::Plain, Duration::from_secs(60)).unwrap()) {
+        let error = answer.expect_err(words);
+        assert!(error.contains(words), "{words}: {error}");
     }
 }
 
@@ -99,11 +135,13 @@ fn a_browser_computes_the_same_bits() {
         expected.push((outcome.state_hash, manifest.class == Class::Exact));
         // The page is cross-origin isolated, so workers share the work where nothing forbids it.
         let sides = vec![Side { executor: "cpu".into(), threads: Some(WORKERS) }, Side::alone("cpu"), Side::alone("interpreter"), Side::alone("gpu")];
-        jobs.push(Job { bundle: signed, key: key.public().to_string(), sides, ticks: TICKS, ..Job::default() });
+        let job = Job { bundle: signed, key: key.public().to_string(), sides, ticks: TICKS, ..Job::default() };
+        jobs.extend([job.clone(), Job { peers: Some(PEERS), ..job }]);
     }
-    let answers = browser::run(&jobs, Duration::from_secs(120)).unwrap();
+    let answers = browser::run(&jobs, Page::Isolated, Duration::from_secs(120)).unwrap();
     let adapter = |workers: u32| format!("{workers} thread{}", if workers == 1 { "" } else { "s" });
-    for (((folder, ..), (expected, is_exact)), answer) in WORKLOADS.iter().zip(expected).zip(answers) {
+    let expected = WORKLOADS.iter().zip(expected).flat_map(|workload| [workload.clone(), workload]);
+    for (((folder, ..), (expected, is_exact)), answer) in expected.zip(answers) {
         let sides = answer.unwrap_or_else(|error| panic!("{folder}: {error}"));
         let ran: Vec<_> = sides.iter().map(|side| (side.adapter.clone(), side.backend.as_str())).collect();
         assert_eq!(ran[..3], [(adapter(WORKERS), "browser"), (adapter(1), "browser"), (adapter(1), "interpreter")], "{folder}");

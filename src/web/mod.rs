@@ -11,11 +11,13 @@
 use std::time::Duration;
 
 use js_sys::{Reflect, Uint8Array};
+use peercompute_buffers::digest::StateDigest;
+use peercompute_kernels::declaration::GridDeclaration;
 use peercompute_kernels::executor::any::{AnyExecutor, AnyRun, Choice};
 use peercompute_kernels::executor::cpu::CpuOptions;
 use peercompute_kernels::executor::cpu::machine::team::open_team;
 use peercompute_kernels::executor::gpu::GpuOptions;
-use peercompute_kernels::executor::{Placement, Run, mesh};
+use peercompute_kernels::executor::{ExecutorError, Placement, Run, mesh};
 use peercompute_kernels::{PublicKey, Trust, VerifiedBundle};
 use wasm_bindgen::prelude::*;
 
@@ -99,15 +101,23 @@ impl Executor {
         self.inner.info().backend.clone()
     }
 
-    /// Makes a workload resident, alone on this peer, and runs its init: `bundle` is a signed one, `key` the public key
-    /// that must have signed it.
+    /// Makes a workload resident and runs its init: `bundle` is a signed one, `key` the public key that must have signed it.
+    /// `peers`, one unless given, share it out within this worker, and exchange what they would exchange over a network: to
+    /// see what a partition costs.
     ///
     /// **Errors:** the signature, a limit, or a kernel that the executor refuses.
-    pub async fn load(&self, bundle: Vec<u8>, key: String) -> Result<Workload, JsError> {
+    pub async fn load(&self, bundle: Vec<u8>, key: String, peers: Option<u16>) -> Result<Workload, JsError> {
         let key: PublicKey = key.parse().map_err(told)?;
         let bundle = VerifiedBundle::verify(&bundle, &Trust::key(key)).map_err(told)?;
-        let run = self.inner.load(&bundle, &Placement::alone(bundle.program())).await.map_err(told)?;
-        let mut workload = Workload { bundle, peers: [run], tick: 0 };
+        let count = usize::from(peers.unwrap_or(1).max(1));
+        let mut peers = Vec::new();
+        for me in 0..count {
+            // Tile by tile in turn, so that every tile has its neighbours elsewhere.
+            let owners = |grid: &GridDeclaration| (0..grid.grid.tile_count() as usize).map(|tile| tile % count).collect();
+            let owners = bundle.program().manifest.grids.iter().map(owners).collect();
+            peers.push(self.inner.load(&bundle, &Placement { me, peers: count, owners }).await.map_err(told)?);
+        }
+        let mut workload = Workload { bundle, peers, tick: 0 };
         workload.init().await.map_err(told)?;
         Ok(workload)
     }
@@ -117,15 +127,22 @@ impl Executor {
 #[wasm_bindgen]
 pub struct Workload {
     bundle: VerifiedBundle,
-    peers: [AnyRun<'static>; 1],
+    peers: Vec<AnyRun<'static>>,
     tick: u64,
 }
 
 impl Workload {
-    async fn init(&mut self) -> Result<(), peercompute_kernels::executor::ExecutorError> {
+    async fn init(&mut self) -> Result<(), ExecutorError> {
         let program = self.bundle.program();
         mesh::advance(program, &mut self.peers, &program.init, 0).await?;
-        self.peers[0].finish().await
+        self.finish().await
+    }
+
+    async fn finish(&mut self) -> Result<(), ExecutorError> {
+        for peer in &mut self.peers {
+            peer.finish().await?;
+        }
+        Ok(())
     }
 }
 
@@ -153,14 +170,14 @@ impl Workload {
     ///
     /// **Errors:** the executor's.
     pub async fn advance(&mut self, ticks: u32) -> Result<(), JsError> {
-        let program = self.bundle.program();
         let end = self.tick + u64::from(ticks);
         while self.tick < end {
             let until = end.min(self.tick + TICKS_QUEUED_MAX);
+            let program = self.bundle.program();
             for tick in self.tick..until {
                 mesh::advance(program, &mut self.peers, program.tick(tick), tick).await.map_err(told)?;
             }
-            self.peers[0].finish().await.map_err(told)?;
+            self.finish().await.map_err(told)?;
             self.tick = until;
         }
         Ok(())
@@ -172,8 +189,11 @@ impl Workload {
     pub async fn read(&mut self, buffer: String) -> Result<Uint8Array, JsError> {
         let program = self.bundle.program();
         let number = program.buffer(&buffer).ok_or_else(|| JsError::new(&format!("no buffer is called `{buffer}`")))?;
-        let bytes = state::whole(program, &mut self.peers[0], number).await.map_err(told)?;
-        Ok(Uint8Array::from(&bytes[..]))
+        let mut whole = Vec::new();
+        for peer in &mut self.peers {
+            state::gather(program, peer, number, &mut whole).await.map_err(told)?;
+        }
+        Ok(Uint8Array::from(&whole[..]))
     }
 
     /// The hash of the whole state, the same on every executor that computes the same.
@@ -182,7 +202,18 @@ impl Workload {
     #[wasm_bindgen(js_name = stateHash)]
     pub async fn state_hash(&mut self) -> Result<String, JsError> {
         let program = self.bundle.program();
-        let digests = state::digests(program, &mut self.peers[0]).await.map_err(told)?;
-        Ok(state::hash(program, &digests))
+        let mut sums: Vec<StateDigest> = Vec::new();
+        for peer in &mut self.peers {
+            let digests = state::digests(program, peer).await.map_err(told)?;
+            sums.resize(digests.len(), StateDigest::default());
+            for (buffer, digest) in digests.into_iter().enumerate() {
+                // Peers own different tiles of a field, and all of a table.
+                match program.grid_of(buffer) {
+                    Some(_) => sums[buffer].add(digest),
+                    None => sums[buffer] = digest,
+                }
+            }
+        }
+        Ok(state::hash(program, &sums))
     }
 }

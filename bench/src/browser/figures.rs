@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::{BrowserError, Job, Outcome, Side, run};
+use super::{BrowserError, Job, Outcome, Page, Side, run};
 use crate::executors::cases::{self, Case};
 use crate::report::{Figure, Kind};
 use crate::rounds::Rounds;
@@ -38,7 +38,8 @@ pub(crate) fn figures(options: &BenchOptions, figures: &mut Vec<Figure>, progres
             ..Job::default()
         };
         // A browser for each case: what one leaves behind does not weigh on the next.
-        let sides = run(&[job], PATIENCE)?.remove(0).map_err(|cause| BrowserError::Failed { cause: format!("{}: {cause}", case.name) })?;
+        let sides =
+            run(&[job], Page::Isolated, PATIENCE)?.remove(0).map_err(|cause| BrowserError::Failed { cause: format!("{}: {cause}", case.name) })?;
         let [cpu, gpu, interpreted, shared] = &sides[..] else {
             return Err(BrowserError::Failed { cause: format!("{} sides of four", sides.len()) }.into());
         };

@@ -78,6 +78,8 @@ pub struct Job {
     pub key: String,
     /// What runs it.
     pub sides: Vec<Side>,
+    /// Peers in one worker that share the workload out; one if `None`.
+    pub peers: Option<u32>,
     /// Ticks before the state is hashed.
     pub ticks: u32,
     /// How long a dispatch on the cpu may take; as long as usual if `None`.
@@ -137,10 +139,19 @@ struct Said {
     done: bool,
 }
 
-/// Runs jobs in a browser; what each executor made of each, or why it could not.
+/// What a page may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Page {
+    /// Share memory with its workers: it is cross-origin isolated.
+    Isolated,
+    /// Not that.
+    Plain,
+}
+
+/// Runs jobs in a page of a browser; what each executor made of each, or why it could not.
 ///
 /// **Errors:** [`BrowserError`]; `patience` is how long the browser may say nothing.
-pub fn run(jobs: &[Job], patience: Duration) -> Result<Vec<Result<Vec<Outcome>, String>>, BrowserError> {
+pub fn run(jobs: &[Job], page: Page, patience: Duration) -> Result<Vec<Result<Vec<Outcome>, String>>, BrowserError> {
     let package = package().ok_or(BrowserError::NoPackage)?;
     let server = Server::http("127.0.0.1:0").map_err(|error| BrowserError::Start { what: "a server", cause: error.to_string() })?;
     let server = Arc::new(server);
@@ -149,7 +160,7 @@ pub fn run(jobs: &[Job], patience: Duration) -> Result<Vec<Result<Vec<Outcome>, 
     let _browser = Browser::start(&format!("http://{address}/"), profile.path())?;
     let mut answers: Vec<Option<Result<Vec<Outcome>, String>>> = jobs.iter().map(|_| None).collect();
     while let Some(request) = receive(&server, patience)? {
-        let Some(said) = answer(request, &package, jobs) else { continue };
+        let Some(said) = answer(request, page, &package, jobs) else { continue };
         match said {
             Said { done: true, .. } => break,
             Said { job, failed, sides, .. } if job < answers.len() && (failed.is_some() || !sides.is_empty()) => {
@@ -173,13 +184,13 @@ fn receive(server: &Server, patience: Duration) -> Result<Option<Request>, Brows
 }
 
 /// Answers a request; what the page said, if it said something.
-fn answer(mut request: Request, package: &Path, jobs: &[Job]) -> Option<Said> {
+fn answer(mut request: Request, page: Page, package: &Path, jobs: &[Job]) -> Option<Said> {
     let url = request.url().to_string();
     if *request.method() == Method::Post {
         let mut text = String::new();
         let read = request.as_reader().take(64 << 20).read_to_string(&mut text);
         let said = read.map_err(|error| error.to_string()).and_then(|_| serde_json::from_str(&text).map_err(|error| error.to_string()));
-        respond(request, "text/plain", Vec::new());
+        respond(request, page, "text/plain", Vec::new());
         return Some(said.unwrap_or_else(|cause| Said { job: usize::MAX, failed: Some(cause), ..Said::default() }));
     }
     let content = match url.as_str() {
@@ -194,7 +205,7 @@ fn answer(mut request: Request, package: &Path, jobs: &[Job]) -> Option<Said> {
         },
     };
     match content {
-        Some((kind, bytes)) => respond(request, kind, bytes),
+        Some((kind, bytes)) => respond(request, page, kind, bytes),
         // Whether the browser heard it is its own affair.
         None => drop(request.respond(Response::empty(404))),
     }
@@ -213,10 +224,11 @@ fn packaged(url: &str, package: &Path) -> Option<(&'static str, Vec<u8>)> {
     is_inside.then(|| std::fs::read(package.join(name)).ok()).flatten().map(|bytes| (kind, bytes))
 }
 
-fn respond(request: Request, kind: &str, bytes: Vec<u8>) {
-    // With these two, a page may share memory with its workers.
-    let headers = [("content-type", kind), ("cross-origin-opener-policy", "same-origin"), ("cross-origin-embedder-policy", "require-corp")];
-    let headers = headers.iter().filter_map(|(name, value)| Header::from_bytes(*name, *value).ok());
+fn respond(request: Request, page: Page, kind: &str, bytes: Vec<u8>) {
+    let isolating = [("cross-origin-opener-policy", "same-origin"), ("cross-origin-embedder-policy", "require-corp")];
+    let isolating = isolating.iter().filter(|_| page == Page::Isolated);
+    let headers = [("content-type", kind)];
+    let headers = headers.iter().chain(isolating).filter_map(|(name, value)| Header::from_bytes(*name, *value).ok());
     let response = headers.fold(Response::from_data(bytes), Response::with_header);
     // Whether the browser heard it is its own affair.
     drop(request.respond(response));

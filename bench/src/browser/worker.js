@@ -33,7 +33,7 @@ function apart(a, b) {
 async function side(wanted, bundle, job) {
   const executor = await open(wanted, job.time_limit_seconds);
   const begun = performance.now();
-  const workload = await executor.load(bundle, job.key);
+  const workload = await executor.load(bundle, job.key, job.peers ?? undefined);
   const loaded = (performance.now() - begun) / 1e3;
   await workload.advance(job.ticks);
   const hash = await workload.stateHash();
