@@ -115,7 +115,7 @@ impl Manifest {
                 error_at(kind, FILE, &declaration.text, pass.kernel_span.clone())
             })?;
             let wgsl = link::link(declaration, pass, text)?;
-            reflected.read(&link::parse(&pass.kernel, &wgsl, text.len())?);
+            reflected.read(&link::parse(&pass.kernel, &wgsl, text.len())?)?;
             passes.push(Pass {
                 file: pass.kernel.clone(),
                 entry: pass.entry.clone(),
@@ -218,11 +218,14 @@ struct Reflected {
 
 impl Reflected {
     /// Takes note of every buffer's element. What cannot be an element is reported by the checks.
-    fn read(&mut self, module: &naga::Module) {
+    ///
+    /// **Errors:** a type has no layout: it is larger than addresses reach.
+    fn read(&mut self, module: &naga::Module) -> Result<(), WorkloadError> {
         let mut layouter = Layouter::default();
-        if layouter.update(module.to_ctx()).is_err() {
-            return;
-        }
+        layouter.update(module.to_ctx()).map_err(|error| {
+            let name = module.types[error.ty].name.as_deref().unwrap_or("an array");
+            ErrorKind::Wgsl { cause: format!("{name} has no layout: {}", error.inner), notes: Vec::new() }
+        })?;
         for (_, variable) in module.global_variables.iter() {
             let Some(name) = variable.name.as_deref().filter(|_| variable.binding.is_some()) else { continue };
             if name == "params" {
@@ -234,6 +237,7 @@ impl Reflected {
                 self.elements.entry(name.into()).or_insert(element);
             }
         }
+        Ok(())
     }
 }
 
