@@ -5,8 +5,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
 
+mod workloads;
+
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Duration;
 
 use peercompute::node::{Task, run_alone};
@@ -16,24 +17,17 @@ use peercompute_kernels::executor::any::AnyExecutor;
 use peercompute_kernels::executor::cpu::{Cpu, CpuOptions};
 use peercompute_kernels::{Manifest, Overrides, SecretKey, Trust, VerifiedBundle, bundle};
 use pollster::block_on;
+use workloads::{WORKLOADS, manifest};
 
 const TICKS: u32 = 50;
 /// Of a partition within one worker.
 const PEERS: u32 = 3;
 /// Of those that share a dispatch out.
 const WORKERS: u32 = 2;
-const WORKLOADS: [(&str, &[u32], &[u32]); 10] = [
-    ("shaders/worldgen/noise", &[70, 45], &[16, 16]),
-    ("shaders/worldgen/rivers", &[70, 45], &[16, 16]),
-    ("shaders/physics/heat", &[300, 200], &[128, 64]),
-    ("shaders/physics/life", &[70, 45], &[16, 16]),
-    ("shaders/physics/wave3d", &[17, 9, 11], &[5, 4, 3]),
-    ("shaders/physics/nbody", &[600], &[64]),
-    ("shaders/physics/wave6", &[50, 37], &[16, 8]),
-    ("shaders/image/gauss", &[50, 37], &[16, 8]),
-    ("shaders/physics/energy", &[70, 45], &[16, 16]),
-    ("examples/hello-workload", &[70, 45], &[16, 16]),
-];
+
+fn hello() -> Manifest {
+    manifest("examples/hello-workload", &[256, 256], &[64, 64])
+}
 
 /// A workload whose first tick takes days.
 fn endless() -> Manifest {
@@ -72,9 +66,9 @@ fn a_kernel_that_never_ends_is_stopped_and_its_worker_goes_on() {
         time_limit_seconds: Some(0.5),
         ..Job::default()
     };
-    let heat = Manifest::from_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/hello-workload"), &Overrides::default()).unwrap();
+    let hello = hello();
     let endless = endless();
-    let jobs = ["cpu", "interpreter"].map(|executor| [job(&endless, executor), job(&heat, executor)]).concat();
+    let jobs = ["cpu", "interpreter"].map(|executor| [job(&endless, executor), job(&hello, executor)]).concat();
     let answers = browser::run(&jobs, Page::Isolated, Duration::from_secs(60)).unwrap();
     for (number, answer) in answers.iter().enumerate() {
         match answer {
@@ -88,7 +82,7 @@ fn a_kernel_that_never_ends_is_stopped_and_its_worker_goes_on() {
 #[test]
 fn a_page_that_may_not_share_memory_computes_in_one_worker() {
     let key = SecretKey::generate().unwrap();
-    let hello = Manifest::from_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/hello-workload"), &Overrides::default()).unwrap();
+    let hello = hello();
     let sides = vec![Side { executor: "cpu".into(), threads: Some(4) }, Side::alone("cpu")];
     let job = Job { bundle: bundle::sign(&hello, &key), key: key.public().to_string(), sides, ticks: 5, ..Job::default() };
     for (page, threads) in [(Page::Plain, "1 thread"), (Page::Isolated, "4 threads")] {
@@ -101,7 +95,7 @@ fn a_page_that_may_not_share_memory_computes_in_one_worker() {
 #[test]
 fn what_another_key_signed_is_refused() {
     let [key, other] = [(); 2].map(|()| SecretKey::generate().unwrap());
-    let hello = Manifest::from_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/hello-workload"), &Overrides::default()).unwrap();
+    let hello = hello();
     let signed = bundle::sign(&hello, &key);
     let mut forged = signed.clone();
     *forged.last_mut().unwrap() ^= 1;
@@ -126,8 +120,9 @@ fn a_browser_computes_the_same_bits() {
     let mut jobs = Vec::new();
     let mut expected = Vec::new();
     for (folder, shape, tile) in WORKLOADS {
-        let overrides = Overrides { shapes: vec![(None, shape.to_vec())], tiles: vec![(None, tile.to_vec())], ..Overrides::default() };
-        let manifest = Manifest::from_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &overrides).unwrap();
+        // Of the listed sizes most dispatches are too small to share out.
+        let (shape, tile): (&[u32], &[u32]) = if folder.ends_with("heat") { (&[300, 200], &[128, 64]) } else { (shape, tile) };
+        let manifest = manifest(folder, shape, tile);
         let signed = bundle::sign(&manifest, &key);
         let verified = VerifiedBundle::verify(&signed, &Trust::key(key.public())).unwrap();
         let task = Task { ticks: u64::from(TICKS), ..Task::default() };

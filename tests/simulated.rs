@@ -3,8 +3,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
 
+mod workloads;
+
 use std::cell::RefCell;
-use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -17,28 +18,15 @@ use peercompute_kernels::executor::cpu::CpuOptions;
 use peercompute_kernels::executor::gpu::GpuOptions;
 use peercompute_kernels::executor::{Placement, Run, mesh};
 use peercompute_kernels::program::Op;
-use peercompute_kernels::{Manifest, Overrides, SecretKey, Trust, VerifiedBundle, bundle};
+use peercompute_kernels::{SecretKey, Trust, VerifiedBundle, bundle};
 use peercompute_net::core::{CoreConfig, Event, Output};
 use peercompute_net::ownership::{Ownership, PeerIndex};
 use peercompute_net::sim::{Faults, Outcome, SimNode, SimPeer, Simulation, peer_config};
 use pollster::block_on;
-
-const WORKLOADS: [(&str, &[u32], &[u32]); 10] = [
-    ("shaders/worldgen/noise", &[70, 45], &[16, 16]),
-    ("shaders/worldgen/rivers", &[70, 45], &[16, 16]),
-    ("shaders/physics/heat", &[70, 45], &[16, 16]),
-    ("shaders/physics/life", &[70, 45], &[16, 16]),
-    ("shaders/physics/wave3d", &[17, 9, 11], &[5, 4, 3]),
-    ("shaders/physics/nbody", &[600], &[64]),
-    ("shaders/physics/wave6", &[50, 37], &[16, 8]),
-    ("shaders/image/gauss", &[50, 37], &[16, 8]),
-    ("shaders/physics/energy", &[70, 45], &[16, 16]),
-    ("examples/hello-workload", &[70, 45], &[16, 16]),
-];
+use workloads::{WORKLOADS, manifest};
 
 fn load(folder: &str, shape: &[u32], tile: &[u32]) -> VerifiedBundle {
-    let overrides = Overrides { shapes: vec![(None, shape.to_vec())], tiles: vec![(None, tile.to_vec())], ..Overrides::default() };
-    let manifest = Manifest::from_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &overrides).unwrap();
+    let manifest = manifest(folder, shape, tile);
     let key = SecretKey::generate().unwrap();
     VerifiedBundle::verify(&bundle::sign(&manifest, &key), &Trust::key(key.public())).unwrap()
 }

@@ -75,11 +75,13 @@ impl Executor {
         let choice = if is_interpreted { Choice::Cpu } else { Choice::from(wanted) };
         let time_limit = time_limit_seconds.map(Duration::try_from_secs_f64).transpose().map_err(told)?;
         let threads = threads.map_or_else(threads_here, |threads| threads as usize);
-        if matches!(choice, Choice::Cpu | Choice::Auto) && !is_interpreted && threads > 1 {
-            open_team(threads_here().max(threads)).await.map_err(|cause| JsError::new(&cause))?;
-        }
         let cpu = CpuOptions { is_interpreted, time_limit, threads: Some(threads), ..CpuOptions::default() };
-        let inner = AnyExecutor::open(&choice, GpuOptions::default(), cpu).await.map_err(told)?;
+        let mut inner = AnyExecutor::open(&choice, GpuOptions::default(), cpu.clone()).await.map_err(told)?;
+        // Workers are started for nobody who found a GPU.
+        if matches!(inner, AnyExecutor::Cpu(_)) && !is_interpreted && threads > 1 {
+            open_team(threads_here().max(threads)).await.map_err(|cause| JsError::new(&cause))?;
+            inner = AnyExecutor::open(&Choice::Cpu, GpuOptions::default(), cpu).await.map_err(told)?;
+        }
         Ok(Executor { inner: Box::leak(Box::new(inner)) })
     }
 
