@@ -16,6 +16,7 @@
 pub mod core;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod driver;
+pub mod membership;
 pub mod ownership;
 pub mod pool;
 pub mod sim;

@@ -273,6 +273,12 @@ pub enum WireError {
         /// The field.
         field: &'static str,
     },
+    /// A plan that cannot be followed.
+    #[error("the plan has {what}")]
+    BadPlan {
+        /// What is wrong.
+        what: &'static str,
+    },
     /// A field holds a value that no message has there.
     #[error("{field} holds {value}, which means nothing there")]
     BadValue {
@@ -332,7 +338,7 @@ pub fn encode(message: &Message) -> Frame {
 ///
 /// **Errors**: the first byte that [`encode`] would not have written. Close the link.
 pub fn decode(content: Bytes) -> Result<Message, WireError> {
-    let mut reader = Reader { rest: content };
+    let mut reader = Reader::new(content);
     let kind = reader.u8("kind")?;
     let message = match kind {
         1 => Message::Hello(take_hello(&mut reader)?),
@@ -386,7 +392,7 @@ pub fn encode_envelope(envelope: &Envelope) -> Bytes {
 ///
 /// **Errors**: as [`decode`].
 pub fn decode_envelope(bytes: Bytes) -> Result<Envelope, WireError> {
-    let mut reader = Reader { rest: bytes };
+    let mut reader = Reader::new(bytes);
     let staleness = reader.u32("staleness")?;
     let peers = usize::from(reader.u16("roster length")?);
     limit("roster length", peers, PEERS_MAX)?;
@@ -484,18 +490,18 @@ fn take_hello(reader: &mut Reader) -> Result<Hello, WireError> {
     })
 }
 
-fn put_short(out: &mut impl Extend<u8>, text: &str, bytes_max: usize) {
+pub(crate) fn put_short(out: &mut impl Extend<u8>, text: &str, bytes_max: usize) {
     let text = cut(text, bytes_max);
     out.extend([text.len() as u8]);
     out.extend(text.bytes());
 }
 
-fn take_short(reader: &mut Reader, field: &'static str, bytes_max: usize) -> Result<String, WireError> {
+pub(crate) fn take_short(reader: &mut Reader, field: &'static str, bytes_max: usize) -> Result<String, WireError> {
     let length = usize::from(reader.u8(field)?);
     reader.text(field, length, bytes_max)
 }
 
-fn put_addresses(out: &mut impl Extend<u8>, addresses: &[String]) {
+pub(crate) fn put_addresses(out: &mut impl Extend<u8>, addresses: &[String]) {
     // A cut address leads nowhere: leave it out.
     let fitting = addresses.iter().filter(|a| a.len() <= ADDRESS_BYTES_MAX).take(ADDRESSES_MAX);
     out.extend([fitting.clone().count() as u8]);
@@ -505,7 +511,7 @@ fn put_addresses(out: &mut impl Extend<u8>, addresses: &[String]) {
     }
 }
 
-fn take_addresses(reader: &mut Reader) -> Result<Vec<String>, WireError> {
+pub(crate) fn take_addresses(reader: &mut Reader) -> Result<Vec<String>, WireError> {
     let count = usize::from(reader.u8("address count")?);
     limit("address count", count, ADDRESSES_MAX)?;
     let mut addresses = Vec::with_capacity(count);
@@ -516,28 +522,32 @@ fn take_addresses(reader: &mut Reader) -> Result<Vec<String>, WireError> {
     Ok(addresses)
 }
 
-fn put_text(out: &mut impl Extend<u8>, text: &str) {
+pub(crate) fn put_text(out: &mut impl Extend<u8>, text: &str) {
     let text = cut(text, TEXT_BYTES_MAX);
     out.extend((text.len() as u16).to_le_bytes());
     out.extend(text.bytes());
 }
 
-fn take_text(reader: &mut Reader) -> Result<String, WireError> {
+pub(crate) fn take_text(reader: &mut Reader) -> Result<String, WireError> {
     let length = usize::from(reader.u16("text")?);
     reader.text("text", length, TEXT_BYTES_MAX)
 }
 
-fn limit(field: &'static str, given: usize, limit: usize) -> Result<(), WireError> {
+pub(crate) fn limit(field: &'static str, given: usize, limit: usize) -> Result<(), WireError> {
     if given > limit { Err(WireError::TooLong { field, given, limit }) } else { Ok(()) }
 }
 
 /// What is left of a frame's content.
-struct Reader {
+pub(crate) struct Reader {
     rest: Bytes,
 }
 
 impl Reader {
-    fn take(&mut self, field: &'static str, needed: usize) -> Result<Bytes, WireError> {
+    pub(crate) fn new(rest: Bytes) -> Reader {
+        Reader { rest }
+    }
+
+    pub(crate) fn take(&mut self, field: &'static str, needed: usize) -> Result<Bytes, WireError> {
         let left = self.rest.len();
         if needed > left {
             return Err(WireError::Truncated { field, needed, left });
@@ -545,29 +555,29 @@ impl Reader {
         Ok(self.rest.split_to(needed))
     }
 
-    fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], WireError> {
+    pub(crate) fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], WireError> {
         let mut array = [0; N];
         array.copy_from_slice(&self.take(field, N)?);
         Ok(array)
     }
 
-    fn u8(&mut self, field: &'static str) -> Result<u8, WireError> {
+    pub(crate) fn u8(&mut self, field: &'static str) -> Result<u8, WireError> {
         Ok(u8::from_le_bytes(self.array(field)?))
     }
 
-    fn u16(&mut self, field: &'static str) -> Result<u16, WireError> {
+    pub(crate) fn u16(&mut self, field: &'static str) -> Result<u16, WireError> {
         Ok(u16::from_le_bytes(self.array(field)?))
     }
 
-    fn u32(&mut self, field: &'static str) -> Result<u32, WireError> {
+    pub(crate) fn u32(&mut self, field: &'static str) -> Result<u32, WireError> {
         Ok(u32::from_le_bytes(self.array(field)?))
     }
 
-    fn u64(&mut self, field: &'static str) -> Result<u64, WireError> {
+    pub(crate) fn u64(&mut self, field: &'static str) -> Result<u64, WireError> {
         Ok(u64::from_le_bytes(self.array(field)?))
     }
 
-    fn flag(&mut self, field: &'static str) -> Result<bool, WireError> {
+    pub(crate) fn flag(&mut self, field: &'static str) -> Result<bool, WireError> {
         match self.u8(field)? {
             0 => Ok(false),
             1 => Ok(true),
@@ -575,25 +585,25 @@ impl Reader {
         }
     }
 
-    fn zeros(&mut self, field: &'static str, count: usize) -> Result<(), WireError> {
+    pub(crate) fn zeros(&mut self, field: &'static str, count: usize) -> Result<(), WireError> {
         match self.take(field, count)?.iter().find(|byte| **byte != 0) {
             None => Ok(()),
             Some(byte) => Err(WireError::BadValue { field, value: (*byte).into() }),
         }
     }
 
-    fn text(&mut self, field: &'static str, length: usize, bytes_max: usize) -> Result<String, WireError> {
+    pub(crate) fn text(&mut self, field: &'static str, length: usize, bytes_max: usize) -> Result<String, WireError> {
         limit(field, length, bytes_max)?;
         let bytes = self.take(field, length)?;
         let text = std::str::from_utf8(&bytes).map_err(|_| WireError::NotText { field })?;
         Ok(text.to_owned())
     }
 
-    fn everything(&mut self) -> Bytes {
+    pub(crate) fn everything(&mut self) -> Bytes {
         std::mem::take(&mut self.rest)
     }
 
-    fn end(&self) -> Result<(), WireError> {
+    pub(crate) fn end(&self) -> Result<(), WireError> {
         match self.rest.len() {
             0 => Ok(()),
             bytes => Err(WireError::TrailingBytes { bytes }),
