@@ -9,6 +9,7 @@
 
 mod agenda;
 pub mod check;
+pub mod churn;
 #[cfg(test)]
 mod tests;
 
