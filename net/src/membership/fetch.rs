@@ -125,6 +125,10 @@ impl Fetch {
         self.wants.contains_key(&(version, part))
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.wants.is_empty()
+    }
+
     /// Gives up what is not wanted any more.
     pub(super) fn retain(&mut self, mut wanted: impl FnMut(Version, Need) -> bool) {
         self.wants.retain(|(version, _), want| wanted(*version, want.need));

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::links::{Greeting, Link, own_profile};
+use super::links::{Link, own_profile};
 use super::plan::{EpochPlan, MemberId};
 use super::wire::{Hello, Message, Purpose, VERSION};
 use super::{Member, MemberError, Notice, Output, Role};
@@ -92,33 +92,35 @@ impl Member {
     /// Tells somebody why it is turned away, and closes. The run goes on.
     pub(super) fn refuse(&mut self, link: LinkId, reason: RefuseReason, text: &str) {
         let Some(refused) = self.links.all.get(&link) else { return };
-        let name = match &refused.greeted {
-            Some(greeting) => greeting.member.name.clone(),
-            None => refused.identity.clone(),
-        };
+        let name = refused.greeted.as_ref().map_or_else(|| refused.identity.clone(), |member| member.name.clone());
+        self.refuse_named(link, &name, reason, text);
+    }
+
+    fn refuse_named(&mut self, link: LinkId, name: &str, reason: RefuseReason, text: &str) {
+        let name = name.to_owned();
         self.send(link, &Message::Refuse { reason, text: text.to_owned() });
         self.drop_link(link, text);
         self.notice(Notice::Refused { name, text: text.to_owned() });
     }
 
     pub(super) fn hello(&mut self, id: LinkId, hello: Hello) {
-        let Some(link) = self.links.all.get_mut(&id) else { return };
+        let Some(link) = self.links.all.get(&id) else { return };
         if link.greeted.is_some() {
             return self.offend(id, &Violation::Unexpected { message: "hello" });
         }
         let (identity, outgoing, dialled_for) = (link.identity.clone(), link.outgoing, link.purpose);
-        let mut member = hello.member;
-        member.identity = identity.clone();
-        link.greeted = Some(Box::new(Greeting { purpose: hello.purpose, member }));
         if let Err((reason, text)) = self.check_invited(&hello.bundle, &hello.token, hello.version) {
-            return self.refuse(id, reason, text);
+            return self.refuse_named(id, &hello.member.name, reason, text);
         }
         if identity == self.config.identity {
             return self.refuse(id, RefuseReason::Identity, "this identity is this peer's own");
         }
-        for older in self.links.others_to(&identity, id) {
-            self.links.all.remove(&older);
+        let mut member = hello.member;
+        member.identity.clone_from(&identity);
+        self.members_changed = true;
+        if let Some(older) = self.links.greet(id, member) {
             self.outputs.push_back(Output::Close { link: older, reason: "replaced by a newer link".to_owned() });
+            self.lead.forget(older, &identity);
             // What was under way on it is lost.
             if let Some(member) = self.member_id(&identity) {
                 self.trouble(member);
@@ -203,19 +205,17 @@ impl Member {
         if !self.leads() {
             return self.redirect(id);
         }
-        let Some(greeting) = self.links.all.get(&id).and_then(|link| link.greeted.clone()) else { return };
+        let Some(member) = self.links.all.get(&id).and_then(|link| link.greeted.as_deref().cloned()) else { return };
         // One that is still in the roster slept through its own loss: it comes in again once that is decided.
-        let is_member = self.decided.as_ref().is_some_and(|plan| plan.member_of(&greeting.member.identity).is_some());
-        if is_member {
-            if let Some(member) = self.member_id(&greeting.member.identity) {
-                self.suspect(member, "has come anew");
-            }
+        let known = self.decided.as_ref().and_then(|plan| plan.member_of(&member.identity)).map(|member| member.id);
+        if let Some(known) = known {
+            self.suspect(known, "has come anew");
             return self.refuse(id, RefuseReason::Orphaned, "still known as a member that vanished: in a moment");
         }
         if self.decided.as_ref().map_or(0, |plan| plan.roster.len()) + self.lead.joiners_count() >= PEERS_MAX {
             return self.refuse(id, RefuseReason::Full, "all places are taken");
         }
-        self.admit(id, greeting.member);
+        self.admit(id, member);
     }
 
     pub(super) fn redirected(&mut self, id: LinkId, addresses: Vec<String>) {
@@ -223,7 +223,7 @@ impl Member {
             return;
         }
         self.joining.redirects += 1;
-        self.links.all.remove(&id);
+        self.links.remove(id);
         self.outputs.push_back(Output::Close { link: id, reason: "redirected".to_owned() });
         let purpose = self.purpose();
         // The one that was asked stays known, in case the coordinator is gone.

@@ -102,10 +102,6 @@ pub(super) struct Lead {
 }
 
 impl Lead {
-    pub(super) fn joiner(&self, identity: &str) -> Option<&Joiner> {
-        self.joiners.get(identity)
-    }
-
     pub(super) fn joiners_count(&self) -> usize {
         self.joiners.len()
     }

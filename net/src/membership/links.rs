@@ -32,8 +32,8 @@ pub(super) struct Link {
     pub(super) outgoing: bool,
     /// What this side dialled it for.
     pub(super) purpose: Purpose,
-    /// What its hello said; `None` before.
-    pub(super) greeted: Option<Box<Greeting>>,
+    /// Who it says it is, once its hello is here; its identity is proven.
+    pub(super) greeted: Option<Box<Member>>,
     pub(super) opened_at: Duration,
     pub(super) heard_at: Duration,
     said_at: Duration,
@@ -42,13 +42,6 @@ pub(super) struct Link {
     round_trip: Option<(Duration, Duration)>,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
-}
-
-/// The other end's hello, as far as it matters later.
-#[derive(Debug, Clone)]
-pub(super) struct Greeting {
-    pub(super) purpose: Purpose,
-    pub(super) member: Member,
 }
 
 impl Link {
@@ -84,7 +77,6 @@ pub(super) struct Dial {
     pub(super) purpose: Purpose,
     next: usize,
     tries: u32,
-    pub(super) since: Duration,
     /// When to dial again; `None` while a dial is under way.
     retry_at: Option<Duration>,
     pub(super) error: String,
@@ -111,6 +103,8 @@ pub(super) enum Opened {
 #[derive(Debug, Default)]
 pub(super) struct Links {
     pub(super) all: BTreeMap<LinkId, Link>,
+    /// The greeted link of each identity, the latest.
+    greeted: BTreeMap<String, LinkId>,
     pub(super) dials: Vec<Dial>,
 }
 
@@ -120,7 +114,7 @@ impl Links {
         if addresses.is_empty() || self.dials.iter().any(same) {
             return;
         }
-        self.dials.push(Dial { addresses, identity, purpose, next: 0, tries: 0, since: now, retry_at: Some(now), error: "no answer".into() });
+        self.dials.push(Dial { addresses, identity, purpose, next: 0, tries: 0, retry_at: Some(now), error: "no answer".into() });
     }
 
     /// The addresses to dial now.
@@ -177,12 +171,24 @@ impl Links {
 
     /// The greeted link to an identity.
     pub(super) fn to(&self, identity: &str) -> Option<LinkId> {
-        self.all.iter().rev().find(|(_, link)| link.greeted.is_some() && link.identity == identity).map(|(id, _)| *id)
+        self.greeted.get(identity).copied()
     }
 
-    /// Another link, older or not greeted yet, to the same identity.
-    pub(super) fn others_to(&self, identity: &str, than: LinkId) -> Vec<LinkId> {
-        self.all.iter().filter(|(id, link)| **id != than && link.greeted.is_some() && link.identity == identity).map(|(id, _)| *id).collect()
+    /// A link's other end has said who it is. Gives the older link to the same identity, which this one replaces.
+    pub(super) fn greet(&mut self, id: LinkId, member: Member) -> Option<LinkId> {
+        let link = self.all.get_mut(&id)?;
+        let identity = link.identity.clone();
+        link.greeted = Some(Box::new(member));
+        self.greeted.insert(identity, id).filter(|older| self.all.remove(older).is_some())
+    }
+
+    /// Takes a link out.
+    pub(super) fn remove(&mut self, id: LinkId) -> Option<Link> {
+        let link = self.all.remove(&id)?;
+        if self.greeted.get(&link.identity) == Some(&id) {
+            self.greeted.remove(&link.identity);
+        }
+        Some(link)
     }
 
     pub(super) fn is_dialling(&self, identity: &str) -> bool {

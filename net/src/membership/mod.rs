@@ -82,6 +82,8 @@ const PACE_EVERY: Duration = Duration::from_millis(20);
 struct Running {
     plan: Arc<EpochPlan>,
     me: PeerIndex,
+    /// Places in the roster, by identity.
+    places: BTreeMap<String, PeerIndex>,
     /// Once the node has entered.
     exchanges: Option<Exchanges>,
     /// The next tick that the node computes.
@@ -148,6 +150,8 @@ pub struct Member {
     leave_said_at: Option<Duration>,
     /// Who has entered the epoch that this member leaves before.
     entered: BTreeSet<MemberId>,
+    /// A link or the roster has changed since members were last looked over.
+    members_changed: bool,
 }
 
 impl Member {
@@ -181,6 +185,7 @@ impl Member {
             leaving_at: None,
             leave_said_at: None,
             entered: BTreeSet::new(),
+            members_changed: true,
             config,
         };
         member.begin();
@@ -269,6 +274,7 @@ impl Member {
     }
 
     fn clock(&mut self) {
+        self.members_changed = true;
         for link in self.links.due_pings(&self.config.tuning, self.now) {
             let stamp = u64::try_from(self.now.as_micros()).unwrap_or(u64::MAX);
             self.send(link, &Message::Ping { stamp });
@@ -425,22 +431,20 @@ impl Member {
         plans.into_iter().find_map(|plan| plan.member_of(identity)).map(|member| member.id)
     }
 
-    /// The identity of a member, likewise.
-    fn identity_of(&self, id: MemberId) -> Option<String> {
+    /// A member by its number, likewise.
+    fn known(&self, id: MemberId) -> Option<&MemberInfo> {
         let plans = self.decided.iter().chain(self.running.as_ref().map(|running| &running.plan));
         let mut members = plans.flat_map(|plan| plan.roster.iter().chain(&plan.leaving));
-        members.find(|member| member.id == id).map(|member| member.identity.clone())
+        members.find(|member| member.id == id)
     }
 
     fn name_of(&self, id: MemberId) -> String {
-        let plans = self.decided.iter().chain(self.running.as_ref().map(|running| &running.plan));
-        let mut members = plans.flat_map(|plan| plan.roster.iter().chain(&plan.leaving));
-        members.find(|member| member.id == id).map_or_else(|| "unknown".to_owned(), |member| member.name.clone())
+        self.known(id).map_or_else(|| "unknown".to_owned(), |member| member.name.clone())
     }
 
     /// The greeted link to a member.
     fn link_to(&self, id: MemberId) -> Option<LinkId> {
-        self.links.to(&self.identity_of(id)?)
+        self.links.to(&self.known(id)?.identity)
     }
 
     fn send(&mut self, link: LinkId, message: &Message) {
@@ -490,7 +494,8 @@ impl Member {
 
     /// A link is gone, whoever closed it.
     fn closed(&mut self, link: LinkId, reason: &str) {
-        let Some(gone) = self.links.all.remove(&link) else { return };
+        let Some(gone) = self.links.remove(link) else { return };
+        self.members_changed = true;
         let is_replaced = self.links.to(&gone.identity).is_some();
         if is_replaced {
             return;
@@ -507,7 +512,6 @@ impl Member {
         let now = self.now;
         let Some(running) = self.running.as_mut().filter(|running| running.plan.epoch == epoch) else { return };
         let Some(exchanges) = &mut running.exchanges else { return self.misuse("posted before it entered") };
-        let me = running.me;
         match exchanges.post(sequence, exchange, payloads, now) {
             Ok(mut payloads) => {
                 for (to, payload) in payloads.drain(..) {
@@ -520,7 +524,6 @@ impl Member {
             }
             Err(PostError::Misuse(what)) => self.misuse(&what),
             Err(PostError::Violation(from, violation)) => {
-                debug_assert!(from != me);
                 self.accuse(from, &violation);
             }
         }
@@ -543,9 +546,7 @@ impl Member {
 
     /// A sender's place in the epoch that is being computed.
     fn place_of(&self, identity: &str, epoch: u32) -> Option<PeerIndex> {
-        let running = self.running.as_ref().filter(|running| running.plan.epoch == epoch)?;
-        let id = running.plan.member_of(identity)?.id;
-        running.plan.index_of(id)
+        self.running.as_ref().filter(|running| running.plan.epoch == epoch)?.places.get(identity).copied()
     }
 
     fn data(&mut self, identity: &str, epoch: u32, exchange: u16, sequence: u64, payload: Bytes) -> Result<(), Violation> {

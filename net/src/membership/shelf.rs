@@ -36,11 +36,12 @@ pub(super) struct Shelf {
     complete: Option<Version>,
     /// What the newest plan begins from.
     origin: Option<Version>,
+    changed: bool,
 }
 
 impl Shelf {
     pub(super) fn new(parts: Arc<Parts>) -> Shelf {
-        Shelf { parts, versions: BTreeMap::new(), complete: None, origin: None }
+        Shelf { parts, versions: BTreeMap::new(), complete: None, origin: None, changed: false }
     }
 
     fn open(&mut self, version: Version) -> &mut Snapshot {
@@ -62,6 +63,7 @@ impl Shelf {
 
     /// Learns a part's hash. `false` where another was known.
     pub(super) fn learn(&mut self, version: Version, part: PartId, hash: Hash) -> bool {
+        self.changed = true;
         match self.open(version).hashes.get_mut(part.at()) {
             Some(known) => *known.get_or_insert(hash) == hash,
             None => false,
@@ -70,11 +72,17 @@ impl Shelf {
 
     /// Puts a part whose bytes hash to `hash`.
     pub(super) fn put(&mut self, version: Version, part: PartId, hash: Hash, bytes: Bytes) {
+        self.changed = true;
         let snapshot = self.open(version);
         if let (Some(known), Some(held)) = (snapshot.hashes.get_mut(part.at()), snapshot.held.get_mut(part.at())) {
             *known = Some(hash);
             *held = Some(bytes);
         }
+    }
+
+    /// Whether anything came since this was last asked.
+    pub(super) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
     }
 
     pub(super) fn hash(&self, version: Version, part: PartId) -> Option<Hash> {

@@ -120,7 +120,12 @@ impl Member {
     /// Works on the share of the newest own snapshot, and says when it is done.
     pub(super) fn advance_keeping(&mut self) {
         let Some(running) = &self.running else { return };
-        let (Some((version, said)), plan, me) = (running.keeping, running.plan.clone(), running.me) else { return };
+        let Some((version, said)) = running.keeping else { return };
+        if !said && !self.shelf.take_changed() {
+            return;
+        }
+        let Some(running) = &self.running else { return };
+        let (plan, me) = (running.plan.clone(), running.me);
         let is_end = version.tick == plan.end;
         let keeps_all = self.config.keep == Keep::All || (is_end && self.config.keep == Keep::End);
         let mut missing = false;
@@ -233,6 +238,9 @@ impl Member {
 
     /// Asks for what is wanted; where nobody is left to ask, the epoch cannot be entered and needs a successor.
     pub(super) fn pump(&mut self) {
+        if self.fetch.is_empty() {
+            return;
+        }
         let hopeless: Vec<_> = self.fetch.hopeless().collect();
         for (version, part, need) in hopeless {
             let plan = self.decided.clone();

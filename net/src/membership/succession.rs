@@ -102,7 +102,7 @@ impl Member {
     /// Finds a successor where the newest epoch needs one.
     pub(super) fn advance_succession(&mut self) {
         let (Some(plan), Some(me)) = (self.decided.clone(), self.id) else { return };
-        if plan.index_of(me).is_none() {
+        if plan.index_of(me).is_none() || !(std::mem::take(&mut self.members_changed) || self.trouble_at.is_some()) {
             return;
         }
         // A member that never was linked, because both came in together, counts as lost after a while.
@@ -517,6 +517,7 @@ impl Member {
         self.fetch.clear();
         let suspects = std::mem::take(&mut self.suspects);
         self.decided = Some(plan.clone());
+        self.members_changed = true;
         self.forget_succession();
         self.entered.clear();
         self.lead.decided(&plan, self.now);
@@ -557,6 +558,7 @@ impl Member {
         self.fetch.retain(|_, need| need != Need::Enter);
         self.running = Some(Running {
             me,
+            places: (0u16..).map(PeerIndex).zip(&plan.roster).map(|(at, member)| (member.identity.clone(), at)).collect(),
             exchanges: None,
             tick: plan.tick,
             busy: Duration::ZERO,
