@@ -31,6 +31,7 @@
 //! from outside.
 
 pub mod agree;
+pub mod balance;
 mod event;
 mod parts;
 mod plan;
