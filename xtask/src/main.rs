@@ -1,10 +1,11 @@
-//! The project's only tooling: `cargo xtask setup | lint | web | test | ci`.
+//! The project's only tooling: `cargo xtask setup | lint | web | test | sim | ci`.
 //!
 //! ```text
 //! setup   what the machine lacks: a Vulkan driver and a browser for the tests, cargo-nextest
 //! lint    cargo fmt --check, cargo clippy -D warnings, cargo deny where it is installed
 //! web     the package for browsers, in target/web
 //! test    what is missing, the package for browsers, every test, and one line that counts them
+//! sim     many seeds of a run whose peers come and go, on virtual time
 //! ci      lint, then test: all that CI runs
 //! ```
 //!
@@ -23,6 +24,7 @@ const USAGE: &str = "usage: cargo xtask <command>
   lint           cargo fmt --check, cargo clippy, cargo deny
   web            build the package for browsers into target/web
   test [ARGS…]   set up and run every test; ARGS go to the test runner
+  sim [ARGS…]    simulate peers that come and go: --seeds N, --peers N, --seed N --trace
   ci             lint, then test";
 
 fn main() -> ExitCode {
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         ("lint", []) => lint(),
         ("test", args) => test::run(args),
         ("web", []) => web::build(),
+        ("sim", args) => sim(args),
         ("glue", [wasm, out]) => web::glue(wasm, out),
         ("ci", []) => {
             // Both are run, so that one report says all.
@@ -73,6 +76,12 @@ fn lint() -> bool {
         say("skipped: cargo deny is not installed (cargo install --locked cargo-deny)");
     }
     is_fine
+}
+
+/// Runs the simulator's seeds; the program names what fails.
+fn sim(args: &[String]) -> bool {
+    let churn = ["run", "--release", "-p", "peercompute-net", "--example", "churn", "--"];
+    run("cargo", &[&churn[..], &args.iter().map(String::as_str).collect::<Vec<_>>()].concat())
 }
 
 /// Whether cargo has a subcommand.

@@ -7,12 +7,13 @@
 //! Invariant: virtual time only moves to the next thing that happens; nothing here reads a clock. What is
 //! right is judged apart, in [`check`], from what nodes posted and were given.
 
+mod agenda;
 pub mod check;
+pub mod churn;
 #[cfg(test)]
 mod tests;
 
-use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,6 +21,7 @@ use thiserror::Error;
 
 use crate::core::{Core, CoreConfig, Event, LinkId, Output, Role, RunError};
 use crate::wire::STRANGER_FRAME_BYTES_MAX;
+use agenda::Agenda;
 use check::{CheckError, Checker};
 
 /// Things that may happen in one run; a run that needs more does not end.
@@ -198,10 +200,7 @@ pub struct Simulation<'a> {
     faults: Faults,
     places: Vec<Place<'a>>,
     now: Duration,
-    /// By time, then by order of making: nothing depends on a hash.
-    queue: BinaryHeap<Reverse<(Duration, u64)>>,
-    happenings: HashMap<u64, Happening>,
-    made: u64,
+    agenda: Agenda<Happening>,
     checker: Checker,
     tamper: Option<Tamper<'a>>,
     report: SimReport,
@@ -235,9 +234,7 @@ impl<'a> Simulation<'a> {
             report: SimReport { seed, elapsed: Duration::ZERO, outcomes: Vec::new(), deliveries: 0, frames: 0, bytes: 0 },
             places,
             now: Duration::ZERO,
-            queue: BinaryHeap::new(),
-            happenings: HashMap::new(),
-            made: 0,
+            agenda: Agenda::new(),
             tamper: None,
         }
     }
@@ -258,10 +255,7 @@ impl<'a> Simulation<'a> {
             self.settle(place)?;
         }
         let mut steps = 0;
-        while let Some(Reverse((at, id))) = self.queue.pop() {
-            let Some(happening) = self.happenings.remove(&id) else {
-                continue;
-            };
+        while let Some((at, happening)) = self.agenda.pop() {
             steps += 1;
             if at > time_max || steps > STEPS_MAX || self.places.iter().all(|place| place.outcome.is_some()) {
                 break;
@@ -300,14 +294,11 @@ impl<'a> Simulation<'a> {
     }
 
     fn push(&mut self, at: Duration, happening: Happening) {
-        self.made += 1;
-        self.queue.push(Reverse((at, self.made)));
-        self.happenings.insert(self.made, happening);
+        self.agenda.push(at, happening);
     }
 
-    fn between(&mut self, (from, to): (Duration, Duration)) -> Duration {
-        let spread = u64::try_from(to.saturating_sub(from).as_nanos()).unwrap_or(u64::MAX);
-        from + Duration::from_nanos(self.random.u64(0..=spread))
+    fn between(&mut self, range: (Duration, Duration)) -> Duration {
+        agenda::between(&mut self.random, range)
     }
 
     fn place(&mut self, place: u16) -> Option<&mut Place<'a>> {

@@ -1,0 +1,1196 @@
+//! A run whose peers come and go, on virtual time: the shipped [`Member`], simulated nodes, every fault, one seed.
+//!
+//! ```text
+//!  Scenario::draw(seed) ─► places, speeds, faults
+//!                              │
+//!  ┌ place ─────────────┐      ▼       ┌ place ─────────────┐
+//!  │ Node ◄──► Member   │◄── links ───►│ Member ◄──► Node   │   ordered, delayed, narrow, cut, broken, tampered with
+//!  └──┬─────────────────┘              └─────────────────┬──┘
+//!     └────────────► Checker ◄── Oracle ◄────────────────┘     what nodes are given and say, and nothing else
+//! ```
+//!
+//! A place is where a peer can live, more than once: crash it and it may come back with the same identity and a fresh
+//! member. Every life has its own clock, which begins at 0 and drifts. A node's words reach its member a little later,
+//! so some belong to an epoch that is over.
+//!
+//! Invariant: a run is a pure function of its [`Scenario`]; the trace and the checkers change nothing in it.
+
+pub mod check;
+pub mod faults;
+pub mod node;
+pub mod state;
+mod stub;
+#[cfg(test)]
+mod tests;
+pub mod trace;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use super::agenda::{Agenda, between};
+use crate::core::LinkId;
+use crate::membership::{EpochPlan, Event, MemberConfig, MemberError, Notice, Output, Role, Stored};
+use crate::wire::STRANGER_FRAME_BYTES_MAX;
+use check::{CheckError, Checker, LifeId};
+use faults::{Fault, Heals, Part, PlaceConfig, Scenario};
+use node::{Node, NodeConfig};
+use state::Oracle;
+use stub::Member;
+use trace::{event_line, output_line};
+
+/// Things that may happen in one run; a run that needs more does not end.
+const STEPS_MAX: u64 = 20_000_000;
+/// Virtual time by which every run has an end.
+const TIME_MAX: Duration = Duration::from_secs(600);
+/// Between two looks at the whole.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// A quorum that can talk gets on within this.
+const QUIET_MAX: Duration = Duration::from_secs(60);
+/// Clocks of one member without time passing.
+const CLOCKS_MAX: u32 = 64;
+/// Snapshots that everybody takes before a loss counts as made good.
+const SNAPSHOTS_TO_RECOVER: u32 = 3;
+/// A dial that nothing answers ends after this.
+const DIAL_LASTS: Duration = Duration::from_secs(2);
+
+/// How a life ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Outcome {
+    /// Everybody has reached the end.
+    Finished,
+    /// It left in good order.
+    Left,
+    /// It was told why not.
+    Failed(MemberError),
+    /// A fault took the peer itself.
+    Gone,
+}
+
+/// What came of a run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Virtual time at the end.
+    pub elapsed: Duration,
+    /// How every life ended: its place, and how.
+    pub outcomes: Vec<(u16, Outcome)>,
+    /// Epochs that somebody entered.
+    pub epochs: u64,
+    /// The latest tick.
+    pub ticks: u64,
+    /// Members that joined, the first ones too.
+    pub joins: u64,
+    /// Members that left in good order.
+    pub leaves: u64,
+    /// Peers that faults took, cut off or froze.
+    pub losses: u64,
+    /// Epochs that computed ticks again, as members noticed.
+    pub rollbacks: u64,
+    /// Snapshots that somebody stored.
+    pub stored: u64,
+    /// Frames that arrived.
+    pub frames: u64,
+    /// Bytes that arrived.
+    pub bytes: u64,
+}
+
+impl Summary {
+    /// Whether somebody reached the end.
+    pub fn is_finished(&self) -> bool {
+        self.outcomes.iter().any(|(_, outcome)| *outcome == Outcome::Finished)
+    }
+}
+
+/// Why a run is no result.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ChurnError {
+    /// A checker found something wrong.
+    #[error("seed {seed}, after {elapsed_ms} ms: {error}")]
+    Check {
+        /// The seed.
+        seed: u64,
+        /// Virtual time.
+        elapsed_ms: u64,
+        /// What.
+        error: CheckError,
+    },
+    /// Some lives have no end.
+    #[error("seed {seed}: places {unfinished:?} have no end after {elapsed_ms} ms of virtual time")]
+    Unfinished {
+        /// The seed.
+        seed: u64,
+        /// Where.
+        unfinished: Vec<u16>,
+        /// Virtual time.
+        elapsed_ms: u64,
+    },
+}
+
+enum Happening {
+    Start(u16),
+    /// Something for a member.
+    Event {
+        place: u16,
+        life: LifeId,
+        event: Event,
+    },
+    /// The node's work is done.
+    Work {
+        place: u16,
+        life: LifeId,
+        generation: u64,
+        took: Duration,
+    },
+    Dial {
+        place: u16,
+        life: LifeId,
+        address: String,
+    },
+    Fault(Fault),
+    Crash {
+        place: u16,
+        life: LifeId,
+        silent: bool,
+        back: Option<Duration>,
+    },
+    Wake {
+        place: u16,
+        life: LifeId,
+    },
+    Unstall {
+        place: u16,
+        life: LifeId,
+    },
+    Quicken {
+        place: u16,
+        factor: u32,
+    },
+    Widen {
+        place: u16,
+    },
+    Heal {
+        cut: Vec<(u16, u16)>,
+        heals: Heals,
+    },
+    Look,
+}
+
+/// What travels on a link, in order.
+#[derive(Clone)]
+enum Item {
+    Frame(Bytes),
+    Close(String),
+}
+
+/// One end of a link, at one life.
+struct End {
+    /// The other end: where it is, who lives there, its name for the link.
+    other: (u16, LifeId, LinkId),
+    /// When the latest item from here arrives there: the next one is no earlier.
+    arrives: Duration,
+    /// When the line is free for the next item.
+    free_at: Duration,
+    frame_bytes_max: u32,
+    open: bool,
+    /// What a cut holds back.
+    held: VecDeque<Item>,
+}
+
+/// A crash to come: after so many more events, and that many outputs of the last one.
+struct Fuse {
+    events: u32,
+    outputs: usize,
+    silent: bool,
+    back: Option<Duration>,
+}
+
+/// One peer, from its start to its end.
+struct Life {
+    id: LifeId,
+    member: Member,
+    node: Node,
+    born: Duration,
+    ends: BTreeMap<LinkId, End>,
+    next_link: u64,
+    /// The deadline a clock is already under way for.
+    clock_at: Option<Duration>,
+    /// Clocks since time last passed.
+    clocks: (Duration, u32),
+    /// The generation of the node's work under way.
+    working: Option<u64>,
+    /// When the node's latest words are in: they keep their order.
+    words_at: Duration,
+    frozen: bool,
+    stalled: bool,
+    /// What came while it was frozen or stalled.
+    backlog: VecDeque<Happening>,
+    fuse: Option<Fuse>,
+    /// Snapshots taken in the steady time so far.
+    snapshots: u32,
+    /// Whether a fault has been at it.
+    touched: bool,
+    over: Option<Outcome>,
+}
+
+struct Place {
+    config: PlaceConfig,
+    identity: String,
+    address: String,
+    life: Option<Life>,
+    lives: u32,
+    slowness: u32,
+    link_bytes_per_s: u64,
+}
+
+impl Place {
+    fn alive(&self) -> Option<&Life> {
+        self.life.as_ref().filter(|life| life.over.is_none())
+    }
+
+    fn is_healthy(&self) -> bool {
+        self.alive().is_some_and(|life| !life.frozen && !life.stalled && life.fuse.is_none())
+    }
+}
+
+type Tamper<'a> = Box<dyn FnMut(u16, u16, Bytes) -> Vec<Bytes> + 'a>;
+
+/// A seeded run.
+pub struct Churn<'a> {
+    scenario: Scenario,
+    random: fastrand::Rng,
+    now: Duration,
+    agenda: Agenda<Happening>,
+    places: Vec<Place>,
+    checker: Checker,
+    trace: Option<Box<dyn FnMut(String) + 'a>>,
+    tamper: Option<Tamper<'a>>,
+    /// Whether a frame of this first byte may be repeated or overtake others.
+    may_disturb: fn(u8) -> bool,
+    disturbed_until: Duration,
+    /// Directions that are cut, and how often.
+    cuts: BTreeMap<(u16, u16), u32>,
+    /// Whether the latest loss has been made good, and since when all has been steady.
+    recovered: bool,
+    steady: bool,
+    /// What had been achieved, when it last changed or a fault last was, and whether a quorum could talk since.
+    progress: (u64, u64),
+    progress_at: Duration,
+    summary: Summary,
+}
+
+type Checked = Result<(), CheckError>;
+
+impl<'a> Churn<'a> {
+    /// A run of this scenario.
+    pub fn new(scenario: Scenario) -> Churn<'a> {
+        let mut checker = Checker::new(scenario.rules.clone());
+        checker.replicas_hold = scenario.survives.then_some(scenario.replicas);
+        let place = |(at, config): (u16, &PlaceConfig)| Place {
+            config: config.clone(),
+            identity: format!("sim-{at}"),
+            address: address_of(at),
+            life: None,
+            lives: 0,
+            slowness: 1,
+            link_bytes_per_s: scenario.link_bytes_per_s,
+        };
+        Churn {
+            random: fastrand::Rng::with_seed(scenario.seed),
+            now: Duration::ZERO,
+            agenda: Agenda::new(),
+            places: (0u16..).zip(&scenario.places).map(place).collect(),
+            checker,
+            trace: None,
+            tamper: None,
+            may_disturb: |_| false,
+            disturbed_until: Duration::ZERO,
+            cuts: BTreeMap::new(),
+            recovered: true,
+            steady: false,
+            progress: (0, 0),
+            progress_at: Duration::ZERO,
+            summary: Summary::default(),
+            scenario,
+        }
+    }
+
+    /// Gives every line of a trace to a function, such as [`Trace::add`](trace::Trace::add).
+    pub fn trace(mut self, add: impl FnMut(String) + 'a) -> Churn<'a> {
+        self.trace = Some(Box::new(add));
+        self
+    }
+
+    /// Lets a function replace every frame's content under way (from place, to place, content) by none, one or several: a
+    /// hostile peer, as the others see it. From now on accusations are right.
+    pub fn tamper(mut self, tamper: impl FnMut(u16, u16, Bytes) -> Vec<Bytes> + 'a) -> Churn<'a> {
+        self.tamper = Some(Box::new(tamper));
+        self.checker.hostile = true;
+        self
+    }
+
+    /// Which frames, by their first byte, may be repeated and overtake others; none before this is said.
+    pub fn disturb(mut self, may_disturb: fn(u8) -> bool) -> Churn<'a> {
+        self.may_disturb = may_disturb;
+        self
+    }
+
+    /// Runs until every life has an end.
+    ///
+    /// **Errors**: what a checker finds; lives without an end. Both name the seed.
+    pub fn run(mut self) -> Result<Summary, ChurnError> {
+        for place in 0..self.places.len() as u16 {
+            self.agenda.push(self.places[usize::from(place)].config.starts, Happening::Start(place));
+        }
+        for (at, fault) in self.scenario.faults.clone() {
+            self.agenda.push(at, Happening::Fault(fault));
+        }
+        self.agenda.push(LOOK_EVERY, Happening::Look);
+        let checked = self.run_on();
+        let (seed, elapsed_ms) = (self.scenario.seed, u64::try_from(self.now.as_millis()).unwrap_or(u64::MAX));
+        if let Err(error) = checked {
+            return Err(ChurnError::Check { seed, elapsed_ms, error });
+        }
+        let unfinished: Vec<u16> = self.living().collect();
+        if !unfinished.is_empty() {
+            return Err(ChurnError::Unfinished { seed, unfinished, elapsed_ms });
+        }
+        self.summary.elapsed = self.now;
+        self.summary.ticks = self.checker.progress().0;
+        Ok(self.summary)
+    }
+
+    fn run_on(&mut self) -> Checked {
+        let mut steps = 0;
+        while let Some((at, happening)) = self.agenda.pop() {
+            steps += 1;
+            if at > TIME_MAX || steps > STEPS_MAX {
+                return Ok(());
+            }
+            self.now = at;
+            if self.happen(happening)? {
+                return self.conclude();
+            }
+        }
+        self.conclude()
+    }
+
+    /// What must be true of the whole once everybody has an end.
+    fn conclude(&mut self) -> Checked {
+        if !self.scenario.survives {
+            return Ok(());
+        }
+        for place in &self.places {
+            let Some(life) = &place.life else { continue };
+            let is_due = matches!(place.config.part, Part::Host | Part::Joiner) && life.node.plan().is_some() && !life.touched;
+            match &life.over {
+                Some(Outcome::Failed(error)) if is_due => {
+                    return Err(CheckError::NotFinished { life: life.id, text: error.to_string() });
+                }
+                _ => {}
+            }
+        }
+        let host = self.places.iter().find_map(|place| place.life.as_ref());
+        match host {
+            Some(life) if !self.summary.is_finished() => Err(CheckError::NotFinished { life: life.id, text: "nobody finished".into() }),
+            _ => Ok(()),
+        }
+    }
+
+    fn note(&mut self, place: Option<u16>, text: impl FnOnce() -> String) {
+        if let Some(add) = &mut self.trace {
+            add(trace::line(self.now, place, &text()));
+        }
+    }
+
+    fn living(&self) -> impl Iterator<Item = u16> + '_ {
+        (0u16..).zip(&self.places).filter(|(_, place)| place.alive().is_some()).map(|(at, _)| at)
+    }
+
+    fn life(&mut self, place: u16) -> Option<&mut Life> {
+        self.places.get_mut(usize::from(place)).and_then(|place| place.life.as_mut())
+    }
+
+    /// The life that lives there now, if it is that one.
+    fn life_of(&mut self, place: u16, id: LifeId) -> Option<&mut Life> {
+        self.life(place).filter(|life| life.id == id && life.over.is_none())
+    }
+
+    fn soon(&mut self) -> Duration {
+        let delay = self.scenario.delay;
+        self.now + between(&mut self.random, delay)
+    }
+
+    /// Whether that was the last thing to happen.
+    fn happen(&mut self, happening: Happening) -> Result<bool, CheckError> {
+        let happening = match self.hold_back(happening) {
+            Some(happening) => happening,
+            None => return Ok(false),
+        };
+        match happening {
+            Happening::Start(place) => self.start(place)?,
+            Happening::Event { place, life, event } => self.event(place, life, event)?,
+            Happening::Work { place, life, generation, took } => self.work(place, life, generation, took)?,
+            Happening::Dial { place, life, address } => self.dial(place, life, address)?,
+            Happening::Fault(fault) => self.fault(fault)?,
+            Happening::Crash { place, life, silent, back } => {
+                if self.life_of(place, life).is_some() {
+                    self.crash(place, silent, back);
+                }
+            }
+            Happening::Wake { place, life } => {
+                if let Some(life) = self.life_of(place, life) {
+                    life.frozen = false;
+                    self.release(place, "wakes");
+                }
+            }
+            Happening::Unstall { place, life } => {
+                if let Some(life) = self.life_of(place, life) {
+                    life.stalled = false;
+                    self.release(place, "its node goes on");
+                }
+            }
+            Happening::Quicken { place, factor } => {
+                let place = &mut self.places[usize::from(place)];
+                place.slowness = (place.slowness / factor).max(1);
+            }
+            Happening::Widen { place } => self.places[usize::from(place)].link_bytes_per_s = self.scenario.link_bytes_per_s,
+            Happening::Heal { cut, heals } => self.heal(&cut, heals),
+            Happening::Look => return self.look(),
+        }
+        Ok(false)
+    }
+
+    /// A frozen peer gets nothing, a stalled node does nothing, until they go on.
+    fn hold_back(&mut self, happening: Happening) -> Option<Happening> {
+        let (place, id, is_work) = match &happening {
+            Happening::Event { place, life, .. } => (*place, *life, false),
+            Happening::Work { place, life, .. } => (*place, *life, true),
+            _ => return Some(happening),
+        };
+        match self.life_of(place, id) {
+            Some(life) if life.frozen || (life.stalled && is_work) => {
+                life.backlog.push_back(happening);
+                None
+            }
+            _ => Some(happening),
+        }
+    }
+
+    fn release(&mut self, place: u16, what: &str) {
+        let text = what.to_owned();
+        self.note(Some(place), || text);
+        let now = self.now;
+        let Some(life) = self.life(place) else { return };
+        for happening in std::mem::take(&mut life.backlog) {
+            self.agenda.push(now, happening);
+        }
+    }
+
+    // --- lives ---
+
+    fn start(&mut self, at: u16) -> Checked {
+        let place = &self.places[usize::from(at)];
+        if place.alive().is_some() {
+            return Ok(());
+        }
+        let hosts = place.config.part == Part::Host && place.lives == 0;
+        let config = self.member_config(at, hosts);
+        let place = &mut self.places[usize::from(at)];
+        place.lives += 1;
+        let node = NodeConfig {
+            rules: self.scenario.rules.clone(),
+            speed: place.config.speed,
+            seeds: place.config.seeds,
+            declines: place.config.part == Part::Declines,
+        };
+        let id = self.checker.born(&place.identity, config.keep, hosts);
+        let role = format!("starts as life {id}: {:?}", config.role);
+        place.life = Some(Life {
+            id,
+            member: Member::new(config),
+            node: Node::new(node),
+            born: self.now,
+            ends: BTreeMap::new(),
+            next_link: 0,
+            clock_at: None,
+            clocks: (Duration::ZERO, 0),
+            working: None,
+            words_at: Duration::ZERO,
+            frozen: false,
+            stalled: false,
+            backlog: VecDeque::new(),
+            fuse: None,
+            snapshots: 0,
+            touched: false,
+            over: None,
+        });
+        self.note(Some(at), || role);
+        self.settle(at, usize::MAX)
+    }
+
+    fn member_config(&mut self, at: u16, hosts: bool) -> MemberConfig {
+        let place = self.places[usize::from(at)].config.clone();
+        let stored = |tick| Stored { tick, parts: Oracle::parts_at(self.scenario.rules.clone(), tick) };
+        let role = match place.part {
+            _ if hosts => Role::Host {
+                assemble: self.scenario.assemble,
+                end: self.scenario.end,
+                task: Bytes::from_static(b"churn"),
+                replicas: self.scenario.replicas,
+                stored: self.scenario.stored_at.map(stored),
+            },
+            Part::Watcher => Role::Watch { address: address_of(0) },
+            _ => Role::Join { addresses: self.addresses(at) },
+        };
+        let spread = 0.8 + 0.4 * self.random.f64();
+        MemberConfig {
+            role,
+            identity: self.places[usize::from(at)].identity.clone(),
+            name: format!("peer-{at}"),
+            addresses: vec![address_of(at)],
+            speed: place.speed * spread,
+            memory: place.memory,
+            keep: place.keep,
+            seeds: place.seeds,
+            token: [if place.part == Part::Uninvited { 9 } else { 7 }; 16],
+            bundle: [if place.part == Part::OtherBundle { 9 } else { 7 }; 32],
+            parts: self.scenario.rules.parts().clone(),
+            seed: self.random.u64(..),
+            frame_bytes_max: 8 << 20,
+            tuning: self.scenario.tuning,
+        }
+    }
+
+    /// Where a newcomer may ask: the host first, as in a link, then whoever else is there.
+    fn addresses(&mut self, at: u16) -> Vec<String> {
+        let mut others: Vec<u16> = self.living().filter(|other| *other != at && *other != 0).collect();
+        self.random.shuffle(&mut others);
+        others.truncate(7);
+        let host = if at == 0 { None } else { Some(0) };
+        host.into_iter().chain(others).map(address_of).collect()
+    }
+
+    fn local(&self, at: u16) -> Duration {
+        let place = &self.places[usize::from(at)];
+        let born = place.life.as_ref().map_or(Duration::ZERO, |life| life.born);
+        scaled(self.now.saturating_sub(born), 1_000_000 + i64::from(place.config.drift_ppm), 1_000_000)
+    }
+
+    /// Gives a member an event and does what it wants done.
+    fn event(&mut self, at: u16, id: LifeId, event: Event) -> Checked {
+        let (local, now) = (self.local(at), self.now);
+        let Some(life) = self.life_of(at, id) else { return Ok(()) };
+        match &event {
+            Event::Received { link, frame } => {
+                let Some(end) = life.ends.get(link).filter(|end| end.open) else { return Ok(()) };
+                let limit = end.frame_bytes_max;
+                if frame.len() > limit as usize {
+                    let reason = format!("a frame of {} bytes, the limit is {limit}", frame.len());
+                    self.break_link(at, *link, &reason);
+                    return Ok(());
+                }
+                self.summary.frames += 1;
+                self.summary.bytes += frame.len() as u64;
+            }
+            Event::Closed { link, .. } => match life.ends.get_mut(link).filter(|end| end.open) {
+                Some(end) => end.open = false,
+                None => return Ok(()),
+            },
+            Event::Clock => {
+                life.clock_at = None;
+                if life.member.deadline().is_none_or(|deadline| deadline > local) {
+                    self.schedule_clock(at);
+                    return Ok(());
+                }
+                let count = if life.clocks.0 == now { life.clocks.1 + 1 } else { 0 };
+                life.clocks = (now, count);
+                if count > CLOCKS_MAX {
+                    return Err(CheckError::Spins { life: id });
+                }
+            }
+            Event::Snapshot { .. } => life.snapshots += 1,
+            _ => {}
+        }
+        self.note(Some(at), || format!("< {}", event_line(&event)));
+        self.checker.said(id, &event)?;
+        let Some(life) = self.life_of(at, id) else { return Ok(()) };
+        life.member.handle(event, local);
+        let burns = match &mut life.fuse {
+            Some(fuse) if fuse.events > 0 => {
+                fuse.events -= 1;
+                None
+            }
+            Some(_) => life.fuse.take(),
+            None => None,
+        };
+        self.settle(at, burns.as_ref().map_or(usize::MAX, |fuse| fuse.outputs))?;
+        if let Some(fuse) = burns {
+            self.crash(at, fuse.silent, fuse.back);
+        }
+        Ok(())
+    }
+
+    /// Carries out what a member wants done, at most so much of it.
+    fn settle(&mut self, at: u16, outputs_max: usize) -> Checked {
+        let mut outputs = 0;
+        while outputs < outputs_max {
+            let Some(output) = self.life(at).and_then(|life| life.member.poll_output()) else { break };
+            outputs += 1;
+            self.note(Some(at), || format!("> {}", output_line(&output)));
+            match output {
+                Output::Dial { address } => {
+                    let arrives = self.soon();
+                    if let Some(life) = self.life(at) {
+                        let life = life.id;
+                        self.agenda.push(arrives, Happening::Dial { place: at, life, address });
+                    }
+                }
+                Output::Send { link, frame } => self.carry(at, link, Item::Frame(frame.content())),
+                Output::Limit { link, frame_bytes_max } => {
+                    if let Some(end) = self.life(at).and_then(|life| life.ends.get_mut(&link)) {
+                        end.frame_bytes_max = frame_bytes_max;
+                    }
+                }
+                Output::Close { link, reason } => self.close(at, link, &reason),
+                for_the_node => self.tell_node(at, for_the_node)?,
+            }
+        }
+        let Some(life) = self.life(at) else { return Ok(()) };
+        let id = life.id;
+        if life.member.is_over() && life.over.is_none() && outputs < outputs_max {
+            return Err(CheckError::Misled { life: id, what: "is not told that it is over".into() });
+        }
+        self.checker.handled(id, outputs)?;
+        self.leave_links_when_over(at);
+        self.schedule_clock(at);
+        self.schedule_work(at);
+        Ok(())
+    }
+
+    /// A peer that is over writes what it has sent, and its process ends.
+    fn leave_links_when_over(&mut self, at: u16) {
+        let Some(life) = self.life(at).filter(|life| life.over.is_some()) else { return };
+        let links: Vec<LinkId> = life.ends.iter().filter(|(_, end)| end.open).map(|(link, _)| *link).collect();
+        for link in links {
+            self.close(at, link, "the other side has ended");
+        }
+    }
+
+    fn schedule_clock(&mut self, at: u16) {
+        let now = self.now;
+        let drift_ppm = i64::from(self.places[usize::from(at)].config.drift_ppm);
+        let Some(life) = self.life(at).filter(|life| life.over.is_none()) else { return };
+        let Some(deadline) = life.member.deadline() else { return };
+        // A little late rather than early: clocks do not ring before their time.
+        let due = life.born + scaled(deadline, 1_000_000, 1_000_000 + drift_ppm) + Duration::from_nanos(2);
+        let due = due.max(now);
+        if life.clock_at.is_none_or(|clock| due < clock) {
+            life.clock_at = Some(due);
+            let life = life.id;
+            self.agenda.push(due, Happening::Event { place: at, life, event: Event::Clock });
+        }
+    }
+
+    fn tell_node(&mut self, at: u16, output: Output) -> Checked {
+        let Some(life) = self.life(at) else { return Ok(()) };
+        let (id, before) = (life.id, life.node.plan().cloned());
+        self.checker.heard(id, &output)?;
+        match &output {
+            Output::Enter { plan, .. } => self.entered(at, before.as_ref(), plan),
+            Output::Stored { .. } => self.summary.stored += 1,
+            Output::Notice(Notice::Epoch { replayed: 1.., .. }) => self.summary.rollbacks += 1,
+            Output::Notice(Notice::Joined { .. }) => self.summary.joins += 1,
+            Output::Finished { .. } => self.end(at, Outcome::Finished),
+            Output::Left => {
+                self.summary.leaves += 1;
+                self.end(at, Outcome::Left);
+            }
+            Output::Failed(error) => self.end(at, Outcome::Failed(error.clone())),
+            _ => {}
+        }
+        let Some(life) = self.life(at) else { return Ok(()) };
+        life.node.hear(output);
+        match life.node.misled() {
+            Some(what) => Err(CheckError::Misled { life: id, what }),
+            None => Ok(()),
+        }
+    }
+
+    fn entered(&mut self, at: u16, before: Option<&Arc<EpochPlan>>, plan: &Arc<EpochPlan>) {
+        let seen = self.places.iter().filter_map(|place| place.life.as_ref()?.node.plan());
+        let newest = seen.map(|plan| plan.epoch).max().unwrap_or(0);
+        if plan.epoch > newest {
+            self.summary.epochs += 1;
+        }
+        // An old word or two of the node may still be under way to the member; the rest is abandoned.
+        if before.is_some()
+            && let Some(life) = self.life(at)
+        {
+            life.snapshots = 0;
+        }
+    }
+
+    fn end(&mut self, at: u16, outcome: Outcome) {
+        if let Some(life) = self.life(at) {
+            life.over = Some(outcome.clone());
+            self.summary.outcomes.push((at, outcome));
+        }
+    }
+
+    fn schedule_work(&mut self, at: u16) {
+        let now = self.now;
+        let slowness = self.places[usize::from(at)].slowness;
+        let jitter = 0.75 + 0.5 * self.random.f64();
+        let Some(life) = self.life(at).filter(|life| life.over.is_none()) else { return };
+        let generation = life.node.generation();
+        if life.working == Some(generation) {
+            return;
+        }
+        let Some(takes) = life.node.work() else { return };
+        let took = (takes * slowness).mul_f64(jitter);
+        life.working = Some(generation);
+        let life = life.id;
+        self.agenda.push(now + took, Happening::Work { place: at, life, generation, took });
+    }
+
+    fn work(&mut self, at: u16, id: LifeId, generation: u64, took: Duration) -> Checked {
+        let late = Duration::from_micros(self.random.u64(1..500));
+        let now = self.now;
+        let Some(life) = self.life_of(at, id).filter(|life| life.working == Some(generation)) else { return Ok(()) };
+        life.working = None;
+        if life.node.generation() == generation {
+            let said = life.node.step(took);
+            life.words_at = life.words_at.max(now + late);
+            let said_at = life.words_at;
+            for event in said {
+                self.agenda.push(said_at, Happening::Event { place: at, life: id, event });
+            }
+        }
+        self.schedule_work(at);
+        Ok(())
+    }
+
+    // --- links ---
+
+    fn is_cut(&self, from: u16, to: u16) -> bool {
+        self.cuts.contains_key(&(from, to))
+    }
+
+    fn dial(&mut self, from: u16, id: LifeId, address: String) -> Checked {
+        let Some(life) = self.life_of(from, id) else { return Ok(()) };
+        if life.frozen {
+            life.backlog.push_back(Happening::Dial { place: from, life: id, address });
+            return Ok(());
+        }
+        let to = (0u16..).zip(&self.places).find(|(_, place)| place.address == address).map(|(at, _)| at);
+        let reach = to.filter(|to| *to != from && self.places[usize::from(*to)].alive().is_some());
+        let Some(to) = reach else {
+            let event = Event::DialFailed { address, error: "nobody listens there".into() };
+            let at = self.soon();
+            self.agenda.push(at, Happening::Event { place: from, life: id, event });
+            return Ok(());
+        };
+        let is_frozen = self.life(to).is_some_and(|life| life.frozen);
+        if is_frozen || self.is_cut(from, to) || self.is_cut(to, from) {
+            let event = Event::DialFailed { address, error: "no answer".into() };
+            self.agenda.push(self.now + DIAL_LASTS, Happening::Event { place: from, life: id, event });
+            return Ok(());
+        }
+        let opens = self.soon();
+        let (link_from, link_to) = (self.new_link(from), self.new_link(to));
+        let (identity_from, identity_to) = (self.places[usize::from(from)].identity.clone(), self.places[usize::from(to)].identity.clone());
+        let Some(id_to) = self.life(to).map(|life| life.id) else { return Ok(()) };
+        let end = |other| End { other, arrives: opens, free_at: opens, frame_bytes_max: STRANGER_FRAME_BYTES_MAX, open: true, held: VecDeque::new() };
+        if let Some(life) = self.life(from) {
+            life.ends.insert(link_from, end((to, id_to, link_to)));
+        }
+        if let Some(life) = self.life(to) {
+            life.ends.insert(link_to, end((from, id, link_from)));
+        }
+        let event = Event::Opened { link: link_from, identity: identity_to, outgoing: true };
+        self.agenda.push(opens, Happening::Event { place: from, life: id, event });
+        self.event(to, id_to, Event::Opened { link: link_to, identity: identity_from, outgoing: false })
+    }
+
+    fn new_link(&mut self, at: u16) -> LinkId {
+        self.life(at).map_or(LinkId(0), |life| {
+            life.next_link += 1;
+            LinkId(life.next_link)
+        })
+    }
+
+    /// Puts an item under way; it arrives after all earlier ones of its link.
+    fn carry(&mut self, at: u16, link: LinkId, item: Item) {
+        let now = self.now;
+        let Some(end) = self.life(at).and_then(|life| life.ends.get_mut(&link)).filter(|end| end.open) else { return };
+        let to = end.other.0;
+        if self.is_cut(at, to) {
+            if let Some(end) = self.life(at).and_then(|life| life.ends.get_mut(&link)) {
+                end.held.push_back(item);
+            }
+            return;
+        }
+        let slowest = self.places[usize::from(at)].link_bytes_per_s.min(self.places[usize::from(to)].link_bytes_per_s);
+        let bytes = match &item {
+            Item::Frame(content) => content.len() as u64 + 64,
+            Item::Close(_) => 64,
+        };
+        let takes = Duration::from_nanos(bytes.saturating_mul(1_000_000_000) / slowest.max(1));
+        let delay = between(&mut self.random, self.scenario.delay);
+        let Some(end) = self.life(at).and_then(|life| life.ends.get_mut(&link)) else { return };
+        end.free_at = end.free_at.max(now) + takes;
+        end.arrives = end.arrives.max(end.free_at + delay);
+        let (other, arrives) = (end.other, end.arrives);
+        match item {
+            Item::Frame(content) => self.arrive(at, other, arrives, content),
+            Item::Close(reason) => {
+                let event = Event::Closed { link: other.2, reason };
+                self.agenda.push(arrives, Happening::Event { place: other.0, life: other.1, event });
+            }
+        }
+    }
+
+    fn arrive(&mut self, from: u16, (to, life, link): (u16, LifeId, LinkId), at: Duration, content: Bytes) {
+        let contents = match &mut self.tamper {
+            Some(tamper) => tamper(from, to, content),
+            None => vec![content],
+        };
+        for frame in contents {
+            let mut times = vec![at];
+            let may_disturb = self.now < self.disturbed_until && frame.first().is_some_and(|kind| (self.may_disturb)(*kind));
+            if may_disturb {
+                let late = |random: &mut fastrand::Rng| at + Duration::from_millis(random.u64(0..200));
+                match self.random.u8(..4) {
+                    0 => times.push(late(&mut self.random)),
+                    1 => times = vec![late(&mut self.random)],
+                    _ => {}
+                }
+            }
+            for at in times {
+                let event = Event::Received { link, frame: frame.clone() };
+                self.agenda.push(at, Happening::Event { place: to, life, event });
+            }
+        }
+    }
+
+    /// This end closes at once, the other after what is under way.
+    fn close(&mut self, at: u16, link: LinkId, reason: &str) {
+        self.carry(at, link, Item::Close(reason.to_owned()));
+        if let Some(end) = self.life(at).and_then(|life| life.ends.get_mut(&link)) {
+            end.open = false;
+        }
+    }
+
+    /// Both ends see the link close, each in its time; what is under way then is lost.
+    fn break_link(&mut self, at: u16, link: LinkId, reason: &str) {
+        let (here, there) = (self.soon(), self.soon());
+        let Some(life) = self.life(at) else { return };
+        let id = life.id;
+        let Some(end) = life.ends.get_mut(&link).filter(|end| end.open) else { return };
+        end.held.clear();
+        let other = end.other;
+        let closed = |link| Event::Closed { link, reason: reason.to_owned() };
+        self.agenda.push(here, Happening::Event { place: at, life: id, event: closed(link) });
+        self.agenda.push(there, Happening::Event { place: other.0, life: other.1, event: closed(other.2) });
+    }
+
+    fn links_between(&self, a: u16, b: u16) -> Vec<LinkId> {
+        let ends = self.places[usize::from(a)].alive().map(|life| &life.ends);
+        ends.into_iter().flatten().filter(|(_, end)| end.open && end.other.0 == b).map(|(link, _)| *link).collect()
+    }
+
+    fn crash(&mut self, at: u16, silent: bool, back: Option<Duration>) {
+        self.note(Some(at), || format!("crashes, {}", if silent { "and nobody sees it" } else { "its links close" }));
+        let Some(mut life) = self.places[usize::from(at)].life.take() else { return };
+        let ends = std::mem::take(&mut life.ends);
+        if !silent {
+            for end in ends.into_values().filter(|end| end.open) {
+                // Somewhere among what was under way.
+                let latest = end.arrives.max(self.now + Duration::from_millis(1));
+                let seen = between(&mut self.random, (self.now, latest + (latest - self.now)));
+                let event = Event::Closed { link: end.other.2, reason: "the other side vanished".into() };
+                self.agenda.push(seen, Happening::Event { place: end.other.0, life: end.other.1, event });
+            }
+        }
+        self.summary.outcomes.push((at, Outcome::Gone));
+        if let Some(after) = back {
+            self.agenda.push(self.now + after, Happening::Start(at));
+        }
+    }
+
+    fn cut(&mut self, pairs: &[(u16, u16)]) {
+        for pair in pairs {
+            *self.cuts.entry(*pair).or_default() += 1;
+        }
+    }
+
+    fn heal(&mut self, pairs: &[(u16, u16)], heals: Heals) {
+        self.note(None, || format!("heals {pairs:?}: {heals:?}"));
+        for pair in pairs {
+            match self.cuts.get_mut(pair) {
+                Some(count) if *count > 1 => *count -= 1,
+                _ => {
+                    self.cuts.remove(pair);
+                }
+            }
+        }
+        for (from, to) in pairs.iter().copied().filter(|(from, to)| !self.cuts.contains_key(&(*from, *to))).collect::<Vec<_>>() {
+            if heals == Heals::Broken {
+                for link in self.links_between(from, to) {
+                    self.break_link(from, link, "the line was cut for too long");
+                }
+            }
+            self.release_held(from, to, heals);
+        }
+    }
+
+    fn release_held(&mut self, from: u16, to: u16, heals: Heals) {
+        let Some(life) = self.life(from) else { return };
+        let ends = life.ends.iter_mut().filter(|(_, end)| end.other.0 == to && !end.held.is_empty());
+        let held: Vec<(LinkId, bool, VecDeque<Item>)> = ends.map(|(link, end)| (*link, end.open, std::mem::take(&mut end.held))).collect();
+        for (link, is_open, items) in held {
+            if heals == Heals::Lossy && is_open {
+                continue;
+            }
+            // A closing that was held back goes out though the end is closed here.
+            let set_open = |churn: &mut Churn, open| {
+                if let Some(end) = churn.life(from).and_then(|life| life.ends.get_mut(&link)) {
+                    end.open = open;
+                }
+            };
+            set_open(self, true);
+            for item in items {
+                self.carry(from, link, item);
+            }
+            set_open(self, is_open);
+        }
+    }
+
+    // --- faults ---
+
+    /// The newest epoch's members and the places where they live; none for those who live no more.
+    fn members(&self) -> Vec<Option<u16>> {
+        let Some(plan) = self.checker.newest() else { return Vec::new() };
+        let place_of = |identity: &str| {
+            let is_in = |place: &Place| {
+                let epoch = place.alive().and_then(|life| life.node.plan()).map(|plan| plan.epoch);
+                place.identity == identity && epoch == Some(plan.epoch)
+            };
+            (0u16..).zip(&self.places).find(|(_, place)| is_in(place)).map(|(at, _)| at)
+        };
+        plan.roster.iter().map(|member| place_of(&member.identity)).collect()
+    }
+
+    fn is_well(&self, place: u16) -> bool {
+        self.places[usize::from(place)].is_healthy() && !self.cuts.keys().any(|(from, to)| *from == place || *to == place)
+    }
+
+    /// Whether a quorum of the newest epoch is left without those places, whichever epoch may follow with them in it.
+    fn may_lose(&self, victims: &BTreeSet<u16>) -> bool {
+        let members = self.members();
+        if members.is_empty() || !self.recovered || victims.len() > usize::from(self.scenario.replicas) {
+            return false;
+        }
+        let well = |place: &&Option<u16>| place.is_some_and(|place| self.is_well(place) && !victims.contains(&place));
+        let left = members.iter().filter(well).count();
+        let strangers = victims.iter().filter(|victim| !members.contains(&Some(**victim))).count();
+        let coordinator_stays = members.first().is_some_and(|first| well(&first));
+        let all = members.len() + strangers;
+        left * 2 > all || (left * 2 == all && coordinator_stays)
+    }
+
+    /// Draws victims, fewer than wanted where no more may be lost; empty where none may.
+    fn victims(&mut self, count: u16) -> Vec<u16> {
+        let mut candidates: Vec<u16> = self.living().filter(|place| self.is_well(*place)).collect();
+        self.random.shuffle(&mut candidates);
+        let mut victims = BTreeSet::new();
+        for candidate in candidates {
+            if victims.len() == usize::from(count) {
+                break;
+            }
+            victims.insert(candidate);
+            if self.scenario.survives && !self.may_lose(&victims) {
+                victims.remove(&candidate);
+            }
+        }
+        victims.into_iter().collect()
+    }
+
+    fn touch(&mut self, victims: &[u16]) {
+        self.recovered = false;
+        self.steady = false;
+        self.progress_at = self.now;
+        self.summary.losses += victims.len() as u64;
+        for victim in victims {
+            if let Some(life) = self.life(*victim) {
+                life.touched = true;
+            }
+        }
+    }
+
+    fn fault(&mut self, fault: Fault) -> Checked {
+        let count = match fault {
+            Fault::Crash { count, .. } | Fault::Freeze { count, .. } | Fault::Split { count, .. } => count,
+            _ => 1,
+        };
+        if let Fault::Disturb { lasts } = fault {
+            self.note(None, || format!("{fault:?}"));
+            self.disturbed_until = self.now + lasts;
+            return Ok(());
+        }
+        let victims = self.victims(count);
+        if victims.is_empty() {
+            // Later, unless all is over by then.
+            if self.now < Duration::from_secs(60) && self.living().next().is_some() {
+                self.agenda.push(self.now + LOOK_EVERY * 3, Happening::Fault(fault));
+            }
+            return Ok(());
+        }
+        self.note(None, || format!("{fault:?}: places {victims:?}"));
+        self.touch(&victims);
+        for victim in &victims {
+            let Some(id) = self.life(*victim).map(|life| life.id) else { continue };
+            self.strike(fault, *victim, id)?;
+        }
+        if let Fault::Split { lasts, heals, .. } = fault {
+            let others: Vec<u16> = (0..self.places.len() as u16).filter(|place| !victims.contains(place)).collect();
+            let apart = victims.iter().flat_map(|victim| others.iter().flat_map(move |other| [(*victim, *other), (*other, *victim)]));
+            let pairs: Vec<(u16, u16)> = apart.collect();
+            self.cut(&pairs);
+            self.agenda.push(self.now + lasts, Happening::Heal { cut: pairs, heals });
+        }
+        Ok(())
+    }
+
+    /// What a fault does to one place.
+    fn strike(&mut self, fault: Fault, at: u16, life: LifeId) -> Checked {
+        let now = self.now;
+        match fault {
+            Fault::Crash { steps: 0, silent, back, .. } => self.crash(at, silent, back),
+            Fault::Crash { steps, silent, back, .. } => {
+                let fuse = Fuse { events: self.random.u32(0..steps), outputs: self.random.usize(0..12), silent, back };
+                // A quiet peer goes all the same.
+                self.agenda.push(now + Duration::from_secs(2), Happening::Crash { place: at, life, silent, back });
+                if let Some(life) = self.life(at) {
+                    life.fuse = Some(fuse);
+                }
+            }
+            Fault::Freeze { lasts, .. } => {
+                if let Some(life) = self.life(at) {
+                    life.frozen = true;
+                }
+                self.agenda.push(now + lasts, Happening::Wake { place: at, life });
+            }
+            Fault::Stall { lasts } => {
+                if let Some(life) = self.life(at) {
+                    life.stalled = true;
+                }
+                match lasts {
+                    Some(lasts) => self.agenda.push(now + lasts, Happening::Unstall { place: at, life }),
+                    // Somebody ends the process at last.
+                    None => self.agenda.push(now + Duration::from_secs(40), Happening::Crash { place: at, life, silent: false, back: None }),
+                }
+            }
+            Fault::Slow { factor, lasts } => {
+                self.places[usize::from(at)].slowness *= factor;
+                self.agenda.push(now + lasts, Happening::Quicken { place: at, factor });
+            }
+            Fault::OneWay { lasts, heals } => {
+                if let Some(other) = self.somebody_else(at) {
+                    self.cut(&[(at, other)]);
+                    self.agenda.push(now + lasts, Happening::Heal { cut: vec![(at, other)], heals });
+                }
+            }
+            Fault::Break => {
+                if let Some(other) = self.somebody_else(at) {
+                    for link in self.links_between(at, other) {
+                        self.break_link(at, link, "the line broke");
+                    }
+                }
+            }
+            Fault::Narrow { bytes_per_s, lasts } => {
+                self.places[usize::from(at)].link_bytes_per_s = bytes_per_s;
+                self.agenda.push(now + lasts, Happening::Widen { place: at });
+            }
+            Fault::Leave => return self.event(at, life, Event::Leave),
+            Fault::Stop => return self.event(at, life, Event::Stop { text: "the device is lost".into() }),
+            Fault::Split { .. } | Fault::Disturb { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// Somebody alive beside one: the fault between them may cost either.
+    fn somebody_else(&mut self, at: u16) -> Option<u16> {
+        let others: Vec<u16> = self.living().filter(|other| *other != at).collect();
+        let other = self.random.choice(others)?;
+        if let Some(life) = self.life(other) {
+            life.touched = true;
+        }
+        Some(other)
+    }
+
+    // --- the whole ---
+
+    /// Looks at the whole: whether it has recovered, whether it gets on, whether all is over.
+    fn look(&mut self) -> Result<bool, CheckError> {
+        let members = self.members();
+        let all_well = !members.is_empty() && members.iter().all(|place| place.is_some_and(|place| self.is_well(place)));
+        if all_well && !self.steady {
+            self.steady = true;
+            for life in self.places.iter_mut().filter_map(|place| place.life.as_mut()) {
+                life.snapshots = 0;
+            }
+        }
+        self.steady &= all_well;
+        let snapshots = |place: &Option<u16>| place.and_then(|at| self.places[usize::from(at)].life.as_ref()).map_or(0, |life| life.snapshots);
+        if self.steady && members.iter().all(|place| snapshots(place) >= SNAPSHOTS_TO_RECOVER) {
+            self.recovered = true;
+        }
+        self.look_at_progress(&members)?;
+        let to_come = self.places.iter().any(|place| place.lives == 0) && self.living().next().is_some();
+        if self.living().next().is_none() && !to_come && self.places.iter().any(|place| place.lives > 0) {
+            return Ok(true);
+        }
+        self.agenda.push(self.now + LOOK_EVERY, Happening::Look);
+        Ok(false)
+    }
+
+    fn look_at_progress(&mut self, members: &[Option<u16>]) -> Checked {
+        let progress = self.checker.progress();
+        let left = members.iter().filter(|place| place.is_some_and(|place| self.is_well(place))).count();
+        let coordinator_is_well = members.first().is_some_and(|place| place.is_some_and(|place| self.is_well(place)));
+        let mut has_quorum = left * 2 > members.len() || (left * 2 == members.len() && coordinator_is_well);
+        if members.is_empty() {
+            let can_assemble = |at: &u16| matches!(self.places[usize::from(*at)].config.part, Part::Host | Part::Joiner) && self.is_well(*at);
+            let here = self.living().filter(can_assemble).count();
+            has_quorum = here >= usize::from(self.scenario.assemble) && self.places.first().is_some_and(|place| place.lives == 1) && self.is_well(0);
+        }
+        let is_disturbed = !self.cuts.is_empty() || self.now < self.disturbed_until || self.places.iter().any(|place| place.slowness > 1);
+        let is_narrow = self.places.iter().any(|place| place.link_bytes_per_s < self.scenario.link_bytes_per_s);
+        if progress != self.progress || !has_quorum || is_disturbed || is_narrow {
+            self.progress = progress;
+            self.progress_at = self.now;
+        }
+        let quiet = self.now - self.progress_at;
+        if quiet > QUIET_MAX {
+            let epoch = self.checker.newest().map_or(0, |plan| plan.epoch);
+            return Err(CheckError::NoProgress { epoch, tick: progress.0, quiet_ms: quiet.as_millis() as u64 });
+        }
+        Ok(())
+    }
+}
+
+fn address_of(place: u16) -> String {
+    format!("sim/{place}")
+}
+
+/// A duration times a fraction.
+fn scaled(duration: Duration, numerator: i64, denominator: i64) -> Duration {
+    let nanos = duration.as_nanos() * numerator.unsigned_abs() as u128 / denominator.unsigned_abs().max(1) as u128;
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+}
