@@ -266,11 +266,12 @@ impl Member {
         self.advance_succession();
         self.advance_transition();
         self.advance_keeping();
+        // What a coordinator has computed itself, it hears before it grants more.
+        self.pace(false);
         self.advance_lead();
         self.advance_leaving();
         self.advance_joining();
         self.pump();
-        self.pace(false);
     }
 
     fn clock(&mut self) {
