@@ -11,6 +11,8 @@
 //! peers there are or how fast they are.
 
 mod gather;
+pub mod member;
+pub mod parts;
 pub mod peer;
 pub mod plan;
 mod shipping;
@@ -45,6 +47,15 @@ pub enum NodeError {
     /// The run failed: a peer was lost, silent, wrong or turned this one away.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// This member's part is over before the run's end.
+    #[error(transparent)]
+    Member(#[from] peercompute_net::membership::MemberError),
+    /// The parts of a run's state are not what they should be.
+    #[error("{cause}")]
+    Parts {
+        /// How.
+        cause: String,
+    },
     /// The plan cannot be followed.
     #[error(transparent)]
     Plan(#[from] PlanError),
