@@ -266,11 +266,12 @@ impl Member {
         self.advance_succession();
         self.advance_transition();
         self.advance_keeping();
+        // What a coordinator has computed itself, it hears before it grants more.
+        self.pace(false);
         self.advance_lead();
         self.advance_leaving();
         self.advance_joining();
         self.pump();
-        self.pace(false);
     }
 
     fn clock(&mut self) {
@@ -318,10 +319,9 @@ impl Member {
 
     /// A message whose meaning depends on who sent it in which epoch.
     fn from_peer(&mut self, identity: &str, message: Message, bytes: usize) {
-        let epoch_of = |version: Version| version.epoch;
         let outcome = match message {
             Message::Data { epoch, .. } | Message::Progress { epoch, .. } if self.is_early(epoch) => return self.hold(identity, message, bytes),
-            Message::Offer { version, .. } if self.plan_of(epoch_of(version)).is_none() && !self.is_past(version.epoch) => {
+            Message::Offer { version, .. } if self.is_unknown(version) => {
                 return self.hold(identity, message, bytes);
             }
             Message::Data { epoch, exchange, sequence, payload } => self.data(identity, epoch, exchange, sequence, payload),
@@ -393,6 +393,12 @@ impl Member {
             Some(running) => epoch > running.plan.epoch || (epoch == running.plan.epoch && running.exchanges.is_none()),
             None => true,
         }
+    }
+
+    /// Whether a version is of an epoch yet to be learnt of. A newcomer never learns of the one before its first.
+    fn is_unknown(&self, version: Version) -> bool {
+        let begins = self.decided.as_ref().and_then(|plan| plan.version());
+        self.plan_of(version.epoch).is_none() && !self.is_past(version.epoch) && begins != Some(version)
     }
 
     fn is_past(&self, epoch: u32) -> bool {
