@@ -1,4 +1,4 @@
-//! Key files, the local development key, and the versions that have been seen.
+//! Key files, the local development key, the versions that have been seen, and the bundles that were verified here.
 //!
 //! A workload run from a folder is signed with a development key that is made on first use, so the
 //! same path from signature to executor holds for everybody. Invariant: a secret key file is readable
@@ -7,7 +7,10 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use peercompute_buffers::digest::hex;
 use peercompute_kernels::{BundleError, Manifest, Overrides, PublicKey, SecretKey, Trust, VerifiedBundle, WorkloadError, bundle};
+
+use crate::link::Link;
 
 /// What can go wrong with keys and bundles on disk.
 #[derive(Debug, thiserror::Error)]
@@ -49,8 +52,8 @@ pub enum KeyFileError {
         /// The bundle.
         path: PathBuf,
     },
-    /// There is no place for the development key.
-    #[error("no home directory for the development key: set `XDG_CONFIG_HOME` or `HOME`")]
+    /// There is no place for keys, versions and bundles.
+    #[error("no home directory for keys, versions and bundles: set `HOME`, or `XDG_CONFIG_HOME`, `XDG_STATE_HOME` and `XDG_CACHE_HOME`")]
     NoHome,
     /// The file of seen versions is damaged.
     #[error("`{}` is damaged: {cause}; if you know why, delete it", path.display())]
@@ -59,6 +62,35 @@ pub enum KeyFileError {
         path: PathBuf,
         /// What is wrong with it.
         cause: serde_json::Error,
+    },
+    /// What a link asks for is not on this machine.
+    #[error(
+        "{name} {version} (bundle {}) is not on this machine, and code never travels between peers: name its folder with `--workload DIR`, or its bundle with `--bundle FILE`",
+        &bundle[..16]
+    )]
+    NotHere {
+        /// The workload's name.
+        name: String,
+        /// Its version.
+        version: String,
+        /// The hash of its bundle, as hexadecimal.
+        bundle: String,
+    },
+    /// What was given is not what a run computes.
+    #[error("{}", other_bundle(path, given, wanted))]
+    OtherBundle {
+        /// The folder or bundle.
+        path: PathBuf,
+        /// What it holds.
+        given: Named,
+        /// What the run computes.
+        wanted: Named,
+    },
+    /// A run's bundle is signed by a key that the user does not trust.
+    #[error("the run's bundle is signed by {key}, which is not the key that you trust")]
+    OtherKey {
+        /// The signer, as the link names it.
+        key: PublicKey,
     },
     /// The system gave no randomness.
     #[error("no randomness for a new key: {cause}")]
@@ -77,6 +109,39 @@ pub enum KeyFileError {
         /// Why.
         cause: BundleError,
     },
+}
+
+/// A workload by its name, its version and the hash of its bundle.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The name.
+    pub name: String,
+    /// The version.
+    pub version: String,
+    /// The hash, as hexadecimal.
+    pub bundle: String,
+}
+
+impl Named {
+    /// A bundle's.
+    pub fn of(bundle: &VerifiedBundle) -> Named {
+        let program = bundle.program();
+        Named { name: program.manifest.name.clone(), version: program.manifest.version.to_string(), bundle: hex(&program.hash) }
+    }
+}
+
+impl std::fmt::Display for Named {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {} (bundle {})", self.name, self.version, self.bundle.get(..16).unwrap_or(&self.bundle))
+    }
+}
+
+fn other_bundle(path: &Path, given: &Named, wanted: &Named) -> String {
+    let told = format!("`{}` is {given}, the run computes {wanted}", path.display());
+    if (&given.name, &given.version) == (&wanted.name, &wanted.version) {
+        return format!("{told}: the same version with another shape, tile, parameter or kernel");
+    }
+    told
 }
 
 fn file_error(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> KeyFileError + use<> {
@@ -217,6 +282,50 @@ pub fn open(path: &Path, overrides: &Overrides, trusted: &[PublicKey]) -> Result
 pub fn read_bundle(path: &Path, trust: &Trust) -> Result<VerifiedBundle, KeyFileError> {
     let bytes = std::fs::read(path).map_err(file_error("read", path))?;
     VerifiedBundle::verify(&bytes, trust).map_err(|cause| KeyFileError::Bundle { path: path.into(), cause })
+}
+
+/// Where the bundles lie that were verified here. One file for each content and signer.
+fn bundle_path(hash: &[u8; 32], signer: &PublicKey) -> Result<PathBuf, KeyFileError> {
+    let name = format!("{}-{}.pcb", hex(hash), &hex(&signer.0)[..16]);
+    Ok(home("XDG_CACHE_HOME", ".cache")?.join("bundles").join(name))
+}
+
+/// Keeps a verified bundle, so that a link to a run of it is enough to join.
+///
+/// **Errors:** the file cannot be written.
+pub fn keep(bundle: &VerifiedBundle) -> Result<(), KeyFileError> {
+    let path = bundle_path(&bundle.program().hash, &bundle.signer())?;
+    if path.exists() {
+        return Ok(());
+    }
+    let folder = path.parent().unwrap_or(Path::new(".")).to_path_buf();
+    std::fs::create_dir_all(&folder).map_err(file_error("write", &folder))?;
+    // Whole or not at all: whoever finds it by its name expects the content.
+    let next = path.with_extension(format!("{}.next", std::process::id()));
+    std::fs::write(&next, bundle.bytes()).and_then(|()| std::fs::rename(&next, &path)).map_err(file_error("write", &path))
+}
+
+/// The bundle that a link asks for: out of `given`, a folder or a bundle, or else one that was verified here before.
+/// What `trusted` names must have signed it; if nothing is, the link's key must.
+///
+/// **Errors:** [`KeyFileError`]; nothing of a bundle that is refused has been compiled.
+pub fn open_linked(link: &Link, given: Option<&Path>, overrides: &Overrides, trusted: &[PublicKey]) -> Result<VerifiedBundle, KeyFileError> {
+    if !trusted.is_empty() && !trusted.contains(&link.key) {
+        return Err(KeyFileError::OtherKey { key: link.key });
+    }
+    let wanted = Named { name: link.workload.clone(), version: link.version.clone(), bundle: hex(&link.bundle) };
+    let kept = bundle_path(&link.bundle, &link.key)?;
+    let path = match given {
+        Some(path) => path,
+        None if kept.exists() => &kept,
+        None => return Err(KeyFileError::NotHere { name: wanted.name, version: wanted.version, bundle: wanted.bundle }),
+    };
+    let bundle = open(path, overrides, &[link.key])?;
+    if bundle.program().hash != link.bundle {
+        return Err(KeyFileError::OtherBundle { path: path.into(), given: Named::of(&bundle), wanted });
+    }
+    keep(&bundle)?;
+    Ok(bundle)
 }
 
 /// A manifest, signed with the development key and verified as any other.

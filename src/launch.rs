@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::files::{self, FileError};
 use crate::keys::{self, KeyFileError};
+use crate::link::bytes_from_hex;
 use crate::node::peer::{self, Split};
 use crate::node::plan::ParamChange;
 use crate::node::{NodeError, Outcome, Progress, Task};
@@ -155,6 +156,9 @@ pub enum LaunchError {
     /// The job file does not decode.
     #[error("the job does not decode: {0}")]
     Job(#[from] serde_json::Error),
+    /// The state was to be written, and never came together.
+    #[error("there is nothing to export: the state of the end was never whole at this member")]
+    NoState,
     /// Kernels were seen to do what they should not; what, has been told.
     #[error("{count} finding{}", if *count == 1 { "" } else { "s" })]
     Findings {
@@ -326,10 +330,6 @@ fn try_peer(job: &Path, index: u16, link: Option<&str>, tell: &mut dyn FnMut(&Me
 
 fn session_config(job: &Job, bundle: &VerifiedBundle, index: u16, speed: f64) -> SessionConfig {
     let program = bundle.program();
-    let mut token = [0; 16];
-    for (byte, pair) in token.iter_mut().zip(job.token.as_bytes().chunks_exact(2)) {
-        *byte = std::str::from_utf8(pair).ok().and_then(|pair| u8::from_str_radix(pair, 16).ok()).unwrap_or(0);
-    }
     let points = |buffer: usize| program.grid_of(buffer).map_or(0, |grid| grid.tile_points());
     // A tile of every buffer, and the heads of its commits.
     let commit: u64 = (0..program.elements.len()).map(|b| points(b) * u64::from(program.elements[b].stride) + 256).sum();
@@ -338,7 +338,7 @@ fn session_config(job: &Job, bundle: &VerifiedBundle, index: u16, speed: f64) ->
         transport: TransportConfig { listen: vec![job.listen.clone()], ..TransportConfig::default() },
         name: format!("peer {index} of {}", job.peers),
         speed,
-        token,
+        token: bytes_from_hex(&job.token).unwrap_or_default(),
         bundle: program.hash,
         staleness: job.staleness,
         silence_limit: Duration::from_secs_f64(job.silence_s),

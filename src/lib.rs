@@ -13,6 +13,8 @@
 //! Invariant: nothing here knows a GPU call, a socket or a wire format; those are the layers' own.
 
 #[cfg(not(target_arch = "wasm32"))]
+pub mod chaos;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod files;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod inspect;
@@ -21,9 +23,15 @@ pub mod keys;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod launch;
 #[cfg(not(target_arch = "wasm32"))]
+pub mod link;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod node;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod picture;
 pub mod state;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod told;
 #[cfg(target_arch = "wasm32")]
 pub mod web;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod world;

@@ -25,6 +25,7 @@ impl Place {
         let mut command = Command::new(env!("CARGO_BIN_EXE_peercompute"));
         command.args(args).current_dir(env!("CARGO_MANIFEST_DIR"));
         command.env("XDG_CONFIG_HOME", self.path("config")).env("XDG_STATE_HOME", self.path("state"));
+        command.env("XDG_CACHE_HOME", self.path("cache"));
         command
     }
 

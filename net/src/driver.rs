@@ -1,12 +1,13 @@
-//! A run's core on a thread of its own: this is where the clock is, and the only place that joins the core
+//! A run's machine on a thread of its own: this is where the clock is, and the only place that joins a machine
 //! to a transport.
 //!
 //! The thread answers pings while the node computes, so a busy peer is never taken for a silent one. The
-//! node talks to it through two queues and blocks on them as it likes.
+//! node talks to it through two queues and blocks on them as it likes. Which machine it is, a fixed roster's
+//! [`Core`] or a [`Member`] of a run whose peers come and go, makes no difference to the loop.
 //!
 //! ```text
-//!  node ── Event ──► [ 64 ] ──►  thread: core ◄──► transport
-//!  node ◄─ Output ── [ .. ] ◄──  bounded by the core: a delivery per post, a commit per tile, reports
+//!  node ── Event ──► [ 64 ] ──►  thread: machine ◄──► transport
+//!  node ◄─ Output ── [ .. ] ◄──  bounded by the machine: a delivery per post, a commit per tile, reports
 //! ```
 //!
 //! Invariant: while frames wait for a slow link, no further event of the node is taken, so the node meets
@@ -18,9 +19,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use thiserror::Error;
 
-use crate::core::{CommitBody, Core, CoreConfig, Event, Output, Role, Traffic};
+use crate::core::{self, CommitBody, Core, CoreConfig, LinkId, Role, Traffic};
+
+use crate::membership::{self, Member, MemberConfig};
 use crate::ownership::{Ownership, PeerIndex};
 use crate::transport::{Transport, TransportConfig, TransportError, TransportEvent};
+use crate::wire::Frame;
 
 const QUEUE_EVENTS: usize = 64;
 /// How often a waiting node gives its turn away before it sleeps: some 100 µs on an idle core.
@@ -94,16 +98,235 @@ pub enum SessionError {
     },
 }
 
-/// One peer's side of a run, for a node that blocks.
-///
-/// Dropping it ends the run for everybody, unless it is over, and waits a moment for the last words.
+/// A state machine without IO, as the loop sees it.
+trait Machine: Sized + 'static {
+    type Event: Send + 'static;
+    type Output: Send + 'static;
+
+    fn event_from_transport(event: TransportEvent) -> Self::Event;
+    /// The deadline has come.
+    fn clock() -> Self::Event;
+    fn node_gone() -> Self::Event;
+    fn handle(&mut self, event: Self::Event, now: Duration);
+    fn poll_output(&mut self) -> Option<Deed<Self::Output>>;
+    fn deadline(&self) -> Option<Duration>;
+    fn is_over(&self) -> bool;
+}
+
+/// An output, by who carries it out.
+enum Deed<Output> {
+    Dial { address: String },
+    Send { link: LinkId, frame: Frame },
+    Limit { link: LinkId, frame_bytes_max: u32 },
+    Close { link: LinkId },
+    Node(Output),
+}
+
+const NODE_GONE: &str = "the node has gone";
+
+/// The two machines name what they share alike.
+macro_rules! machine {
+    ($machine:ty, $module:ident, $clock:ident) => {
+        impl Machine for $machine {
+            type Event = $module::Event;
+            type Output = $module::Output;
+
+            fn event_from_transport(event: TransportEvent) -> $module::Event {
+                use $module::Event;
+                match event {
+                    TransportEvent::Opened { link, identity, outgoing } => Event::Opened { link, identity, outgoing },
+                    TransportEvent::Received { link, frame } => Event::Received { link, frame },
+                    TransportEvent::Closed { link, reason } => Event::Closed { link, reason: reason.to_string() },
+                    TransportEvent::DialFailed { address, error } => Event::DialFailed { address, error },
+                }
+            }
+
+            fn clock() -> $module::Event {
+                $module::Event::$clock
+            }
+
+            fn node_gone() -> $module::Event {
+                $module::Event::Stop { text: NODE_GONE.to_owned() }
+            }
+
+            fn handle(&mut self, event: $module::Event, now: Duration) {
+                <$machine>::handle(self, event, now);
+            }
+
+            fn poll_output(&mut self) -> Option<Deed<$module::Output>> {
+                use $module::Output;
+                Some(match <$machine>::poll_output(self)? {
+                    Output::Dial { address } => Deed::Dial { address },
+                    Output::Send { link, frame } => Deed::Send { link, frame },
+                    Output::Limit { link, frame_bytes_max } => Deed::Limit { link, frame_bytes_max },
+                    Output::Close { link, .. } => Deed::Close { link },
+                    for_the_node => Deed::Node(for_the_node),
+                })
+            }
+
+            fn deadline(&self) -> Option<Duration> {
+                <$machine>::deadline(self)
+            }
+
+            fn is_over(&self) -> bool {
+                <$machine>::is_over(self)
+            }
+        }
+    };
+}
+
+machine!(Core, core, Tick);
+machine!(Member, membership, Clock);
+
+/// A machine's thread, from the node's side. Dropping it tells the machine that the node has gone, unless it is over, and
+/// waits a moment for the last words.
 #[derive(Debug)]
-pub struct Session {
+struct Driven<Event, Output> {
     identity: String,
     addresses: Vec<String>,
     events: Option<flume::Sender<Event>>,
     outputs: Option<flume::Receiver<Output>>,
     thread: Option<JoinHandle<()>>,
+}
+
+impl<Event: Send + 'static, Output: Send + 'static> Driven<Event, Output> {
+    /// `make` is called once the transport knows who and where this peer is.
+    #[allow(clippy::disallowed_methods, reason = "the outputs are bounded by the machine, as the module's head says")]
+    fn start<M>(transport: TransportConfig, make: impl FnOnce(&str, &[String]) -> M + Send + 'static) -> Result<Self, SessionError>
+    where
+        M: Machine<Event = Event, Output = Output>,
+    {
+        let (events, events_out) = flume::bounded(QUEUE_EVENTS);
+        // The machine bounds what is in it, and a thread that waited here could not answer pings.
+        let (outputs_in, outputs) = flume::unbounded();
+        let (started_in, started) = flume::bounded(1);
+        // One thread for all links: measured as fast as several, and no work moves between cores.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let thread = std::thread::Builder::new().name("peercompute-net".to_owned()).spawn(move || {
+            runtime.block_on(async move {
+                let transport = match Transport::start(transport).await {
+                    Ok(transport) => transport,
+                    Err(error) => {
+                        let _ = started_in.send(Err(error));
+                        return;
+                    }
+                };
+                let machine = make(transport.identity(), transport.addresses());
+                if started_in.send(Ok((transport.identity().to_owned(), transport.addresses().to_vec()))).is_ok() {
+                    drive(machine, transport, events_out, outputs_in).await;
+                }
+            });
+        })?;
+        let (identity, addresses) = started.recv().map_err(|_| SessionError::Ended)??;
+        Ok(Driven { identity, addresses, events: Some(events), outputs: Some(outputs), thread: Some(thread) })
+    }
+
+    fn next(&self) -> Result<Output, SessionError> {
+        // An exchange is often over before a sleeping thread would be awake again.
+        for _ in 0..YIELDS_BEFORE_SLEEP {
+            match self.try_next()? {
+                Some(output) => return Ok(output),
+                None => std::thread::yield_now(),
+            }
+        }
+        self.outputs()?.recv().map_err(|_| SessionError::Ended)
+    }
+
+    fn try_next(&self) -> Result<Option<Output>, SessionError> {
+        match self.outputs()?.try_recv() {
+            Ok(output) => Ok(Some(output)),
+            Err(flume::TryRecvError::Empty) => Ok(None),
+            Err(flume::TryRecvError::Disconnected) => Err(SessionError::Ended),
+        }
+    }
+
+    fn next_within(&self, limit: Duration) -> Result<Output, SessionError> {
+        self.outputs()?.recv_timeout(limit).map_err(|error| match error {
+            flume::RecvTimeoutError::Disconnected => SessionError::Ended,
+            flume::RecvTimeoutError::Timeout => SessionError::TimedOut { waited_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX) },
+        })
+    }
+
+    fn send(&self, event: Event) -> Result<(), SessionError> {
+        let events = self.events.as_ref().ok_or(SessionError::Ended)?;
+        events.send(event).map_err(|_| SessionError::Ended)
+    }
+
+    fn outputs(&self) -> Result<&flume::Receiver<Output>, SessionError> {
+        self.outputs.as_ref().ok_or(SessionError::Ended)
+    }
+}
+
+impl<Event, Output> Drop for Driven<Event, Output> {
+    fn drop(&mut self) {
+        self.events = None;
+        self.outputs = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// One member's side of a run whose peers come and go, for a node that blocks.
+///
+/// Dropping it is as [`membership::Event::Stop`]: this peer is gone at once, and the others go on.
+#[derive(Debug)]
+pub struct MemberSession {
+    driven: Driven<membership::Event, membership::Output>,
+}
+
+impl MemberSession {
+    /// Starts listening and hosts, joins or watches, as the configuration says; its identity and addresses are replaced by
+    /// those that the transport proves and has.
+    ///
+    /// **Errors**: the transport does not start.
+    pub fn start(transport: TransportConfig, config: MemberConfig) -> Result<MemberSession, SessionError> {
+        let make = move |identity: &str, addresses: &[String]| {
+            Member::new(MemberConfig { identity: identity.to_owned(), addresses: addresses.to_vec(), ..config })
+        };
+        Ok(MemberSession { driven: Driven::start(transport, make)? })
+    }
+
+    /// The identity that this peer proves to others.
+    pub fn identity(&self) -> &str {
+        &self.driven.identity
+    }
+
+    /// Where others reach this peer; what to give to those that join.
+    pub fn addresses(&self) -> &[String] {
+        &self.driven.addresses
+    }
+
+    /// The next output for the node; blocks. After `Finished`, `Left` or `Failed`, [`SessionError::Ended`].
+    #[allow(clippy::should_implement_trait, reason = "an iterator could not tell why it ended")]
+    pub fn next(&self) -> Result<membership::Output, SessionError> {
+        self.driven.next()
+    }
+
+    /// The next output, if there is one now.
+    pub fn try_next(&self) -> Result<Option<membership::Output>, SessionError> {
+        self.driven.try_next()
+    }
+
+    /// As [`MemberSession::next`], for a bounded time.
+    pub fn next_within(&self, limit: Duration) -> Result<membership::Output, SessionError> {
+        self.driven.next_within(limit)
+    }
+
+    /// Hands an event of the node to the member; blocks while links are congested.
+    ///
+    /// **Errors**: the run is over; [`MemberSession::next`] says why.
+    pub fn send(&self, event: membership::Event) -> Result<(), SessionError> {
+        self.driven.send(event)
+    }
+}
+
+/// One peer's side of a run, for a node that blocks.
+///
+/// Dropping it ends the run for everybody, unless it is over, and waits a moment for the last words.
+#[derive(Debug)]
+pub struct Session {
+    driven: Driven<core::Event, core::Output>,
 }
 
 impl Session {
@@ -117,133 +340,87 @@ impl Session {
         Session::start(config, Role::Joiner { coordinator: address.to_owned() })
     }
 
-    #[allow(clippy::disallowed_methods, reason = "the outputs are bounded by the core, as the module's head says")]
     fn start(config: SessionConfig, role: Role) -> Result<Session, SessionError> {
-        let (events, events_out) = flume::bounded(QUEUE_EVENTS);
-        // The core bounds what is in it, and a thread that waited here could not answer pings.
-        let (outputs_in, outputs) = flume::unbounded();
-        let (started_in, started) = flume::bounded(1);
-        // One thread for all links: measured as fast as several, and no work moves between cores.
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let thread = std::thread::Builder::new().name("peercompute-net".to_owned()).spawn(move || {
-            runtime.block_on(async move {
-                let transport = match Transport::start(config.transport.clone()).await {
-                    Ok(transport) => transport,
-                    Err(error) => {
-                        let _ = started_in.send(Err(error));
-                        return;
-                    }
-                };
-                let place = (transport.identity().to_owned(), transport.addresses().to_vec());
-                let core = core_config(&config, role, &place);
-                if started_in.send(Ok(place)).is_ok() {
-                    drive(Core::new(core), transport, events_out, outputs_in).await;
-                }
-            });
-        })?;
-        let (identity, addresses) = started.recv().map_err(|_| SessionError::Ended)??;
-        Ok(Session { identity, addresses, events: Some(events), outputs: Some(outputs), thread: Some(thread) })
+        let transport = config.transport.clone();
+        let make = move |identity: &str, addresses: &[String]| Core::new(core_config(&config, role, identity, addresses));
+        Ok(Session { driven: Driven::start(transport, make)? })
     }
 
     /// The identity that this peer proves to others.
     pub fn identity(&self) -> &str {
-        &self.identity
+        &self.driven.identity
     }
 
     /// Where others reach this peer; what to give to `join`.
     pub fn addresses(&self) -> &[String] {
-        &self.addresses
+        &self.driven.addresses
     }
 
     /// The next output for the node; blocks. After `Failed` or `Finished`, [`SessionError::Ended`].
     #[allow(clippy::should_implement_trait, reason = "an iterator could not tell why it ended")]
-    pub fn next(&self) -> Result<Output, SessionError> {
-        let outputs = self.outputs.as_ref().ok_or(SessionError::Ended)?;
-        // An exchange is often over before a sleeping thread would be awake again.
-        for _ in 0..YIELDS_BEFORE_SLEEP {
-            match outputs.try_recv() {
-                Ok(output) => return Ok(output),
-                Err(flume::TryRecvError::Disconnected) => return Err(SessionError::Ended),
-                Err(flume::TryRecvError::Empty) => std::thread::yield_now(),
-            }
-        }
-        outputs.recv().map_err(|_| SessionError::Ended)
+    pub fn next(&self) -> Result<core::Output, SessionError> {
+        self.driven.next()
     }
 
     /// As [`Session::next`], for a bounded time.
-    pub fn next_within(&self, limit: Duration) -> Result<Output, SessionError> {
-        let outputs = self.outputs.as_ref().ok_or(SessionError::Ended)?;
-        outputs.recv_timeout(limit).map_err(|error| match error {
-            flume::RecvTimeoutError::Disconnected => SessionError::Ended,
-            flume::RecvTimeoutError::Timeout => SessionError::TimedOut { waited_ms: u64::try_from(limit.as_millis()).unwrap_or(u64::MAX) },
-        })
+    pub fn next_within(&self, limit: Duration) -> Result<core::Output, SessionError> {
+        self.driven.next_within(limit)
     }
 
     /// Hands an event of the node to the core; blocks while links are congested.
     ///
     /// **Errors**: the run is over; [`Session::next`] says why.
-    pub fn send(&self, event: Event) -> Result<(), SessionError> {
-        let events = self.events.as_ref().ok_or(SessionError::Ended)?;
-        events.send(event).map_err(|_| SessionError::Ended)
+    pub fn send(&self, event: core::Event) -> Result<(), SessionError> {
+        self.driven.send(event)
     }
 
     /// Answers `Assemble`.
     pub fn plan_made(&self, plan: Bytes, traffic: Traffic, ownership: Ownership) -> Result<(), SessionError> {
-        self.send(Event::PlanMade { plan, traffic, ownership })
+        self.send(core::Event::PlanMade { plan, traffic, ownership })
     }
 
     /// Answers `PlanReceived`.
     pub fn plan_accepted(&self, traffic: Traffic, ownership: Ownership) -> Result<(), SessionError> {
-        self.send(Event::PlanAccepted { traffic, ownership })
+        self.send(core::Event::PlanAccepted { traffic, ownership })
     }
 
     /// Answers `PlanReceived` with a no, which ends the run.
     pub fn plan_refused(&self, reason: &str) -> Result<(), SessionError> {
-        self.send(Event::PlanRefused { reason: reason.to_owned() })
+        self.send(core::Event::PlanRefused { reason: reason.to_owned() })
     }
 
     /// Posts the payloads of the next exchange; answered by `Deliver`.
     pub fn post(&self, sequence: u64, exchange: u16, payloads: Vec<(PeerIndex, Bytes)>) -> Result<(), SessionError> {
-        self.send(Event::Post { sequence, exchange, payloads })
+        self.send(core::Event::Post { sequence, exchange, payloads })
     }
 
     /// Sends own tiles' final content to a peer.
     pub fn publish(&self, to: PeerIndex, commits: Vec<CommitBody>) -> Result<(), SessionError> {
-        self.send(Event::Publish { to, commits })
+        self.send(core::Event::Publish { to, commits })
     }
 
     /// Sends words to the coordinator.
     pub fn report(&self, bytes: Bytes) -> Result<(), SessionError> {
-        self.send(Event::Report(bytes))
+        self.send(core::Event::Report(bytes))
     }
 
     /// Says that this peer has nothing more to send; `Finished` comes when nobody has.
     pub fn finish(&self) -> Result<(), SessionError> {
-        self.send(Event::Finish)
+        self.send(core::Event::Finish)
     }
 
     /// Ends the run for everybody.
     pub fn stop(&self, text: &str) -> Result<(), SessionError> {
-        self.send(Event::Stop { text: text.to_owned() })
+        self.send(core::Event::Stop { text: text.to_owned() })
     }
 }
 
-impl Drop for Session {
-    fn drop(&mut self) {
-        self.events = None;
-        self.outputs = None;
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
-}
-
-fn core_config(config: &SessionConfig, role: Role, (identity, addresses): &(String, Vec<String>)) -> CoreConfig {
+fn core_config(config: &SessionConfig, role: Role, identity: &str, addresses: &[String]) -> CoreConfig {
     CoreConfig {
         role,
-        identity: identity.clone(),
+        identity: identity.to_owned(),
         name: config.name.clone(),
-        addresses: addresses.clone(),
+        addresses: addresses.to_vec(),
         speed: config.speed,
         token: config.token,
         bundle: config.bundle,
@@ -256,7 +433,7 @@ fn core_config(config: &SessionConfig, role: Role, (identity, addresses): &(Stri
 }
 
 /// What woke the loop.
-enum Turn {
+enum Turn<Event> {
     Network(TransportEvent),
     Node(Event),
     NodeGone,
@@ -265,85 +442,77 @@ enum Turn {
 }
 
 #[allow(clippy::disallowed_methods, reason = "the driver is where the clock is")]
-async fn drive(mut core: Core, mut transport: Transport, events: flume::Receiver<Event>, outputs: flume::Sender<Output>) {
+async fn drive<M: Machine>(mut machine: M, mut transport: Transport, events: flume::Receiver<M::Event>, outputs: flume::Sender<M::Output>) {
     let begun = Instant::now();
     let room = transport.room();
     let mut node_here = true;
     loop {
-        carry_out(&mut core, &mut transport, &outputs, begun);
-        if core.is_over() {
+        carry_out(&mut machine, &mut transport, &outputs, begun);
+        if machine.is_over() {
             break;
         }
-        let due = core.deadline().map_or(IDLE_TICK, |at| at.saturating_sub(begun.elapsed()).min(IDLE_TICK));
-        let congested = transport.is_congested();
+        let due = machine.deadline().map_or(IDLE_TICK, |at| at.saturating_sub(begun.elapsed()).min(IDLE_TICK));
+        let (waiting, congested) = (transport.is_waiting(), transport.is_congested());
         let turn = tokio::select! {
             biased;
             event = transport.next() => Turn::Network(event),
             event = events.recv_async(), if node_here && !congested => event.map_or(Turn::NodeGone, Turn::Node),
-            () = room.notified(), if congested => Turn::Room,
+            () = room.notified(), if waiting => Turn::Room,
             () = tokio::time::sleep(due) => Turn::Clock,
         };
         match turn {
             Turn::Network(event) => {
-                core.handle(event_from_transport(event), begun.elapsed());
+                machine.handle(M::event_from_transport(event), begun.elapsed());
                 for _ in 1..BURST_MAX {
                     let Some(event) = transport.try_next() else {
                         break;
                     };
-                    carry_out(&mut core, &mut transport, &outputs, begun);
-                    core.handle(event_from_transport(event), begun.elapsed());
+                    carry_out(&mut machine, &mut transport, &outputs, begun);
+                    machine.handle(M::event_from_transport(event), begun.elapsed());
                 }
                 // However busy the network is, the node gets its turn.
                 let event = if transport.is_congested() { None } else { events.try_recv().ok() };
                 if let Some(event) = event {
-                    carry_out(&mut core, &mut transport, &outputs, begun);
-                    core.handle(event, begun.elapsed());
+                    carry_out(&mut machine, &mut transport, &outputs, begun);
+                    machine.handle(event, begun.elapsed());
                 }
             }
-            Turn::Node(event) => core.handle(event, begun.elapsed()),
+            Turn::Node(event) => machine.handle(event, begun.elapsed()),
             Turn::NodeGone => {
                 node_here = false;
-                core.handle(Event::Stop { text: "the node has gone".to_owned() }, begun.elapsed());
+                machine.handle(M::node_gone(), begun.elapsed());
             }
             Turn::Room => transport.pump(),
-            Turn::Clock => core.handle(Event::Tick, begun.elapsed()),
+            Turn::Clock => machine.handle(M::clock(), begun.elapsed()),
         }
         // Everything the network has brought is heard before anybody is called silent.
-        if core.deadline().is_some_and(|at| at <= begun.elapsed()) && !transport.has_news() {
-            core.handle(Event::Tick, begun.elapsed());
+        if machine.deadline().is_some_and(|at| at <= begun.elapsed()) && !transport.has_news() {
+            machine.handle(M::clock(), begun.elapsed());
         }
     }
     drop(outputs);
     transport.shutdown().await;
 }
 
-/// Does what the core wants done, until it wants nothing more.
-fn carry_out(core: &mut Core, transport: &mut Transport, outputs: &flume::Sender<Output>, begun: Instant) {
-    while let Some(output) = core.poll_output() {
+/// Does what the machine wants done, until it wants nothing more.
+fn carry_out<M: Machine>(machine: &mut M, transport: &mut Transport, outputs: &flume::Sender<M::Output>, begun: Instant) {
+    while let Some(output) = machine.poll_output() {
         match output {
-            Output::Dial { address } => {
+            Deed::Dial { address } => {
                 if let Err(reason) = transport.dial(&address) {
-                    core.handle(Event::DialFailed { address, error: reason.to_string() }, begun.elapsed());
+                    let failed = TransportEvent::DialFailed { address, error: reason.to_string() };
+                    machine.handle(M::event_from_transport(failed), begun.elapsed());
                 }
             }
-            Output::Send { link, frame } => {
+            Deed::Send { link, frame } => {
                 if let Err(reason) = transport.send(link, frame) {
-                    core.handle(Event::Closed { link, reason: reason.to_string() }, begun.elapsed());
+                    machine.handle(M::event_from_transport(TransportEvent::Closed { link, reason }), begun.elapsed());
                 }
             }
-            Output::Limit { link, frame_bytes_max } => transport.limit(link, frame_bytes_max),
-            Output::Close { link, .. } => transport.close(link),
+            Deed::Limit { link, frame_bytes_max } => transport.limit(link, frame_bytes_max),
+            Deed::Close { link } => transport.close(link),
             // A node that has gone is noticed by its events' end.
-            for_the_node => drop(outputs.send(for_the_node)),
+            Deed::Node(output) => drop(outputs.send(output)),
         }
-    }
-}
-
-fn event_from_transport(event: TransportEvent) -> Event {
-    match event {
-        TransportEvent::Opened { link, identity, outgoing } => Event::Opened { link, identity, outgoing },
-        TransportEvent::Received { link, frame } => Event::Received { link, frame },
-        TransportEvent::Closed { link, reason } => Event::Closed { link, reason: reason.to_string() },
-        TransportEvent::DialFailed { address, error } => Event::DialFailed { address, error },
     }
 }

@@ -149,9 +149,13 @@ pub enum RefuseReason {
     Protocol,
     /// It did not say hello in time.
     Silent,
+    /// The run does not go on here at the moment; ask again, or elsewhere.
+    Orphaned,
+    /// The run is over: parts of its state have no holder left.
+    PartsLost,
 }
 
-const REFUSE_REASONS: [RefuseReason; 8] = [
+const REFUSE_REASONS: [RefuseReason; 10] = [
     RefuseReason::Version,
     RefuseReason::Bundle,
     RefuseReason::Token,
@@ -160,6 +164,8 @@ const REFUSE_REASONS: [RefuseReason; 8] = [
     RefuseReason::Identity,
     RefuseReason::Protocol,
     RefuseReason::Silent,
+    RefuseReason::Orphaned,
+    RefuseReason::PartsLost,
 ];
 
 /// One message on a link.
@@ -456,11 +462,11 @@ pub(crate) fn name_of(message: &Message) -> &'static str {
     }
 }
 
-fn code_of(reason: RefuseReason) -> u8 {
+pub(crate) fn code_of(reason: RefuseReason) -> u8 {
     REFUSE_REASONS.iter().zip(0u8..).find_map(|(r, code)| (*r == reason).then_some(code)).unwrap_or(0)
 }
 
-fn take_reason(reader: &mut Reader) -> Result<RefuseReason, WireError> {
+pub(crate) fn take_reason(reader: &mut Reader) -> Result<RefuseReason, WireError> {
     let code = reader.u8("refuse reason")?;
     let known = REFUSE_REASONS.get(usize::from(code)).copied();
     known.ok_or(WireError::BadValue { field: "refuse reason", value: code.into() })

@@ -5,6 +5,9 @@
 
 mod check;
 mod demo;
+mod host;
+mod join;
+mod member;
 mod run;
 mod sign;
 
@@ -40,6 +43,12 @@ enum Command {
     Check(check::CheckArgs),
     /// Run a workload, here or on several peers.
     Run(Box<run::RunArgs>),
+    /// Start a run that others can join, and take part in it.
+    Host(Box<host::HostArgs>),
+    /// Take part in a run, by its link.
+    Join(Box<join::JoinArgs>),
+    /// How a run stands, by its link.
+    Status(join::StatusArgs),
     /// Make a key pair: FILE for you alone, FILE with `.pub` for everybody.
     Keygen(sign::KeygenArgs),
     /// Sign a workload into a bundle.
@@ -137,6 +146,9 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         None => demo::run(executor, json),
         Some(Command::Check(args)) => check::run(&args, executor, json),
         Some(Command::Run(args)) => run::run(&args, executor, json),
+        Some(Command::Host(args)) => host::run(&args, executor, json),
+        Some(Command::Join(args)) => join::join(&args, executor, json),
+        Some(Command::Status(args)) => join::status(&args, json),
         Some(Command::Keygen(args)) => sign::keygen(&args, json),
         Some(Command::Sign(args)) => sign::sign(&args, json),
         Some(Command::Verify(args)) => sign::verify(&args, json),

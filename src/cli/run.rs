@@ -72,12 +72,12 @@ enum SplitArg {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum TransportArg {
+pub(crate) enum TransportArg {
     Tcp,
     Quic,
 }
 
-fn change(text: &str) -> Result<ParamChange, String> {
+pub(crate) fn change(text: &str) -> Result<ParamChange, String> {
     let (name, rest) = text.split_once('=').ok_or(format!("`{text}` is not NAME=VALUE"))?;
     let (value, tick) = match rest.rsplit_once('@') {
         Some((value, tick)) => (value, tick.parse().map_err(|_| format!("`{tick}` is not a tick"))?),
@@ -86,7 +86,7 @@ fn change(text: &str) -> Result<ParamChange, String> {
     Ok(ParamChange { tick, name: name.into(), value: value.into() })
 }
 
-fn seconds(text: &str) -> Result<f64, String> {
+pub(crate) fn seconds(text: &str) -> Result<f64, String> {
     text.parse::<f64>().ok().filter(|s| (0.1..=3600.0).contains(s)).ok_or("0.1 to 3600 seconds".into())
 }
 
@@ -226,7 +226,7 @@ fn together(args: &RunArgs, bundle: &VerifiedBundle, executor: &Choice, json: bo
     Ok(summary)
 }
 
-fn multiaddress(listen: Option<std::net::SocketAddr>, transport: TransportArg) -> String {
+pub(crate) fn multiaddress(listen: Option<std::net::SocketAddr>, transport: TransportArg) -> String {
     let address = listen.unwrap_or(std::net::SocketAddr::from(([127, 0, 0, 1], 0)));
     let ip = if address.is_ipv4() { "ip4" } else { "ip6" };
     match transport {

@@ -6,7 +6,7 @@ use clap::Args;
 use peercompute::keys;
 use peercompute::launch::LaunchError;
 use peercompute_buffers::digest::hex;
-use peercompute_kernels::{Manifest, Overrides, Program, VerifiedBundle, bundle};
+use peercompute_kernels::{Manifest, Overrides, Program, Trust, VerifiedBundle, bundle};
 use serde_json::json;
 
 use super::{GridExtents, assignment, extents, say, say_json};
@@ -66,6 +66,7 @@ pub(crate) fn sign(args: &SignArgs, json: bool) -> Result<(), LaunchError> {
     let bytes = bundle::sign(&manifest, &key);
     peercompute::launch::make_folder(&args.output)?;
     std::fs::write(&args.output, &bytes).map_err(|cause| LaunchError::System { action: "write the bundle", cause })?;
+    keep(&keys::read_bundle(&args.output, &Trust::key(key.public()))?);
     if json {
         say_json(&json!({ "workload": manifest.name, "version": manifest.version, "bundle": hex(&program.hash), "bytes": bytes.len(),
             "file": args.output, "key": key.public().to_string() }));
@@ -87,6 +88,7 @@ pub(crate) fn verify(args: &VerifyArgs, json: bool) -> Result<(), LaunchError> {
     let mut trust = keys::trust(&trusted)?;
     let bundle: VerifiedBundle = keys::read_bundle(&args.bundle, &trust)?;
     keys::remember(&mut trust, &bundle)?;
+    keep(&bundle);
     let program = bundle.program();
     let (name, version, hash) = (&program.manifest.name, &program.manifest.version, hex(&program.hash));
     if json {
@@ -95,4 +97,11 @@ pub(crate) fn verify(args: &VerifyArgs, json: bool) -> Result<(), LaunchError> {
         say(format!("{name} {version} verified\nbundle {hash}\nsigned by {}", bundle.signer()));
     }
     Ok(())
+}
+
+/// Keeps a bundle for links to its runs. Without a place for it, a link just needs `--bundle`.
+pub(crate) fn keep(bundle: &VerifiedBundle) {
+    if let Err(error) = keys::keep(bundle) {
+        eprintln!("warning: {error}");
+    }
 }

@@ -11,14 +11,15 @@
 //! peers there are or how fast they are.
 
 mod gather;
+pub mod member;
+pub mod parts;
 pub mod peer;
 pub mod plan;
+mod shipping;
 
 use std::collections::VecDeque;
-use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use peercompute_buffers::transfer::{tile_bytes, tile_from_field};
 use peercompute_kernels::executor::any::{AnyExecutor, AnyRun};
 use peercompute_kernels::executor::{ExecutorError, Placement, Run};
@@ -27,10 +28,11 @@ use peercompute_kernels::{Program, VerifiedBundle};
 use peercompute_net::core::{Output, RunError};
 use peercompute_net::driver::{Session, SessionError};
 use peercompute_net::ownership::PeerIndex;
-use peercompute_net::pool::Pool;
 
 use crate::state;
 use plan::{ParamChange, PlanError};
+pub(crate) use shipping::FRAME_BYTES;
+use shipping::Shipping;
 
 /// Why a run ended before its end.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +47,15 @@ pub enum NodeError {
     /// The run failed: a peer was lost, silent, wrong or turned this one away.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// This member's part is over before the run's end.
+    #[error(transparent)]
+    Member(#[from] peercompute_net::membership::MemberError),
+    /// The parts of a run's state are not what they should be.
+    #[error("{cause}")]
+    Parts {
+        /// How.
+        cause: String,
+    },
     /// The plan cannot be followed.
     #[error(transparent)]
     Plan(#[from] PlanError),
@@ -175,17 +186,10 @@ pub(crate) struct Node<'a> {
     pub(crate) program: &'a Program,
     pub(crate) run: AnyRun<'a>,
     session: Option<&'a Session>,
-    sequence: u64,
-    /// Per exchange, what goes to whom: bytes of what it packs.
-    sends: Vec<Vec<(PeerIndex, Range<usize>)>>,
-    /// Memory of outgoing payloads, and the list that the latest delivery came in: neither is made anew.
-    pool: Pool,
-    payloads: Vec<(PeerIndex, Bytes)>,
+    pub(crate) shipping: Shipping,
     /// Last words and tiles of peers that were done while this one still waited for a third.
     pub(crate) early: VecDeque<Output>,
     pub(crate) seconds: f64,
-    pub(crate) payload_bytes: u64,
-    pub(crate) shipped_bytes: u64,
     /// What all peers ship in an exchange, per exchange: payload and frames.
     everyone: Vec<u64>,
     everyone_shipped: u64,
@@ -205,26 +209,8 @@ impl<'a> Node<'a> {
         let program = bundle.program();
         let run = executor.load(bundle, placement).await?;
         let everyone = everyone_ships(executor, program, placement, session.is_some(), frame_bytes)?;
-        let nonempty = |runs: &[Range<usize>]| -> Vec<_> {
-            let runs = runs.iter().enumerate().filter(|(_, run)| !run.is_empty());
-            runs.map(|(peer, run)| (PeerIndex(peer as u16), run.start * 4..run.end * 4)).collect()
-        };
-        let sends = run.layout().exchanges.iter().map(|plan| nonempty(&plan.send)).collect();
-        Ok(Node {
-            program,
-            run,
-            session,
-            sequence: 0,
-            sends,
-            pool: Pool::default(),
-            payloads: Vec::new(),
-            early: VecDeque::new(),
-            seconds: 0.0,
-            payload_bytes: 0,
-            shipped_bytes: 0,
-            everyone,
-            everyone_shipped: 0,
-        })
+        let shipping = Shipping::new(run.layout());
+        Ok(Node { program, run, session, shipping, early: VecDeque::new(), seconds: 0.0, everyone, everyone_shipped: 0 })
     }
 
     /// Init, imports, and every tick.
@@ -242,7 +228,7 @@ impl<'a> Node<'a> {
         }
         self.advance(&program.init, 0).await?;
         for (buffer, bytes) in &task.imports {
-            self.import(*buffer, bytes);
+            import(program, &mut self.run, *buffer, bytes);
         }
         self.run.finish().await?;
         let begun = Instant::now();
@@ -284,51 +270,38 @@ impl<'a> Node<'a> {
     /// Ships what is packed and waits for what is due.
     async fn exchange(&mut self, exchange: usize) -> Result<(), NodeError> {
         let Some(session) = self.session else { return Ok(()) };
-        let pool = &mut self.pool;
-        let mut packed = Bytes::new();
-        self.run.outbox(exchange, &mut |bytes| packed = pool.copy(bytes)).await?;
-        let mut payloads = std::mem::take(&mut self.payloads);
-        for (peer, run) in &self.sends[exchange] {
-            self.payload_bytes += run.len() as u64;
-            self.shipped_bytes += run.len() as u64 + FRAME_BYTES;
-            payloads.push((*peer, packed.slice(run.clone())));
-        }
-        session.post(self.sequence, exchange as u16, payloads).map_err(|error| ended(session, error))?;
-        let mut payloads = loop {
+        let payloads = self.shipping.take_out(&mut self.run, exchange).await?;
+        let sequence = self.shipping.sequence;
+        session.post(sequence, exchange as u16, payloads).map_err(|error| ended(session, error))?;
+        let payloads = loop {
             match next(session)? {
-                Output::Deliver { sequence, payloads } if sequence == self.sequence => break payloads,
+                Output::Deliver { sequence: delivered, payloads } if delivered == sequence => break payloads,
                 early @ (Output::Report { .. } | Output::Commit { .. }) => self.early.push_back(early),
                 // A stranger was turned away; the run is not concerned.
                 Output::Refused { .. } => {}
                 other => return Err(unexpected(&other)),
             }
         };
-        for (peer, payload) in payloads.drain(..) {
-            self.run.inbox(exchange, peer.at(), &payload);
-        }
-        self.payloads = payloads;
-        self.sequence += 1;
+        self.shipping.put_in(&mut self.run, exchange, payloads);
         self.everyone_shipped += self.everyone[exchange];
         Ok(())
     }
-
-    fn import(&mut self, buffer: usize, bytes: &[u8]) {
-        let Some(grid) = self.program.grid_of(buffer) else {
-            self.run.write_table(buffer, bytes);
-            return;
-        };
-        let stride = self.program.elements[buffer].stride as usize;
-        let owned: Vec<_> = self.run.layout().of_field(self.program, buffer).map(|residency| residency.owned().collect()).unwrap_or_default();
-        for tile in owned {
-            let mut content = vec![0; tile_bytes(&grid, tile, stride)];
-            tile_from_field(&grid, tile, stride, bytes, &mut content);
-            self.run.write_tile(buffer, tile, &content);
-        }
-    }
 }
 
-/// What a data frame adds to its payload.
-pub(crate) const FRAME_BYTES: u64 = (peercompute_net::wire::BULK_HEAD_BYTES + peercompute_net::wire::LENGTH_BYTES) as u64;
+/// Replaces a buffer by an import, as far as it is owned here.
+fn import(program: &Program, run: &mut AnyRun<'_>, buffer: usize, bytes: &[u8]) {
+    let Some(grid) = program.grid_of(buffer) else {
+        run.write_table(buffer, bytes);
+        return;
+    };
+    let stride = program.elements[buffer].stride as usize;
+    let owned: Vec<_> = run.layout().of_field(program, buffer).map(|residency| residency.owned().collect()).unwrap_or_default();
+    for tile in owned {
+        let mut content = vec![0; tile_bytes(&grid, tile, stride)];
+        tile_from_field(&grid, tile, stride, bytes, &mut content);
+        run.write_tile(buffer, tile, &content);
+    }
+}
 
 /// The next output, or the failure that ended the run.
 pub(crate) fn next(session: &Session) -> Result<Output, NodeError> {

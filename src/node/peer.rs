@@ -85,8 +85,8 @@ pub async fn host(
     session.finish().map_err(|error| ended(session, error))?;
     let mut outcome = Outcome {
         seconds: node.seconds,
-        shipped_bytes: node.shipped_bytes,
-        payload_bytes: node.payload_bytes,
+        shipped_bytes: node.shipping.shipped_bytes,
+        payload_bytes: node.shipping.payload_bytes,
         memory_bytes: node.run.memory_bytes(),
         executor: executor.info().executor.into(),
         adapters: vec![executor.info().adapter.clone()],
@@ -160,8 +160,8 @@ pub async fn join(executor: &AnyExecutor, bundle: &VerifiedBundle, session: &Ses
     let words = LastWords {
         digests: state::digests(program, &mut node.run).await?.iter().map(|digest| digest.0).collect(),
         seconds: node.seconds,
-        shipped_bytes: node.shipped_bytes,
-        payload_bytes: node.payload_bytes,
+        shipped_bytes: node.shipping.shipped_bytes,
+        payload_bytes: node.shipping.payload_bytes,
         memory_bytes: node.run.memory_bytes(),
         adapter: executor.info().adapter.clone(),
     };

@@ -78,22 +78,22 @@ struct Neighbour {
 
 /// A completed exchange.
 #[derive(Debug)]
-pub(super) struct Delivery {
-    pub(super) sequence: u64,
-    pub(super) payloads: Vec<Payload>,
+pub(crate) struct Delivery {
+    pub(crate) sequence: u64,
+    pub(crate) payloads: Vec<Payload>,
     /// Who must be told of the progress.
-    pub(super) progress_to: Arc<[PeerIndex]>,
+    pub(crate) progress_to: Arc<[PeerIndex]>,
 }
 
 /// Why a post was not taken.
 #[derive(Debug)]
-pub(super) enum PostError {
+pub(crate) enum PostError {
     Misuse(String),
     Violation(PeerIndex, Violation),
 }
 
 #[derive(Debug)]
-pub(super) struct Exchanges {
+pub(crate) struct Exchanges {
     staleness: u64,
     window: usize,
     channels: Vec<Channel>,
@@ -106,7 +106,7 @@ pub(super) struct Exchanges {
 
 impl Exchanges {
     /// `traffic` has passed its check.
-    pub(super) fn new(traffic: &Traffic, peers: usize, staleness: u32) -> Exchanges {
+    pub(crate) fn new(traffic: &Traffic, peers: usize, staleness: u32) -> Exchanges {
         let channels: Vec<Channel> = traffic.exchanges.iter().map(channel_from_traffic).collect();
         Exchanges {
             staleness: staleness.into(),
@@ -120,15 +120,15 @@ impl Exchanges {
     }
 
     /// The sequence this peer is at: the one it waits for, or the next to post.
-    pub(super) fn sequence(&self) -> u64 {
+    pub(crate) fn sequence(&self) -> u64 {
         self.waiting.map_or(self.next_sequence, |waiting| waiting.sequence)
     }
 
-    pub(super) fn is_waiting(&self) -> bool {
+    pub(crate) fn is_waiting(&self) -> bool {
         self.waiting.is_some()
     }
 
-    pub(super) fn done(&mut self, from: PeerIndex) {
+    pub(crate) fn done(&mut self, from: PeerIndex) {
         if let Some(neighbour) = self.neighbours.get_mut(from.at()) {
             neighbour.done = true;
             neighbour.under_way.clear();
@@ -136,7 +136,7 @@ impl Exchanges {
     }
 
     /// Takes the node's payloads; what it gives back is to be sent at once.
-    pub(super) fn post(&mut self, sequence: u64, exchange: u16, payloads: Vec<Payload>, now: Duration) -> Result<Vec<Payload>, PostError> {
+    pub(crate) fn post(&mut self, sequence: u64, exchange: u16, payloads: Vec<Payload>, now: Duration) -> Result<Vec<Payload>, PostError> {
         let misuse = |what: String| Err(PostError::Misuse(what));
         if let Some(waiting) = self.waiting {
             return misuse(format!("posted {sequence} before {} was delivered", waiting.sequence));
@@ -181,12 +181,12 @@ impl Exchanges {
     }
 
     /// Takes the list of a post back; the next delivery is written into it.
-    pub(super) fn reuse(&mut self, emptied: Vec<Payload>) {
+    pub(crate) fn reuse(&mut self, emptied: Vec<Payload>) {
         self.spare = emptied;
     }
 
     /// Takes a payload from the network.
-    pub(super) fn data(&mut self, from: PeerIndex, sequence: u64, exchange: u16, payload: Bytes) -> Result<(), Violation> {
+    pub(crate) fn data(&mut self, from: PeerIndex, sequence: u64, exchange: u16, payload: Bytes) -> Result<(), Violation> {
         let count = self.channels.len();
         let no_such = Violation::NoSuchExchange { exchange, count };
         let channel = self.channels.get_mut(usize::from(exchange)).ok_or(no_such)?;
@@ -223,7 +223,7 @@ impl Exchanges {
     }
 
     /// Takes word that a receiver has everything up to `sequence`.
-    pub(super) fn progress(&mut self, from: PeerIndex, sequence: u64) -> Result<(), Violation> {
+    pub(crate) fn progress(&mut self, from: PeerIndex, sequence: u64) -> Result<(), Violation> {
         // A receiver of stale data may be ahead of its sender.
         if self.staleness == 0 && sequence >= self.next_sequence {
             return Err(Violation::WrongProgress { sequence });
@@ -235,7 +235,7 @@ impl Exchanges {
     }
 
     /// The delivery, once everything due is here.
-    pub(super) fn try_deliver(&mut self) -> Result<Option<Delivery>, (PeerIndex, Violation)> {
+    pub(crate) fn try_deliver(&mut self) -> Result<Option<Delivery>, (PeerIndex, Violation)> {
         let Some(Waiting { sequence, exchange, .. }) = self.waiting else {
             return Ok(None);
         };
@@ -265,7 +265,7 @@ impl Exchanges {
     }
 
     /// Whom this peer waits for, what for, and since when.
-    pub(super) fn owed(&self) -> impl Iterator<Item = (PeerIndex, Owed, Duration)> + '_ {
+    pub(crate) fn owed(&self) -> impl Iterator<Item = (PeerIndex, Owed, Duration)> + '_ {
         self.waiting.into_iter().flat_map(|Waiting { sequence, exchange, since }| {
             let data = self.readiness(exchange).filter(|(_, ready)| !ready);
             let data = data.map(move |(from, _)| (from, Owed::Data { sequence, exchange }, since));

@@ -20,7 +20,7 @@
 
 mod assembly;
 mod event;
-mod exchange;
+pub(crate) mod exchange;
 mod gather;
 #[cfg(test)]
 mod tests;

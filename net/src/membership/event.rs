@@ -54,6 +54,8 @@ pub enum Role {
 /// A snapshot that was stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
+    /// The epoch that took it; the run goes on in the next.
+    pub epoch: u32,
     /// The tick before which it was taken.
     pub tick: u64,
     /// Every part, in order, the tables last.
@@ -289,8 +291,8 @@ pub enum Output {
         /// Why, for people.
         reason: String,
     },
-    /// Node of a peer that joins: a draft of the epoch in which it would take part. Answer `Prepared` or `Declined`;
-    /// nothing is computed yet, and the epoch that comes may differ.
+    /// Node of a peer that joins, for the first time or again: a draft of the epoch in which it would take part. Abandon
+    /// what was computed, and answer `Prepared` or `Declined`; the epoch that comes may differ.
     Prepare {
         /// The draft.
         plan: Arc<EpochPlan>,

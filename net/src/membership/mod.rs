@@ -31,10 +31,686 @@
 //! from outside.
 
 pub mod agree;
+pub mod balance;
 mod event;
+mod fetch;
+mod greet;
+mod lead;
+mod links;
 mod parts;
 mod plan;
+mod shelf;
+mod snapshots;
+mod succession;
+mod wire;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
 
 pub use event::{Event, Keep, MemberConfig, MemberError, MemberStatus, Notice, Output, Role, Standing, Stored, Tuning};
 pub use parts::{PartId, Parts};
-pub use plan::{EpochPlan, Member, MemberId, Origin, Version};
+pub use plan::{EpochPlan, Member as MemberInfo, MemberId, Origin, Version};
+pub use wire::is_control;
+
+use crate::core::exchange::{Exchanges, PostError};
+use crate::core::{LinkId, Traffic, Violation};
+use crate::ownership::PeerIndex;
+use crate::wire::{REPORT_BYTES_MAX, RefuseReason};
+use agree::Acceptor;
+use fetch::{Encoded, Fetch};
+use greet::Joining;
+use lead::Lead;
+use links::{Links, Opened};
+use shelf::Shelf;
+use succession::Attempt;
+use wire::Message;
+
+/// Outputs that may wait for the driver; a driver drains them after every event.
+const OUTPUTS_MAX: usize = 1 << 20;
+/// Frames of epochs yet to be entered that are held.
+const EARLY_FRAMES_MAX: usize = 1 << 14;
+/// … and their bytes.
+const EARLY_BYTES_MAX: usize = 256 << 20;
+/// Between two reports of how far a member is.
+const PACE_EVERY: Duration = Duration::from_millis(20);
+
+/// The epoch that the node has been told to compute.
+#[derive(Debug)]
+struct Running {
+    plan: Arc<EpochPlan>,
+    me: PeerIndex,
+    /// Places in the roster, by identity.
+    places: BTreeMap<String, PeerIndex>,
+    /// Once the node has entered.
+    exchanges: Option<Exchanges>,
+    /// The next tick that the node computes.
+    tick: u64,
+    busy: Duration,
+    until: u64,
+    /// Ticks at which snapshots are due, and not taken yet.
+    due: BTreeSet<u64>,
+    taken: Option<u64>,
+    /// The snapshot that this member works to keep, and whether it has said that it does.
+    keeping: Option<(Version, bool)>,
+    paced_at: Duration,
+    paced_tick: u64,
+    /// When the node was last given or last completed something.
+    moved_at: Duration,
+    report: Option<Bytes>,
+    done_said: bool,
+}
+
+/// A frame that is of no use yet.
+#[derive(Debug)]
+struct Early {
+    identity: String,
+    message: Message,
+    bytes: usize,
+}
+
+/// One peer's state machine.
+#[derive(Debug)]
+pub struct Member {
+    config: MemberConfig,
+    now: Duration,
+    random: fastrand::Rng,
+    outputs: VecDeque<Output>,
+    over: bool,
+    id: Option<MemberId>,
+    run: [u8; 16],
+    links: Links,
+    shelf: Shelf,
+    fetch: Fetch,
+    encoded: Encoded,
+    /// The newest epoch decided.
+    decided: Option<Arc<EpochPlan>>,
+    running: Option<Running>,
+    early: VecDeque<Early>,
+    early_bytes: usize,
+    /// This member's vote on the successor of `decided`, and its own attempt at one.
+    acceptor: Acceptor,
+    attempt: Option<Attempt>,
+    /// Members of `decided` that cannot be counted on, and why.
+    suspects: BTreeMap<MemberId, String>,
+    /// Who cannot count on whom, as told by others: (accuser, accused).
+    reports: BTreeSet<(MemberId, MemberId)>,
+    /// Suspicions told to whom.
+    told: BTreeSet<(MemberId, MemberId)>,
+    /// Since when `decided` needs a successor.
+    trouble_at: Option<Duration>,
+    orphaned_at: Option<Duration>,
+    orphaned_told: bool,
+    joining: Joining,
+    lead: Lead,
+    /// Since when this peer wants to go.
+    leaving_at: Option<Duration>,
+    leave_said_at: Option<Duration>,
+    /// Who has entered the epoch that this member leaves before.
+    entered: BTreeSet<MemberId>,
+    /// A link or the roster has changed since members were last looked over.
+    members_changed: bool,
+}
+
+impl Member {
+    /// A member at time zero; its first outputs are dials, or the first epoch.
+    pub fn new(config: MemberConfig) -> Member {
+        let mut member = Member {
+            now: Duration::ZERO,
+            random: fastrand::Rng::with_seed(config.seed),
+            outputs: VecDeque::new(),
+            over: false,
+            id: None,
+            run: [0; 16],
+            links: Links::default(),
+            shelf: Shelf::new(config.parts.clone()),
+            fetch: Fetch::default(),
+            encoded: Encoded::default(),
+            decided: None,
+            running: None,
+            early: VecDeque::new(),
+            early_bytes: 0,
+            acceptor: Acceptor::default(),
+            attempt: None,
+            suspects: BTreeMap::new(),
+            reports: BTreeSet::new(),
+            told: BTreeSet::new(),
+            trouble_at: None,
+            orphaned_at: None,
+            orphaned_told: false,
+            joining: Joining::default(),
+            lead: Lead::default(),
+            leaving_at: None,
+            leave_said_at: None,
+            entered: BTreeSet::new(),
+            members_changed: true,
+            config,
+        };
+        member.begin();
+        member.advance();
+        member
+    }
+
+    /// Takes in one event. `now` never runs backwards; its zero is the member's making.
+    pub fn handle(&mut self, event: Event, now: Duration) {
+        if self.over {
+            // Only a link that opens now still needs an answer.
+            if let Event::Opened { link, .. } = event {
+                self.outputs.push_back(Output::Close { link, reason: "the run is over here".to_owned() });
+            }
+            return;
+        }
+        self.forgive_own_sleep(now);
+        self.now = self.now.max(now);
+        match event {
+            Event::Opened { link, identity, outgoing } => match self.links.opened(link, identity, outgoing, self.now) {
+                Opened::Greet(purpose) => {
+                    self.trust(link);
+                    self.greet(link, purpose);
+                }
+                Opened::Wait => {}
+                Opened::TurnAway(reason) => self.outputs.push_back(Output::Close { link, reason: reason.to_owned() }),
+            },
+            Event::Received { link, frame } => self.received(link, frame),
+            Event::Closed { link, reason } => self.closed(link, &format!("lost its link: {reason}")),
+            Event::DialFailed { address, error } => self.links.dial_failed(&address, error, self.now),
+            Event::Clock => self.clock(),
+            Event::Prepared => self.prepared(),
+            Event::Declined { text } => self.declined(text),
+            Event::Entered { epoch, traffic } => self.node_entered(epoch, &traffic),
+            Event::Post { epoch, sequence, exchange, payloads } => self.post(epoch, sequence, exchange, payloads),
+            Event::Ticked { epoch, tick, busy } => self.ticked(epoch, tick, busy),
+            Event::Snapshot { epoch, tick, parts } => self.node_snapshot(epoch, tick, parts),
+            Event::Report { epoch, bytes } => self.node_report(epoch, bytes),
+            Event::Leave => self.leave(),
+            Event::Stop { text } => self.fail(MemberError::Stopped { text }),
+        }
+        self.advance();
+        if self.outputs.len() > OUTPUTS_MAX && !self.over {
+            self.outputs.clear();
+            self.misuse("outputs are not drained");
+        }
+    }
+
+    /// The next thing to do, oldest first.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When the clock's event is due, if nothing happens before.
+    pub fn deadline(&self) -> Option<Duration> {
+        if self.over {
+            return None;
+        }
+        let tuning = &self.config.tuning;
+        let rest = [self.links.deadline(tuning), self.fetch.deadline(tuning.replica_bytes_per_s), self.joining_deadline()];
+        let own = [self.succession_deadline(), self.lead_deadline(), self.leave_deadline(), self.pace_deadline()];
+        rest.into_iter().chain(own).flatten().min()
+    }
+
+    /// Whether this peer's part in the run is over, well or badly.
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// Everything that follows from the state, whatever event changed it.
+    fn advance(&mut self) {
+        if self.over {
+            return;
+        }
+        for address in self.links.due_dials(self.now) {
+            self.outputs.push_back(Output::Dial { address });
+        }
+        self.advance_succession();
+        self.advance_transition();
+        self.advance_keeping();
+        // What a coordinator has computed itself, it hears before it grants more.
+        self.pace(false);
+        self.advance_lead();
+        self.advance_leaving();
+        self.advance_joining();
+        self.pump();
+    }
+
+    fn clock(&mut self) {
+        self.members_changed = true;
+        for link in self.links.due_pings(&self.config.tuning, self.now) {
+            let stamp = u64::try_from(self.now.as_micros()).unwrap_or(u64::MAX);
+            self.send(link, &Message::Ping { stamp });
+        }
+        for link in self.links.silent(&self.config.tuning, self.now) {
+            let Some(silent) = self.links.all.get(&link) else { continue };
+            let silent_ms = self.now.saturating_sub(silent.heard_at).as_millis();
+            if silent.greeted.is_none() && !silent.outgoing {
+                self.refuse(link, RefuseReason::Silent, "no hello in time");
+            } else {
+                self.drop_link(link, &format!("has been silent for {silent_ms} ms"));
+            }
+        }
+    }
+
+    fn received(&mut self, link: LinkId, frame: Bytes) {
+        self.links.heard(link, frame.len(), self.now);
+        let Some(greeted) = self.links.all.get(&link).map(|link| link.greeted.is_some()) else { return };
+        let bytes = frame.len();
+        let message = match wire::decode(frame) {
+            Ok(message) => message,
+            Err(error) => return self.offend(link, &Violation::Wire(error)),
+        };
+        match message {
+            Message::Hello(hello) => self.hello(link, *hello),
+            Message::Refuse { reason, text } => self.refused(link, reason, text),
+            Message::Redirect { addresses } => self.redirected(link, addresses),
+            _ if !greeted => self.offend(link, &Violation::Unexpected { message: message.name() }),
+            Message::Ping { stamp } => self.send(link, &Message::Pong { stamp }),
+            Message::Pong { stamp } => self.links.ponged(link, stamp, self.now),
+            Message::Welcome { draft } => self.welcomed(link, draft),
+            Message::Ready { linked } => self.joiner_ready(link, linked),
+            Message::Standing(standing) => self.outputs.push_back(Output::Status(*standing)),
+            Message::Decided { plan } => self.told_decided(link, plan),
+            message => {
+                let Some(identity) = self.links.all.get(&link).map(|link| link.identity.clone()) else { return };
+                self.from_peer(&identity, message, bytes);
+            }
+        }
+    }
+
+    /// A message whose meaning depends on who sent it in which epoch.
+    fn from_peer(&mut self, identity: &str, message: Message, bytes: usize) {
+        let outcome = match message {
+            Message::Data { epoch, .. } | Message::Progress { epoch, .. } if self.is_early(epoch) => return self.hold(identity, message, bytes),
+            Message::Offer { version, .. } if self.is_unknown(version) => {
+                return self.hold(identity, message, bytes);
+            }
+            Message::Data { epoch, exchange, sequence, payload } => self.data(identity, epoch, exchange, sequence, payload),
+            Message::Progress { epoch, sequence } => self.progress(identity, epoch, sequence),
+            Message::Offer { version, parts } => self.offered(identity, version, parts),
+            Message::Want { version, part, base, offset } => {
+                self.wanted(identity, version, part, base, offset);
+                Ok(())
+            }
+            Message::Chunk { version, part, encoding, offset, total, bytes } => {
+                self.chunk(identity, (version, part), (encoding, offset, total), &bytes);
+                Ok(())
+            }
+            Message::Missing { version, part } => {
+                if let Some(from) = self.member_id(identity) {
+                    self.fetch.missing(from, version, part);
+                }
+                Ok(())
+            }
+            Message::Horizon { epoch, until, snapshots, complete } => self.horizon(identity, epoch, until, snapshots, complete),
+            Message::Suspect { epoch, member, text } => {
+                self.told_suspect(identity, epoch, member, text);
+                Ok(())
+            }
+            Message::Prepare { epoch, ballot } => {
+                self.asked_to_promise(identity, epoch, ballot);
+                Ok(())
+            }
+            Message::Promise { epoch, ballot, accepted, holdings } => {
+                self.promised(identity, epoch, ballot, accepted, holdings);
+                Ok(())
+            }
+            Message::Accept { epoch, ballot, value } => {
+                self.asked_to_accept(identity, epoch, ballot, value);
+                Ok(())
+            }
+            Message::Accepted { epoch, ballot } => {
+                self.vote(identity, epoch, ballot);
+                Ok(())
+            }
+            Message::Nack { epoch, ballot } => {
+                self.nacked(epoch, ballot);
+                Ok(())
+            }
+            Message::Entered { epoch } => {
+                self.told_entered(identity, epoch);
+                Ok(())
+            }
+            Message::End { reports } => {
+                self.told_end(identity, reports);
+                Ok(())
+            }
+            Message::Pace { .. } | Message::Kept { .. } | Message::Leave | Message::Done { .. } => {
+                self.told_to_lead(identity, message);
+                Ok(())
+            }
+            other => Err(Violation::Unexpected { message: other.name() }),
+        };
+        if let Err(violation) = outcome
+            && let Some(link) = self.links.to(identity)
+        {
+            self.offend(link, &violation);
+        }
+    }
+
+    /// Whether an epoch is yet to be entered by the node.
+    fn is_early(&self, epoch: u32) -> bool {
+        match &self.running {
+            Some(running) => epoch > running.plan.epoch || (epoch == running.plan.epoch && running.exchanges.is_none()),
+            None => true,
+        }
+    }
+
+    /// Whether a version is of an epoch yet to be learnt of. A newcomer never learns of the one before its first.
+    fn is_unknown(&self, version: Version) -> bool {
+        let begins = self.decided.as_ref().and_then(|plan| plan.version());
+        self.plan_of(version.epoch).is_none() && !self.is_past(version.epoch) && begins != Some(version)
+    }
+
+    fn is_past(&self, epoch: u32) -> bool {
+        self.running.as_ref().is_some_and(|running| epoch < running.plan.epoch)
+    }
+
+    /// Keeps a frame until its epoch is known or entered. What a peer may send ahead is bounded by the exchanges' window.
+    fn hold(&mut self, identity: &str, message: Message, bytes: usize) {
+        self.early_bytes += bytes;
+        self.early.push_back(Early { identity: identity.to_owned(), message, bytes });
+        while self.early.len() > EARLY_FRAMES_MAX || self.early_bytes > EARLY_BYTES_MAX {
+            // The oldest are of epochs that never came. Where one was needed after all, its exchange does not complete,
+            // and the members agree on a new epoch.
+            self.early_bytes -= self.early.pop_front().map_or(0, |early| early.bytes);
+        }
+    }
+
+    /// Looks again at the frames that were early.
+    fn release_early(&mut self) {
+        let early = std::mem::take(&mut self.early);
+        self.early_bytes = 0;
+        for Early { identity, message, bytes } in early {
+            self.from_peer(&identity, message, bytes);
+        }
+    }
+
+    /// The plan of an epoch that is being computed or has been decided.
+    fn plan_of(&self, epoch: u32) -> Option<&Arc<EpochPlan>> {
+        let running = self.running.as_ref().map(|running| &running.plan);
+        running.into_iter().chain(&self.decided).find(|plan| plan.epoch == epoch)
+    }
+
+    /// The member that an identity is, in the newest epoch or in the one being computed.
+    fn member_id(&self, identity: &str) -> Option<MemberId> {
+        let plans = self.decided.iter().chain(self.running.as_ref().map(|running| &running.plan));
+        plans.into_iter().find_map(|plan| plan.member_of(identity)).map(|member| member.id)
+    }
+
+    /// A member by its number, likewise.
+    fn known(&self, id: MemberId) -> Option<&MemberInfo> {
+        let plans = self.decided.iter().chain(self.running.as_ref().map(|running| &running.plan));
+        let mut members = plans.flat_map(|plan| plan.roster.iter().chain(&plan.leaving));
+        members.find(|member| member.id == id)
+    }
+
+    fn name_of(&self, id: MemberId) -> String {
+        self.known(id).map_or_else(|| "unknown".to_owned(), |member| member.name.clone())
+    }
+
+    /// The greeted link to a member.
+    fn link_to(&self, id: MemberId) -> Option<LinkId> {
+        self.links.to(&self.known(id)?.identity)
+    }
+
+    fn send(&mut self, link: LinkId, message: &Message) {
+        if !self.links.all.contains_key(&link) {
+            return;
+        }
+        let frame = wire::encode(message);
+        self.links.said(link, frame.content_bytes(), self.now);
+        self.outputs.push_back(Output::Send { link, frame });
+    }
+
+    fn send_to(&mut self, id: MemberId, message: &Message) {
+        if let Some(link) = self.link_to(id) {
+            self.send(link, message);
+        }
+    }
+
+    /// Closes a link, with all that follows from its end.
+    fn drop_link(&mut self, link: LinkId, reason: &str) {
+        if self.links.all.contains_key(&link) {
+            self.outputs.push_back(Output::Close { link, reason: reason.to_owned() });
+            self.closed(link, reason);
+        }
+    }
+
+    fn notice(&mut self, notice: Notice) {
+        self.outputs.push_back(Output::Notice(notice));
+    }
+
+    /// Lets through what somebody of the run may send.
+    fn trust(&mut self, link: LinkId) {
+        let frame_bytes_max = self.config.frame_bytes_max.max(crate::wire::PLAN_FRAME_BYTES_MAX);
+        self.outputs.push_back(Output::Limit { link, frame_bytes_max });
+    }
+
+    /// A link whose other end broke the protocol: told why and closed. A member is left out of the next epoch.
+    fn offend(&mut self, link: LinkId, violation: &Violation) {
+        let text = violation.to_string();
+        let is_stranger = self.links.all.get(&link).is_some_and(|link| link.greeted.is_none());
+        if is_stranger && self.decided.is_none() && !matches!(self.config.role, Role::Host { .. }) {
+            let name = self.links.all.get(&link).map(|link| link.identity.clone()).unwrap_or_default();
+            return self.fail(MemberError::Violation { name, violation: violation.clone() });
+        }
+        self.send(link, &Message::Refuse { reason: RefuseReason::Protocol, text: text.clone() });
+        self.drop_link(link, &text);
+    }
+
+    /// A link is gone, whoever closed it.
+    fn closed(&mut self, link: LinkId, reason: &str) {
+        let Some(gone) = self.links.remove(link) else { return };
+        self.members_changed = true;
+        let is_replaced = self.links.to(&gone.identity).is_some();
+        if is_replaced {
+            return;
+        }
+        self.lead.forget(link, &gone.identity);
+        if let Some(id) = self.member_id(&gone.identity) {
+            self.fetch.lost(id);
+            self.suspect(id, reason);
+        }
+        self.contact_lost(&gone, reason);
+    }
+
+    fn post(&mut self, epoch: u32, sequence: u64, exchange: u16, payloads: Vec<(PeerIndex, Bytes)>) {
+        let now = self.now;
+        let Some(running) = self.running.as_mut().filter(|running| running.plan.epoch == epoch) else { return };
+        let Some(exchanges) = &mut running.exchanges else { return self.misuse("posted before it entered") };
+        match exchanges.post(sequence, exchange, payloads, now) {
+            Ok(mut payloads) => {
+                for (to, payload) in payloads.drain(..) {
+                    self.send_at(to, &Message::Data { epoch, exchange, sequence, payload });
+                }
+                if let Some(exchanges) = self.running.as_mut().and_then(|running| running.exchanges.as_mut()) {
+                    exchanges.reuse(payloads);
+                }
+                self.deliver();
+            }
+            Err(PostError::Misuse(what)) => self.misuse(&what),
+            Err(PostError::Violation(from, violation)) => {
+                self.accuse(from, &violation);
+            }
+        }
+    }
+
+    /// Sends to a place of the running epoch's roster.
+    fn send_at(&mut self, to: PeerIndex, message: &Message) {
+        let identity = self.running.as_ref().and_then(|running| running.plan.member(to)).map(|member| member.identity.as_str());
+        if let Some(link) = identity.and_then(|identity| self.links.to(identity)) {
+            self.send(link, message);
+        }
+    }
+
+    fn accuse(&mut self, at: PeerIndex, violation: &Violation) {
+        let identity = self.running.as_ref().and_then(|running| running.plan.member(at)).map(|member| member.identity.clone());
+        if let Some(link) = identity.and_then(|identity| self.links.to(&identity)) {
+            self.offend(link, violation);
+        }
+    }
+
+    /// A sender's place in the epoch that is being computed.
+    fn place_of(&self, identity: &str, epoch: u32) -> Option<PeerIndex> {
+        self.running.as_ref().filter(|running| running.plan.epoch == epoch)?.places.get(identity).copied()
+    }
+
+    fn data(&mut self, identity: &str, epoch: u32, exchange: u16, sequence: u64, payload: Bytes) -> Result<(), Violation> {
+        let Some(from) = self.place_of(identity, epoch) else { return Ok(()) };
+        let Some(exchanges) = self.running.as_mut().and_then(|running| running.exchanges.as_mut()) else { return Ok(()) };
+        exchanges.data(from, sequence, exchange, payload)?;
+        self.deliver();
+        Ok(())
+    }
+
+    fn progress(&mut self, identity: &str, epoch: u32, sequence: u64) -> Result<(), Violation> {
+        let Some(from) = self.place_of(identity, epoch) else { return Ok(()) };
+        let Some(exchanges) = self.running.as_mut().and_then(|running| running.exchanges.as_mut()) else { return Ok(()) };
+        exchanges.progress(from, sequence)?;
+        self.deliver();
+        Ok(())
+    }
+
+    /// Gives the node what its post waits for, once all of it is here.
+    fn deliver(&mut self) {
+        let Some(running) = &mut self.running else { return };
+        let Some(exchanges) = &mut running.exchanges else { return };
+        let epoch = running.plan.epoch;
+        match exchanges.try_deliver() {
+            Ok(None) => {}
+            Ok(Some(delivery)) => {
+                let sequence = delivery.sequence;
+                for to in delivery.progress_to.iter() {
+                    self.send_at(*to, &Message::Progress { epoch, sequence });
+                }
+                self.outputs.push_back(Output::Deliver { epoch, sequence, payloads: delivery.payloads });
+            }
+            Err((from, violation)) => self.accuse(from, &violation),
+        }
+    }
+
+    /// The node has begun an epoch.
+    fn node_entered(&mut self, epoch: u32, traffic: &Traffic) {
+        let Some(running) = self.running.as_mut().filter(|running| running.plan.epoch == epoch) else { return };
+        let peers = running.plan.roster.len();
+        if let Err(what) = traffic.check(peers, running.me) {
+            return self.misuse(&what);
+        }
+        running.exchanges = Some(Exchanges::new(traffic, peers, 0));
+        running.moved_at = self.now;
+        let plan = running.plan.clone();
+        for member in plan.roster.first().into_iter().chain(&plan.leaving) {
+            self.send_to(member.id, &Message::Entered { epoch });
+        }
+        if let Some(id) = self.id {
+            self.lead.entered(epoch, id);
+        }
+        self.release_early();
+    }
+
+    fn ticked(&mut self, epoch: u32, tick: u64, busy: Duration) {
+        let now = self.now;
+        if let Some(running) = self.running.as_mut().filter(|running| running.plan.epoch == epoch) {
+            running.tick = running.tick.max(tick);
+            running.busy = busy;
+            running.moved_at = now;
+        }
+    }
+
+    fn node_report(&mut self, epoch: u32, bytes: Bytes) {
+        if bytes.len() > REPORT_BYTES_MAX {
+            return self.misuse("a report above its limit");
+        }
+        if let Some(running) = self.running.as_mut().filter(|running| running.plan.epoch == epoch) {
+            running.report = Some(bytes);
+        }
+    }
+
+    /// Tells the coordinator how far this member is.
+    fn pace(&mut self, force: bool) {
+        let now = self.now;
+        let Some(running) = self.running.as_mut().filter(|running| running.exchanges.is_some()) else { return };
+        let starved = running.tick >= running.until && running.tick != running.paced_tick;
+        let due = running.tick != running.paced_tick && running.paced_at + PACE_EVERY <= now;
+        let quiet = running.paced_at + PACE_EVERY * 10 <= now;
+        if !(force || starved || due || quiet) {
+            return;
+        }
+        running.paced_at = now;
+        running.paced_tick = running.tick;
+        let waiting = running.exchanges.as_ref().is_some_and(Exchanges::is_waiting) || running.tick >= running.until;
+        let busy_us = u64::try_from(running.busy.as_micros()).unwrap_or(u64::MAX);
+        let message = Message::Pace { epoch: running.plan.epoch, tick: running.tick, busy_us, waiting };
+        if running.me == PeerIndex::COORDINATOR {
+            let identity = self.config.identity.clone();
+            self.told_to_lead(&identity, message);
+        } else {
+            let coordinator = running.plan.coordinator();
+            self.send_to(coordinator, &message);
+        }
+    }
+
+    fn pace_deadline(&self) -> Option<Duration> {
+        let running = self.running.as_ref().filter(|running| running.exchanges.is_some())?;
+        Some(running.paced_at + if running.tick == running.paced_tick { PACE_EVERY * 10 } else { PACE_EVERY })
+    }
+
+    /// The coordinator's grant.
+    fn horizon(&mut self, identity: &str, epoch: u32, until: u64, snapshots: Vec<u64>, complete: Option<Version>) -> Result<(), Violation> {
+        if self.place_of(identity, epoch) != Some(PeerIndex::COORDINATOR) {
+            return Ok(());
+        }
+        self.granted(until, snapshots, complete);
+        Ok(())
+    }
+
+    fn granted(&mut self, until: u64, snapshots: Vec<u64>, complete: Option<Version>) {
+        let now = self.now;
+        let Some(running) = &mut self.running else { return };
+        let taken = running.taken;
+        let mut changed = until > running.until;
+        if changed {
+            running.until = until;
+            running.moved_at = now;
+        }
+        for tick in snapshots {
+            if taken.is_none_or(|taken| tick > taken) && tick >= running.tick && running.due.len() < wire::SNAPSHOTS_MAX {
+                changed |= running.due.insert(tick);
+            }
+        }
+        if changed {
+            let (epoch, until) = (running.plan.epoch, running.until);
+            let snapshots = running.due.iter().copied().collect();
+            self.outputs.push_back(Output::Pace { epoch, until, snapshots });
+        }
+        if let Some(version) = complete {
+            self.completed(version);
+        }
+    }
+
+    fn forgive_own_sleep(&mut self, now: Duration) {
+        let slept = now.saturating_sub(self.now);
+        if slept > self.config.tuning.silence_min / 2 {
+            self.links.forgive(slept, now);
+        }
+    }
+
+    fn misuse(&mut self, what: &str) {
+        self.fail(MemberError::Misuse { what: what.to_owned() });
+    }
+
+    /// Ends this peer's part. The others notice by its links, and go on.
+    fn fail(&mut self, error: MemberError) {
+        if !self.over {
+            self.end(Output::Failed(error));
+        }
+    }
+
+    fn end(&mut self, last: Output) {
+        for link in std::mem::take(&mut self.links).all.into_keys() {
+            self.outputs.push_back(Output::Close { link, reason: "over".to_owned() });
+        }
+        self.over = true;
+        self.outputs.push_back(last);
+    }
+}

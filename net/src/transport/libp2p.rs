@@ -37,7 +37,7 @@ use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, NetworkBehaviour, Stream, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, noise, tcp, yamux};
 use libp2p_stream::Control;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::{CloseReason, TransportConfig, TransportError, TransportEvent};
@@ -56,6 +56,8 @@ const ACK_TIMEOUT: Duration = Duration::from_secs(3);
 const LISTEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for the other side to close its half of a link that this side closed.
 const LINGER: Duration = Duration::from_secs(5);
+/// A link that this side closed, and whose other end has read nothing for this long, is dropped with what was sent on it.
+const CLOSE_IDLE: Duration = Duration::from_secs(2);
 /// A shutdown in which no frame has moved for this long is given up.
 const SHUTDOWN_IDLE: Duration = Duration::from_secs(10);
 /// A connection without a stream goes after this.
@@ -99,7 +101,8 @@ struct Handle {
     frames: mpsc::Sender<Frame>,
     limit: Arc<AtomicU32>,
     waiting: VecDeque<Frame>,
-    closing: bool,
+    /// Until this side closes the link; the link's task sees it go.
+    open: Option<oneshot::Sender<()>>,
 }
 
 /// A listening endpoint and its links. Lives in a tokio runtime.
@@ -174,7 +177,7 @@ impl Transport {
     ///
     /// **Errors**: too many wait already; the link is closed.
     pub fn send(&mut self, link: LinkId, frame: Frame) -> Result<(), CloseReason> {
-        let Some(handle) = self.links.get_mut(&link).filter(|handle| !handle.closing) else {
+        let Some(handle) = self.links.get_mut(&link).filter(|handle| !handle.is_closing()) else {
             return Ok(());
         };
         handle.waiting.push_back(frame);
@@ -197,14 +200,19 @@ impl Transport {
     /// Closes a link once everything sent on it is written. No `Closed` follows.
     pub fn close(&mut self, link: LinkId) {
         if let Some(handle) = self.links.get_mut(&link) {
-            handle.closing = true;
+            handle.open = None;
         }
         self.pump();
     }
 
     /// Whether frames wait for room in a writer.
-    pub fn is_congested(&self) -> bool {
+    pub fn is_waiting(&self) -> bool {
         self.links.values().any(|handle| !handle.waiting.is_empty())
+    }
+
+    /// Whether they wait on a link that is still wanted: one that was closed holds nobody up.
+    pub fn is_congested(&self) -> bool {
+        self.links.values().any(|handle| !handle.is_closing() && !handle.waiting.is_empty())
     }
 
     /// Signals room in some writer; call [`Transport::pump`] then.
@@ -216,7 +224,7 @@ impl Transport {
     pub fn pump(&mut self) {
         self.links.retain(|_, handle| {
             handle.pump();
-            !(handle.closing && handle.waiting.is_empty())
+            !(handle.is_closing() && handle.waiting.is_empty())
         });
     }
 
@@ -256,12 +264,12 @@ impl Transport {
                 TransportEvent::Opened { link, identity: peer.to_string(), outgoing }
             }
             Internal::Received { link, frame } => {
-                self.links.get(&link).filter(|handle| !handle.closing)?;
+                self.links.get(&link).filter(|handle| !handle.is_closing())?;
                 TransportEvent::Received { link, frame }
             }
             Internal::Closed { link, reason } => {
                 let handle = self.links.remove(&link)?;
-                if handle.closing {
+                if handle.is_closing() {
                     return None;
                 }
                 TransportEvent::Closed { link, reason }
@@ -277,7 +285,7 @@ impl Transport {
         let Transport { mut links, mut events, room, mut tasks, commands, .. } = self;
         drop(commands);
         for handle in links.values_mut() {
-            handle.closing = true;
+            handle.open = None;
         }
         loop {
             links.retain(|_, handle| {
@@ -300,6 +308,10 @@ impl Transport {
 }
 
 impl Handle {
+    fn is_closing(&self) -> bool {
+        self.open.is_none()
+    }
+
     fn pump(&mut self) {
         while let Some(frame) = self.waiting.pop_front() {
             match self.frames.try_send(frame) {
@@ -572,23 +584,40 @@ async fn run_link(peer: PeerId, outgoing: bool, stream: Stream, shared: &Shared)
     let link = LinkId(shared.next_link.fetch_add(1, Ordering::Relaxed));
     let (frames, queue) = mpsc::channel(QUEUE_FRAMES);
     let limit = Arc::new(AtomicU32::new(shared.frame_bytes_max));
-    let handle = Handle { frames, limit: limit.clone(), waiting: VecDeque::new(), closing: false };
+    let (open, closed) = oneshot::channel();
+    let handle = Handle { frames, limit: limit.clone(), waiting: VecDeque::new(), open: Some(open) };
     if shared.events.send(Internal::Opened { link, peer, outgoing, handle }).await.is_err() {
         return;
     }
     let (read_half, write_half) = stream.split();
+    let written_bytes = AtomicU64::new(0);
     let mut reading = pin!(read_frames(read_half, link, &limit, &shared.events));
-    let writing = pin!(write_frames(write_half, queue, &shared.room));
-    let reason = match select(&mut reading, writing).await {
-        Either::Left((reason, _)) => reason,
-        Either::Right((Err(error), _)) => CloseReason::Broken { error: error.to_string() },
-        Either::Right((Ok(()), _)) => {
+    let writing = pin!(write_frames(write_half, queue, &shared.room, &written_bytes));
+    let stuck = pin!(stuck_after_closing(closed, &written_bytes));
+    let reason = match select(select(&mut reading, writing), stuck).await {
+        Either::Left((Either::Left((reason, _)), _)) => reason,
+        Either::Left((Either::Right((Err(error), _)), _)) => CloseReason::Broken { error: error.to_string() },
+        Either::Left((Either::Right((Ok(()), _)), _)) => {
             // Closed on this side. The other side has read everything once it closes its own.
             let _ = timeout(LINGER, reading).await;
             return;
         }
+        Either::Right(((), _)) => CloseReason::Broken { error: "nothing was read any more".to_owned() },
     };
     let _ = shared.events.send(Internal::Closed { link, reason }).await;
+}
+
+/// Ends when the link has been closed on this side and nothing of what was sent has moved for a while: a frozen process
+/// would otherwise keep the link, and what waits on it, for as long as it stays frozen.
+async fn stuck_after_closing(closed: oneshot::Receiver<()>, written_bytes: &AtomicU64) {
+    let _ = closed.await;
+    loop {
+        let before = written_bytes.load(Ordering::Relaxed);
+        tokio::time::sleep(CLOSE_IDLE).await;
+        if written_bytes.load(Ordering::Relaxed) == before {
+            return;
+        }
+    }
 }
 
 /// Reads frames until the stream ends.
@@ -623,13 +652,18 @@ fn closed_from(error: &io::Error) -> CloseReason {
 }
 
 /// Writes frames until the queue's other end is dropped, then closes the write half.
-async fn write_frames(mut stream: impl AsyncWrite + Unpin, mut queue: mpsc::Receiver<Frame>, room: &Notify) -> io::Result<()> {
+async fn write_frames(
+    mut stream: impl AsyncWrite + Unpin,
+    mut queue: mpsc::Receiver<Frame>,
+    room: &Notify,
+    written_bytes: &AtomicU64,
+) -> io::Result<()> {
     let mut chunk = Vec::with_capacity(CHUNK_BYTES);
     while let Some(first) = queue.recv().await {
         let mut next = Some(first);
         while let Some(frame) = next {
             room.notify_one();
-            write_frame(&mut stream, &mut chunk, &frame).await?;
+            write_frame(&mut stream, &mut chunk, &frame, written_bytes).await?;
             next = queue.try_recv().ok();
         }
         if !chunk.is_empty() {
@@ -642,16 +676,20 @@ async fn write_frames(mut stream: impl AsyncWrite + Unpin, mut queue: mpsc::Rece
 }
 
 /// Small things gather in `chunk`; of a large body only what fills the chunk is copied.
-async fn write_frame(stream: &mut (impl AsyncWrite + Unpin), chunk: &mut Vec<u8>, frame: &Frame) -> io::Result<()> {
+async fn write_frame(stream: &mut (impl AsyncWrite + Unpin), chunk: &mut Vec<u8>, frame: &Frame, written_bytes: &AtomicU64) -> io::Result<()> {
     for part in [&frame.head[..], &frame.body[..]] {
         let fits = part.len().min(CHUNK_BYTES.saturating_sub(chunk.len()));
         let (copied, rest) = part.split_at(fits);
         chunk.extend_from_slice(copied);
         if chunk.len() >= CHUNK_BYTES {
             stream.write_all(chunk).await?;
+            written_bytes.fetch_add(chunk.len() as u64, Ordering::Relaxed);
             chunk.clear();
             let whole = rest.len() - rest.len() % CHUNK_BYTES;
-            stream.write_all(&rest[..whole]).await?;
+            for piece in rest[..whole].chunks(CHUNK_BYTES) {
+                stream.write_all(piece).await?;
+                written_bytes.fetch_add(piece.len() as u64, Ordering::Relaxed);
+            }
             chunk.extend_from_slice(&rest[whole..]);
         }
     }

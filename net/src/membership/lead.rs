@@ -1,0 +1,677 @@
+//! What the coordinator of an epoch does: it grants ticks, calls for snapshots, lets members in and out, and ends the run.
+//!
+//! ```text
+//!  Pace ◄── all          the tick that all have completed ─► the horizon: a little further ─► Horizon ─► all
+//!  Kept ◄── all          the snapshot in flight is complete ─► said with the next Horizon
+//!  Ready ◄─ joiners ┐
+//!  Leave ◄─ members ├─► a plan from the last tick granted ─► proposed, and nothing granted beyond it until it is decided
+//!  speeds           ┘
+//!  Done ◄── all at the end ─► End ─► all
+//! ```
+//!
+//! Because nobody computes a tick that was not granted, whatever is to happen at the last tick granted reaches everybody
+//! before they are beyond it.
+//!
+//! Invariant: only the first of the newest epoch's roster grants, and only while no successor is needed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::balance::{self, Load, Rules};
+use super::event::{Keep, MemberStatus, Output, Role, Standing, Stored};
+use super::links::own_profile;
+use super::plan::{EpochPlan, Member as MemberInfo, MemberId, Origin, Version};
+use super::wire::Message;
+use super::{Member, PartId, Parts};
+use crate::core::LinkId;
+use crate::ownership::{Ownership, PeerIndex};
+use peercompute_buffers::digest::tile_hash;
+
+/// Between two grants that say nothing new.
+const SAY_AGAIN: Duration = Duration::from_millis(500);
+/// Between two looks at how fast the run is.
+const RATE_EVERY: Duration = Duration::from_millis(100);
+/// Joiners that come together are taken in together: one that is ready waits this long for the others.
+const TOGETHER: Duration = Duration::from_millis(150);
+const STANDING_EVERY: Duration = Duration::from_millis(250);
+/// The fewest ticks granted ahead.
+const AHEAD_MIN: u64 = 4;
+/// A speed is measured over at least this much computing.
+const SPEED_OVER: Duration = Duration::from_millis(100);
+/// How many looks at a speed its average remembers.
+const SPEED_MEMORY: f64 = 4.0;
+/// Between two moves of tiles while nobody comes or goes.
+const BALANCE_EVERY: Duration = Duration::from_millis(1500);
+
+/// A peer that wants to become a member.
+#[derive(Debug)]
+pub(super) struct Joiner {
+    link: LinkId,
+    profile: MemberInfo,
+    /// With whom it is linked, once it is ready.
+    linked: Option<BTreeSet<MemberId>>,
+    ready_at: Duration,
+    /// The roster of the draft it was sent.
+    drafted: Vec<MemberId>,
+}
+
+/// What is known of a member of the epoch.
+#[derive(Debug, Default, Clone)]
+struct Progress {
+    entered: bool,
+    tick: u64,
+    waiting: bool,
+    /// When its tick last changed.
+    moved_at: Duration,
+    kept: Option<Version>,
+    report: Option<Bytes>,
+    /// Where the measurement of its speed began: tick and busy microseconds.
+    measured: (u64, u64),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Lead {
+    pub(super) decided_at: Duration,
+    epoch: u32,
+    /// By place in the roster.
+    progress: Vec<Progress>,
+    roster: Vec<MemberId>,
+    /// **Units**: points per second; survives the epoch.
+    speeds: BTreeMap<MemberId, f64>,
+    joiners: BTreeMap<String, Joiner>,
+    next_member: u32,
+    watchers: Vec<LinkId>,
+    leavers: BTreeSet<MemberId>,
+    until: u64,
+    ahead: u64,
+    /// Ticks per second, and where it was last looked at.
+    rate: f64,
+    rate_from: (Duration, u64),
+    /// The snapshot in flight, and when it was called for.
+    snapshot: Option<(u64, Duration)>,
+    snapshot_at: Duration,
+    /// The tick of a planned successor that is being voted on.
+    frozen: Option<u64>,
+    said_at: Duration,
+    said: (u64, Option<u64>, Option<Version>),
+    standing_at: Duration,
+    balanced_at: Duration,
+}
+
+impl Lead {
+    pub(super) fn joiners_count(&self) -> usize {
+        self.joiners.len()
+    }
+
+    pub(super) fn watch(&mut self, link: LinkId) {
+        self.watchers.push(link);
+    }
+
+    pub(super) fn forget(&mut self, link: LinkId, identity: &str) {
+        self.watchers.retain(|watcher| *watcher != link);
+        if self.joiners.get(identity).is_some_and(|joiner| joiner.link == link) {
+            self.joiners.remove(identity);
+        }
+    }
+
+    /// A new epoch: whatever was known of the old one's progress is past.
+    pub(super) fn decided(&mut self, plan: &EpochPlan, now: Duration) {
+        self.decided_at = now;
+        self.epoch = plan.epoch;
+        self.roster = plan.roster.iter().map(|member| member.id).collect();
+        let fresh = Progress { tick: plan.tick, moved_at: now, measured: (plan.tick, 0), ..Progress::default() };
+        self.progress = vec![fresh; plan.roster.len()];
+        self.next_member = self.next_member.max(plan.next_member.0);
+        self.until = plan.tick;
+        self.rate_from = (now, plan.tick);
+        self.snapshot = None;
+        self.snapshot_at = now;
+        self.frozen = None;
+        self.said_at = Duration::ZERO;
+        self.balanced_at = now;
+        self.leavers.retain(|id| self.roster.contains(id));
+        self.speeds.retain(|id, _| self.roster.contains(id));
+        self.joiners.retain(|identity, _| plan.member_of(identity).is_none());
+    }
+
+    pub(super) fn entered(&mut self, epoch: u32, id: MemberId) {
+        if let (true, Some(at)) = (epoch == self.epoch, self.roster.binary_search(&id).ok()) {
+            self.progress[at].entered = true;
+        }
+    }
+
+    fn min_tick(&self) -> u64 {
+        self.progress.iter().map(|progress| progress.tick).min().unwrap_or(0)
+    }
+
+    /// Owners for a roster; whoever owns a part and stays keeps it where that is not worse.
+    pub(super) fn owners(&self, parts: &Parts, current: &[Option<PeerIndex>], roster: &[MemberInfo]) -> Vec<PeerIndex> {
+        let loads = self.loads(roster);
+        match balance::share_out(parts, current, &loads) {
+            Ok(owners) => owners,
+            // Too little memory for what must be somewhere: everybody gets more than it asked for, and may leave.
+            Err(_) => {
+                let loads: Vec<Load> = loads.into_iter().map(|load| Load { memory: u64::MAX, ..load }).collect();
+                balance::share_out(parts, current, &loads).unwrap_or_else(|_| {
+                    let split = Ownership::split(parts.grids(), &vec![1.0; roster.len()]);
+                    split.grids.concat()
+                })
+            }
+        }
+    }
+
+    fn loads(&self, roster: &[MemberInfo]) -> Vec<Load> {
+        let speed = |member: &MemberInfo| self.speeds.get(&member.id).copied().unwrap_or(member.speed);
+        roster.iter().map(|member| Load { speed: speed(member), memory: member.memory, link_bytes_per_s: 0.0 }).collect()
+    }
+}
+
+impl Member {
+    /// Host: nothing is there yet.
+    pub(super) fn begin_hosting(&mut self) {
+        let mut run = [0; 16];
+        run.iter_mut().for_each(|byte| *byte = self.random.u8(..));
+        self.run = run;
+        self.id = Some(MemberId(1));
+        self.lead.next_member = 2;
+        self.lead.ahead = AHEAD_MIN;
+    }
+
+    /// Host: the first epoch begins once all are here that it waits for.
+    fn begin_if_assembled(&mut self) {
+        let Role::Host { assemble, .. } = self.config.role else { return };
+        if self.decided.is_some() || self.joining_again() {
+            return;
+        }
+        let wanted = usize::from(assemble.max(1)) - 1;
+        if self.ready_joiners(&[MemberId(1)]).len() < wanted {
+            return;
+        }
+        let joiners = self.ready_joiners(&[MemberId(1)]);
+        let plan = self.first_plan(&joiners);
+        if let Role::Host { stored: Some(stored), .. } = self.config.role.clone() {
+            self.put_stored(&stored);
+        }
+        let bytes = plan.to_bytes();
+        self.broadcast(&plan, &Message::Decided { plan: bytes.clone() });
+        self.learn(plan);
+    }
+
+    fn put_stored(&mut self, stored: &Stored) {
+        let version = Version { epoch: stored.epoch, tick: stored.tick };
+        for (part, bytes) in (0..).map(PartId).zip(&stored.parts) {
+            self.shelf.put(version, part, tile_hash(bytes), bytes.clone());
+        }
+        self.shelf.completed(version);
+    }
+
+    fn first_plan(&self, joiners: &[MemberInfo]) -> EpochPlan {
+        let (end, task, replicas, stored) = match &self.config.role {
+            Role::Host { end, task, replicas, stored, .. } => (*end, task.clone(), *replicas, stored.as_ref()),
+            _ => (u64::MAX, Bytes::new(), 1, None),
+        };
+        let parts = &self.config.parts;
+        let me = own_profile(&self.config, MemberId(1));
+        let roster: Vec<MemberInfo> = std::iter::once(me).chain(joiners.iter().cloned()).collect();
+        let owners = self.lead.owners(parts, &vec![None; parts.tile_count()], &roster);
+        let origin = stored.map_or(Origin::Init, |stored| Origin::Snapshot(Version { epoch: stored.epoch, tick: stored.tick }));
+        let (sources, hashes) = match stored {
+            Some(stored) => (vec![MemberId(1); parts.count()], stored.parts.iter().map(|part| tile_hash(part)).collect()),
+            None => (Vec::new(), Vec::new()),
+        };
+        EpochPlan {
+            epoch: stored.map_or(0, |stored| stored.epoch) + 1,
+            run: self.run,
+            tick: stored.map_or(0, |stored| stored.tick),
+            end,
+            origin,
+            replicas,
+            next_member: MemberId(self.lead.next_member),
+            roster,
+            leaving: Vec::new(),
+            owners,
+            sources,
+            hashes,
+            task,
+        }
+    }
+
+    /// Takes a joiner in hand: it gets a number and a draft.
+    pub(super) fn admit(&mut self, link: LinkId, mut profile: MemberInfo) {
+        profile.id = MemberId(self.lead.next_member);
+        self.lead.next_member += 1;
+        let identity = profile.identity.clone();
+        self.lead.joiners.insert(identity, Joiner { link, profile, linked: None, ready_at: self.now, drafted: Vec::new() });
+        self.send_drafts();
+    }
+
+    /// Sends every joiner the draft of an epoch with it and all joiners before it, where that has changed.
+    fn send_drafts(&mut self) {
+        let mut joiners: Vec<(MemberId, LinkId, MemberInfo, Vec<MemberId>)> =
+            self.lead.joiners.values().map(|joiner| (joiner.profile.id, joiner.link, joiner.profile.clone(), joiner.drafted.clone())).collect();
+        joiners.sort_by_key(|(id, ..)| *id);
+        let mut before: Vec<MemberInfo> = Vec::new();
+        for (id, link, profile, drafted) in joiners {
+            before.push(profile.clone());
+            let draft = match self.decided.clone() {
+                Some(plan) => self.planned(&plan, plan.tick.max(self.lead.until), &before, &BTreeSet::new()),
+                None => self.first_plan(&before),
+            };
+            let roster: Vec<MemberId> = draft.roster.iter().map(|member| member.id).collect();
+            if roster == drafted {
+                continue;
+            }
+            if let Some(joiner) = self.lead.joiners.get_mut(&profile.identity) {
+                joiner.drafted = roster;
+                joiner.linked = None;
+            }
+            debug_assert!(draft.member_of(&profile.identity).is_some_and(|member| member.id == id));
+            self.send(link, &Message::Welcome { draft: draft.to_bytes() });
+        }
+    }
+
+    pub(super) fn joiner_ready(&mut self, link: LinkId, linked: Vec<MemberId>) {
+        let now = self.now;
+        if let Some(joiner) = self.lead.joiners.values_mut().find(|joiner| joiner.link == link) {
+            if joiner.linked.is_none() {
+                joiner.ready_at = now;
+            }
+            joiner.linked = Some(linked.into_iter().collect());
+        }
+    }
+
+    /// Joiners that are linked with this roster and with all ready joiners before them, by number.
+    fn ready_joiners(&self, roster: &[MemberId]) -> Vec<MemberInfo> {
+        let mut joiners: Vec<&Joiner> = self.lead.joiners.values().collect();
+        joiners.sort_by_key(|joiner| joiner.profile.id);
+        let mut ready: Vec<MemberInfo> = Vec::new();
+        for joiner in joiners {
+            let Some(linked) = &joiner.linked else { continue };
+            let needed = roster.iter().copied().chain(ready.iter().map(|member| member.id));
+            if needed.into_iter().all(|id| linked.contains(&id)) {
+                ready.push(joiner.profile.clone());
+            }
+        }
+        ready
+    }
+
+    /// A planned successor at a tick: these come, those go, everybody else keeps what it can.
+    fn planned(&self, plan: &EpochPlan, tick: u64, joiners: &[MemberInfo], leavers: &BTreeSet<MemberId>) -> EpochPlan {
+        let stay = plan.roster.iter().filter(|member| !leavers.contains(&member.id));
+        let roster: Vec<MemberInfo> = stay.chain(joiners).cloned().collect();
+        let place = |owner: &PeerIndex| {
+            let id = plan.member(*owner)?.id;
+            roster.iter().position(|member| member.id == id).map(|at| PeerIndex(at as u16))
+        };
+        let current: Vec<Option<PeerIndex>> = plan.owners.iter().map(place).collect();
+        let owners = self.lead.owners(&self.config.parts, &current, &roster);
+        self.planned_with(plan, tick, roster, leavers, owners)
+    }
+
+    fn planned_with(
+        &self,
+        plan: &EpochPlan,
+        tick: u64,
+        roster: Vec<MemberInfo>,
+        leavers: &BTreeSet<MemberId>,
+        owners: Vec<PeerIndex>,
+    ) -> EpochPlan {
+        let coordinator = plan.coordinator();
+        let sources = plan.owners.iter().map(|owner| plan.member(*owner).map_or(coordinator, |member| member.id)).chain([coordinator]).collect();
+        EpochPlan {
+            epoch: plan.epoch + 1,
+            run: plan.run,
+            tick,
+            end: plan.end,
+            origin: Origin::Snapshot(Version { epoch: plan.epoch, tick }),
+            replicas: plan.replicas,
+            next_member: MemberId(self.lead.next_member),
+            roster,
+            leaving: plan.roster.iter().filter(|member| leavers.contains(&member.id)).cloned().collect(),
+            owners,
+            sources,
+            hashes: Vec::new(),
+            task: plan.task.clone(),
+        }
+    }
+
+    /// What members tell their coordinator.
+    pub(super) fn told_to_lead(&mut self, identity: &str, message: Message) {
+        if !self.leads() {
+            return;
+        }
+        let Some(at) = self.decided.as_ref().and_then(|plan| plan.index_of(plan.member_of(identity)?.id)) else { return };
+        let (now, epoch) = (self.now, self.lead.epoch);
+        let Some(progress) = self.lead.progress.get_mut(at.at()) else { return };
+        match message {
+            Message::Pace { epoch: of, tick, busy_us, waiting } if of == epoch => {
+                if tick > progress.tick || waiting != progress.waiting {
+                    progress.moved_at = now;
+                }
+                progress.entered = true;
+                progress.tick = progress.tick.max(tick);
+                progress.waiting = waiting;
+                self.measure(at, tick, busy_us);
+            }
+            Message::Kept { version } if version.epoch == epoch => progress.kept = progress.kept.max(Some(version)),
+            Message::Done { epoch: of, report } if of == epoch => progress.report = Some(report),
+            Message::Leave => {
+                let id = self.lead.roster[at.at()];
+                self.lead.leavers.insert(id);
+            }
+            // Of an epoch that is over.
+            _ => {}
+        }
+    }
+
+    /// Takes what a member computed in its busy time as its speed.
+    fn measure(&mut self, at: PeerIndex, tick: u64, busy_us: u64) {
+        let Some(plan) = &self.decided else { return };
+        let progress = &mut self.lead.progress[at.at()];
+        let (from_tick, from_us) = progress.measured;
+        let (ticks, us) = (tick.saturating_sub(from_tick), busy_us.saturating_sub(from_us));
+        if ticks == 0 || Duration::from_micros(us) < SPEED_OVER {
+            return;
+        }
+        progress.measured = (tick, busy_us);
+        let points: u64 = plan.owned(at).map(|part| self.config.parts.points(part)).sum();
+        if points == 0 {
+            return;
+        }
+        let speed = points as f64 * ticks as f64 / (us as f64 * 1e-6);
+        let id = self.lead.roster[at.at()];
+        let known = self.lead.speeds.entry(id).or_insert(speed);
+        *known += (speed - *known) / SPEED_MEMORY;
+    }
+
+    pub(super) fn advance_lead(&mut self) {
+        if self.over || !self.leads() {
+            return;
+        }
+        self.begin_if_assembled();
+        self.send_drafts_if_changed();
+        let Some(plan) = self.decided.clone() else { return };
+        self.stand(&plan);
+        if self.trouble_at.is_some() || self.running.as_ref().is_none_or(|running| running.plan.epoch != plan.epoch) {
+            return;
+        }
+        self.watch_stalls(&plan);
+        if self.trouble_at.is_some() {
+            return;
+        }
+        self.complete_snapshot(&plan);
+        self.look_at_rate();
+        self.call_snapshot(&plan);
+        self.propose_changes(&plan);
+        // The vote may have been over at once, where this member is alone.
+        if self.decided.as_ref().is_some_and(|newer| newer.epoch != plan.epoch) {
+            return;
+        }
+        let limit = self.lead.frozen.unwrap_or(plan.end).min(plan.end);
+        self.lead.until = (self.lead.min_tick() + self.lead.ahead).min(limit).max(self.lead.until);
+        self.say_horizon(&plan);
+        self.end_if_done(&plan);
+    }
+
+    fn send_drafts_if_changed(&mut self) {
+        let epoch = self.decided.as_ref().map_or(0, |plan| plan.epoch);
+        let stale = |joiner: &Joiner| joiner.drafted.is_empty();
+        let is_stale = self.lead.joiners.values().any(stale)
+            || self.decided.as_ref().is_some_and(|plan| {
+                let roster = |joiner: &Joiner| plan.roster.iter().all(|member| joiner.drafted.contains(&member.id));
+                epoch > 0 && self.lead.joiners.values().any(|joiner| !roster(joiner))
+            });
+        if is_stale {
+            self.send_drafts();
+        }
+    }
+
+    fn watch_stalls(&mut self, plan: &EpochPlan) {
+        let limit = self.config.tuning.stall_limit;
+        let min = self.lead.min_tick();
+        let stalled = |progress: &Progress| {
+            let is_last = !progress.entered || (progress.tick == min && !progress.waiting && progress.tick < plan.end);
+            is_last && progress.report.is_none() && progress.moved_at + limit <= self.now
+        };
+        let stalled: Vec<MemberId> =
+            self.lead.progress.iter().zip(&self.lead.roster).filter(|(progress, _)| stalled(progress)).map(|(_, id)| *id).collect();
+        for id in stalled {
+            self.suspect(id, &format!("is alive but has completed no tick for {} s", limit.as_secs()));
+        }
+    }
+
+    fn complete_snapshot(&mut self, plan: &EpochPlan) {
+        let Some((tick, called_at)) = self.lead.snapshot else { return };
+        let version = Version { epoch: plan.epoch, tick };
+        if self.lead.progress.iter().all(|progress| progress.kept >= Some(version)) {
+            self.lead.snapshot = None;
+            self.lead.snapshot_at = called_at + self.config.tuning.snapshot_every;
+            self.completed(version);
+        }
+    }
+
+    fn look_at_rate(&mut self) {
+        let (since, from) = self.lead.rate_from;
+        let elapsed = self.now.saturating_sub(since);
+        let tick = self.lead.min_tick();
+        if elapsed >= RATE_EVERY && tick > from {
+            let rate = tick.saturating_sub(from) as f64 / elapsed.as_secs_f64();
+            self.lead.rate = if self.lead.rate > 0.0 { (self.lead.rate + rate) / 2.0 } else { rate };
+            self.lead.rate_from = (self.now, tick);
+        }
+        // Enough that nobody waits for a grant: the wish, or a few round trips.
+        let ahead = self.config.tuning.horizon.max(self.links.round_trip_max() * 4);
+        let wish = (self.lead.rate * ahead.as_secs_f64()) as u64;
+        self.lead.ahead = wish.clamp(AHEAD_MIN, 1 << 20);
+    }
+
+    fn call_snapshot(&mut self, plan: &EpochPlan) {
+        let entered = self.lead.progress.iter().all(|progress| progress.entered);
+        let tick = self.lead.until;
+        let is_due = self.lead.snapshot.is_none() && self.lead.snapshot_at <= self.now && entered;
+        if is_due && tick < plan.end && self.lead.frozen.is_none() {
+            self.lead.snapshot = Some((tick, self.now));
+        }
+    }
+
+    /// Proposes a successor where somebody comes or goes, or where tiles should move.
+    fn propose_changes(&mut self, plan: &Arc<EpochPlan>) {
+        if self.lead.frozen.is_some() || !self.lead.progress.iter().all(|progress| progress.entered) || self.lead.until >= plan.end {
+            return;
+        }
+        let joiners = self.joiners_due();
+        let mut leavers = self.lead.leavers.clone();
+        if leavers.len() >= plan.roster.len() && joiners.is_empty() {
+            // Somebody has to stay: the coordinator goes last.
+            leavers.remove(&plan.coordinator());
+        }
+        let tick = self.lead.until.max(self.lead.min_tick());
+        let next = if joiners.is_empty() && leavers.is_empty() {
+            match self.balanced(plan, tick) {
+                Some(next) => next,
+                None => return,
+            }
+        } else {
+            self.planned(plan, tick, &joiners, &leavers)
+        };
+        if next.check(&self.config.parts).is_err() {
+            return;
+        }
+        self.lead.frozen = Some(tick);
+        self.lead.snapshot = Some((tick, self.now));
+        self.say_horizon(plan);
+        self.propose_planned(plan, &next);
+    }
+
+    fn joiners_due(&self) -> Vec<MemberInfo> {
+        let ready = self.ready_joiners(&self.lead.roster);
+        let all_ready = ready.len() == self.lead.joiners.len();
+        let waited = self.lead.joiners.values().any(|joiner| joiner.linked.is_some() && joiner.ready_at + TOGETHER <= self.now);
+        if all_ready || waited { ready } else { Vec::new() }
+    }
+
+    /// A successor in which tiles follow measured speed, where that pays for itself.
+    fn balanced(&mut self, plan: &EpochPlan, tick: u64) -> Option<EpochPlan> {
+        if !self.config.tuning.balance || self.lead.balanced_at + BALANCE_EVERY > self.now || plan.roster.len() < 2 {
+            return None;
+        }
+        self.lead.balanced_at = self.now;
+        // Not on the word of a few: everybody that owns something must have been measured in this epoch.
+        let owns = |at: u16| plan.owned(PeerIndex(at)).next().is_some();
+        let is_measured = |at: u16| self.lead.progress[usize::from(at)].measured.0 > plan.tick;
+        if !(0..plan.roster.len() as u16).all(|at| !owns(at) || is_measured(at)) {
+            return None;
+        }
+        let loads = self.lead.loads(&plan.roster);
+        let better = balance::improve(&self.config.parts, &plan.owners, &loads, &Rules::default())?;
+        Some(self.planned_with(plan, tick, plan.roster.clone(), &BTreeSet::new(), better.owners))
+    }
+
+    fn say_horizon(&mut self, plan: &EpochPlan) {
+        let snapshot = self.lead.snapshot.map(|(tick, _)| tick);
+        let complete = self.shelf.complete();
+        let says = (self.lead.until, snapshot, complete);
+        let is_news = says != self.lead.said || self.lead.said_at == Duration::ZERO;
+        if !is_news && self.lead.said_at + SAY_AGAIN > self.now {
+            return;
+        }
+        // A grant that is only a little larger can wait for more.
+        let only_ticks = (says.1, says.2) == (self.lead.said.1, self.lead.said.2) && self.lead.said_at != Duration::ZERO;
+        let left = self.lead.said.0.saturating_sub(self.lead.min_tick());
+        if only_ticks && self.lead.until < plan.end && self.lead.frozen.is_none() && left * 2 > self.lead.ahead && left > 1 {
+            return;
+        }
+        self.lead.said = says;
+        self.lead.said_at = self.now;
+        let snapshots: Vec<u64> = snapshot.into_iter().collect();
+        let message = Message::Horizon { epoch: plan.epoch, until: self.lead.until, snapshots: snapshots.clone(), complete };
+        self.broadcast(&plan, &message);
+        self.granted(self.lead.until, snapshots, complete);
+    }
+
+    /// Everybody has reached the end.
+    fn end_if_done(&mut self, plan: &Arc<EpochPlan>) {
+        let reports: Option<Vec<Bytes>> = self.lead.progress.iter().map(|progress| progress.report.clone()).collect();
+        if let Some(reports) = reports {
+            self.finish(plan.clone(), reports);
+        }
+    }
+
+    pub(super) fn told_end(&mut self, identity: &str, reports: Vec<Bytes>) {
+        let Some(plan) = self.decided.clone().filter(|plan| plan.member_of(identity).is_some()) else { return };
+        let is_there = self.running.as_ref().is_some_and(|running| running.plan.epoch == plan.epoch && running.done_said);
+        if is_there && reports.len() == plan.roster.len() {
+            self.finish(plan, reports);
+        }
+    }
+
+    fn finish(&mut self, plan: Arc<EpochPlan>, reports: Vec<Bytes>) {
+        let message = Message::End { reports: reports.clone() };
+        self.broadcast(&plan, &message);
+        self.end(Output::Finished { plan, reports });
+    }
+
+    /// Tells onlookers how the run stands.
+    fn stand(&mut self, plan: &EpochPlan) {
+        if self.lead.watchers.is_empty() || (self.lead.standing_at + STANDING_EVERY > self.now && self.lead.standing_at != Duration::ZERO) {
+            return;
+        }
+        self.lead.standing_at = self.now;
+        let mut members = Vec::new();
+        for (at, member) in (0u16..).map(PeerIndex).zip(&plan.roster) {
+            let link = self.links.to(&member.identity).and_then(|link| self.links.all.get(&link));
+            members.push(MemberStatus {
+                id: member.id,
+                name: member.name.clone(),
+                tiles: plan.owned(at).count() as u32,
+                speed: self.lead.speeds.get(&member.id).copied().unwrap_or(member.speed),
+                tick: self.lead.progress[at.at()].tick,
+                round_trip_us: link.map_or(0, |link| u32::try_from(link.round_trip().as_micros()).unwrap_or(u32::MAX)),
+                bytes_in: link.map_or(0, |link| link.bytes_in),
+                bytes_out: link.map_or(0, |link| link.bytes_out),
+            });
+        }
+        let snapshot = self.shelf.complete().map(|version| version.tick);
+        let standing = Standing { epoch: plan.epoch, tick: self.lead.min_tick(), end: plan.end, snapshot, members };
+        for link in self.lead.watchers.clone() {
+            self.send(link, &Message::Standing(Box::new(standing.clone())));
+        }
+    }
+
+    /// This peer wants to go.
+    pub(super) fn leave(&mut self) {
+        if self.leaving_at.is_some() {
+            return;
+        }
+        self.leaving_at = Some(self.now);
+        if self.id.is_none() || self.decided.is_none() {
+            self.end(Output::Left);
+        }
+    }
+
+    pub(super) fn told_entered(&mut self, identity: &str, epoch: u32) {
+        let Some(id) = self.member_id(identity) else { return };
+        if self.leads() {
+            self.lead.entered(epoch, id);
+        }
+        if self.decided.as_ref().is_some_and(|plan| plan.epoch == epoch) {
+            self.entered.insert(id);
+        }
+    }
+
+    /// Sees to it that this peer gets away: asks, serves until the others have entered, and goes.
+    pub(super) fn advance_leaving(&mut self) {
+        let (Some(since), Some(plan), Some(me)) = (self.leaving_at, self.decided.clone(), self.id) else { return };
+        if self.over {
+            return;
+        }
+        let is_out = plan.index_of(me).is_none();
+        let all_entered = plan.roster.iter().all(|member| self.entered.contains(&member.id));
+        let is_alone = plan.roster.len() == 1 && !is_out && self.lead.joiners.is_empty();
+        // What a store has not got yet goes into it first.
+        let is_stored = self.config.keep != Keep::All || self.shelf.complete().is_some_and(|complete| complete.epoch == plan.epoch && self.stored_since(since));
+        if (is_out && all_entered) || (is_alone && is_stored) || since + self.config.tuning.leave_limit <= self.now {
+            return self.end(Output::Left);
+        }
+        if is_alone {
+            if self.lead.snapshot.is_none() && self.lead.snapshot_at > self.now {
+                self.lead.snapshot_at = self.now;
+            }
+            return;
+        }
+        if !is_out && self.leave_said_at.is_none_or(|said| said + Duration::from_millis(500) <= self.now) {
+            self.leave_said_at = Some(self.now);
+            if self.leads() {
+                self.lead.leavers.insert(me);
+            } else {
+                self.send_to(plan.coordinator(), &Message::Leave);
+            }
+        }
+    }
+
+    /// Whether a snapshot was called for and completed after this time.
+    fn stored_since(&self, since: Duration) -> bool {
+        let every = self.config.tuning.snapshot_every;
+        self.lead.snapshot.is_none() && self.lead.snapshot_at >= since + every
+    }
+
+    pub(super) fn lead_deadline(&self) -> Option<Duration> {
+        if !self.leads() {
+            return None;
+        }
+        let soon = |at: Duration| at.max(self.now + Duration::from_millis(1));
+        let joiners = self.lead.joiners.values().filter(|joiner| joiner.linked.is_some()).map(|joiner| soon(joiner.ready_at + TOGETHER));
+        let standing = (!self.lead.watchers.is_empty()).then(|| soon(self.lead.standing_at + STANDING_EVERY));
+        let running = self.running.as_ref().map(|_| soon(self.lead.said_at + SAY_AGAIN));
+        let snapshot = self.lead.snapshot.is_none().then(|| soon(self.lead.snapshot_at));
+        let snapshot = snapshot.filter(|_| self.running.is_some() && self.lead.snapshot_at > self.now);
+        joiners.chain(standing).chain(running).chain(snapshot).min()
+    }
+
+    fn joining_again(&self) -> bool {
+        self.id.is_none()
+    }
+}

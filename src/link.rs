@@ -1,0 +1,178 @@
+//! The link to a run: one word that says where it is, which workload it computes, and that whoever has it was invited.
+//!
+//! ```text
+//! pc1,heat@1.0.0,<bundle: 64 hex>,<key: 64 hex>,<token: 32 hex>,<address>[,<address> …]
+//! ```
+//!
+//! It names the code and carries none: who joins has the bundle already, and verifies it against a key. Invariants: a shell
+//! takes a link as one word, unquoted; what does not parse is refused with the part that is wrong.
+
+use std::fmt;
+use std::str::FromStr;
+
+use peercompute_buffers::digest::hex;
+use peercompute_kernels::PublicKey;
+
+const PREFIX: &str = "pc1";
+/// The longest link that is read, in bytes.
+const LINK_BYTES_MAX: usize = 4096;
+
+/// How to join a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The workload's name.
+    pub workload: String,
+    /// Its version.
+    pub version: String,
+    /// The hash of the bundle that all run.
+    pub bundle: [u8; 32],
+    /// The key that signed it for the host.
+    pub key: PublicKey,
+    /// The invitation.
+    pub token: [u8; 16],
+    /// Where the run is: multiaddresses of members, identities included.
+    pub addresses: Vec<String>,
+}
+
+/// Why a text is no link.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LinkError {
+    /// It does not begin like one.
+    #[error("not a link: `peercompute host` prints one, it begins with `{PREFIX},`")]
+    Prefix,
+    /// Longer than any.
+    #[error("a link of {given} bytes, at most {LINK_BYTES_MAX} are read")]
+    Length {
+        /// Its length.
+        given: usize,
+    },
+    /// A part is wrong, or missing because the link was cut.
+    #[error("the link's {part} is {}, not {needed}", if given.is_empty() { "missing".to_owned() } else { format!("`{given}`") })]
+    Part {
+        /// Which.
+        part: &'static str,
+        /// What stands there.
+        given: String,
+        /// What should.
+        needed: &'static str,
+    },
+}
+
+impl fmt::Display for Link {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (bundle, key, token) = (hex(&self.bundle), hex(&self.key.0), hex(&self.token));
+        write!(f, "{PREFIX},{}@{},{bundle},{key},{token},{}", self.workload, self.version, self.addresses.join(","))
+    }
+}
+
+impl FromStr for Link {
+    type Err = LinkError;
+
+    fn from_str(text: &str) -> Result<Link, LinkError> {
+        let text = text.trim();
+        if text.len() > LINK_BYTES_MAX {
+            return Err(LinkError::Length { given: text.len() });
+        }
+        let mut words = text.split(',');
+        if words.next() != Some(PREFIX) {
+            return Err(LinkError::Prefix);
+        }
+        let mut word = |part, needed| {
+            let given = words.next().unwrap_or_default();
+            (given, LinkError::Part { part, given: given.chars().take(80).collect(), needed })
+        };
+        let (given, wrong) = word("workload", "NAME@VERSION");
+        let (workload, version) = given.split_once('@').filter(|(name, version)| is_plain(name) && is_plain(version)).ok_or(wrong)?;
+        let (given, wrong) = word("bundle", "a hash of 64 hexadecimal digits");
+        let bundle = bytes_from_hex(given).ok_or(wrong)?;
+        let (given, wrong) = word("key", "a public key of 64 hexadecimal digits");
+        let key = PublicKey(bytes_from_hex(given).ok_or(wrong)?);
+        let (given, wrong) = word("token", "32 hexadecimal digits");
+        let token = bytes_from_hex(given).ok_or(wrong)?;
+        let mut addresses = Vec::new();
+        loop {
+            let (given, wrong) = word("address", "like /ip4/192.0.2.1/tcp/4001/p2p/…");
+            if given.is_empty() && !addresses.is_empty() {
+                break;
+            }
+            if !is_address(given) {
+                return Err(wrong);
+            }
+            addresses.push(given.to_owned());
+        }
+        Ok(Link { workload: workload.to_owned(), version: version.to_owned(), bundle, key, token, addresses })
+    }
+}
+
+/// Nothing that a shell or a terminal would take for something else.
+fn is_plain(word: &str) -> bool {
+    !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._+-".contains(&byte))
+}
+
+fn is_address(text: &str) -> bool {
+    text.starts_with('/') && text.contains("/p2p/") && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/.:-%".contains(&byte))
+}
+
+/// As many bytes as are wanted, from twice as many hexadecimal digits.
+pub(crate) fn bytes_from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    if text.len() != 2 * N || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    let mut bytes = [0; N];
+    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link() -> Link {
+        Link {
+            workload: "heat".into(),
+            version: "1.0.0-rc.1+b".into(),
+            bundle: [0xab; 32],
+            key: PublicKey([7; 32]),
+            token: [255; 16],
+            addresses: vec!["/ip4/127.0.0.1/tcp/4001/p2p/12D3KooWx".into(), "/ip6/fe80::1/udp/1/quic-v1/p2p/12D3KooWx".into()],
+        }
+    }
+
+    #[test]
+    fn a_link_is_one_word_and_comes_back() {
+        let text = link().to_string();
+        assert_eq!(text.parse(), Ok(link()));
+        assert_eq!(format!(" {text}\n").parse(), Ok(link()));
+        assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b",@/.:+-".contains(&byte)), "{text}");
+    }
+
+    #[test]
+    fn errors_name_the_part() {
+        let check = |text: &str, part: &str| {
+            let error = text.parse::<Link>().unwrap_err().to_string();
+            assert!(error.contains(part), "{text}: {error}");
+        };
+        let text = link().to_string();
+        check("", "not a link");
+        check("http://example.com", "not a link");
+        check(&"pc1,".repeat(2000), "8000 bytes");
+        check("pc1", "workload is missing");
+        check(&text.replace("heat@", "heat"), "workload is `heat1.0.0-rc.1+b`");
+        check(&text.replace("heat@", "he$(at)@"), "workload");
+        check(&text.replace("abab,", "ab,"), "bundle");
+        check(&text.replace("0707", "07é"), "key");
+        check(&text.replace("ffff,", "fffg,"), "token");
+        check(&text.replace("/ip4", "ip4"), "address");
+        // Wherever a link was cut, the part that is missing or short is told, or an address is: those can be any length.
+        for end in 0..text.len() {
+            if let Err(error) = text[..end].parse::<Link>() {
+                assert!(matches!(error, LinkError::Prefix | LinkError::Part { .. }), "{error}");
+            } else {
+                assert!(text[..end].contains("/p2p/"), "{end}");
+            }
+        }
+    }
+}

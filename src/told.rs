@@ -1,0 +1,238 @@
+//! What a member of a run tells its user, line by line: the same for people and, as JSON, for programs.
+//!
+//! Invariant: whoever reads the lines of any member knows who was in the run when, and how it ended.
+
+use peercompute_net::membership::{EpochPlan, MemberId, Notice, Standing};
+use serde::{Deserialize, Serialize};
+
+use crate::launch::Summary;
+use crate::node::member::Told;
+
+/// Somebody in a run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Present {
+    /// The number that the run gave.
+    pub id: u32,
+    /// The name for people.
+    pub name: String,
+    /// Tiles that it owns.
+    pub tiles: u32,
+}
+
+/// One line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "lowercase")]
+pub enum Line {
+    /// It can be joined.
+    Listening {
+        /// With this.
+        link: String,
+    },
+    /// Somebody else has become a member.
+    Joined {
+        /// The number.
+        id: u32,
+        /// The name.
+        name: String,
+    },
+    /// Somebody is a member no more.
+    Gone {
+        /// The number.
+        id: u32,
+        /// The name.
+        name: String,
+    },
+    /// A member is suspected, and will be left out.
+    Lost {
+        /// The number.
+        id: u32,
+        /// The name.
+        name: String,
+        /// What it did or failed to do.
+        reason: String,
+    },
+    /// An epoch begins here.
+    Epoch {
+        /// Its number.
+        epoch: u32,
+        /// Its first tick.
+        tick: u64,
+        /// This member's number.
+        me: u32,
+        /// Who is in it, in order; the first coordinates.
+        members: Vec<Present>,
+    },
+    /// How far this member is.
+    Progress {
+        /// The next tick.
+        tick: u64,
+        /// The epoch.
+        epoch: u32,
+        /// Since it first entered one.
+        seconds: f64,
+        /// What it shipped, frames counted in.
+        shipped_bytes: u64,
+    },
+    /// A snapshot is in the store.
+    Stored {
+        /// The tick before which it was taken.
+        tick: u64,
+    },
+    /// Something else to know.
+    Notice {
+        /// What.
+        text: String,
+    },
+    /// The run has reached its end.
+    Done {
+        /// The tick.
+        tick: u64,
+        /// The last epoch.
+        epoch: u32,
+        /// What it came to.
+        #[serde(flatten)]
+        summary: Summary,
+    },
+    /// This member has left in good order.
+    Left,
+}
+
+impl std::fmt::Display for Line {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Line::Listening { link } => write!(f, "{link}"),
+            Line::Joined { id, name } => write!(f, "{name} joined as member {id}"),
+            Line::Gone { id, name } => write!(f, "{name} (member {id}) is gone"),
+            Line::Lost { id, name, reason } => write!(f, "{name} (member {id}) {reason}"),
+            Line::Epoch { epoch, tick, me, members } => {
+                write!(f, "epoch {epoch} from tick {tick}:")?;
+                for (place, member) in members.iter().enumerate() {
+                    let own = if member.id == *me { " (here)" } else { "" };
+                    write!(f, "{} {}{own} {} tile{}", if place > 0 { "," } else { "" }, member.name, member.tiles, plural(member.tiles))?;
+                }
+                Ok(())
+            }
+            Line::Progress { tick, .. } => write!(f, "tick {tick}"),
+            Line::Stored { tick } => write!(f, "stored the state before tick {tick}"),
+            Line::Notice { text } => write!(f, "{text}"),
+            Line::Done { tick, epoch, summary } => {
+                write!(f, "done: tick {tick} in epoch {epoch}, {:.2} s\nstate hash {}", summary.seconds, summary.state_hash)
+            }
+            Line::Left => write!(f, "left"),
+        }
+    }
+}
+
+fn plural(count: u32) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
+/// Makes lines of what a node tells; knows who was there before.
+#[derive(Debug, Default)]
+pub struct Teller {
+    present: Vec<Present>,
+    me: u32,
+}
+
+impl Teller {
+    /// Who is in the epoch that this member is in.
+    pub fn present(&self) -> &[Present] {
+        &self.present
+    }
+
+    /// The lines of what was told; stored snapshots make none before they are stored.
+    pub fn lines(&mut self, told: &Told<'_>) -> Vec<Line> {
+        match told {
+            Told::Entered { plan, me } => self.entered(plan, plan.member(*me).map_or(MemberId(0), |member| member.id)),
+            Told::Progress { tick, epoch, seconds, shipped_bytes } => {
+                vec![Line::Progress { tick: *tick, epoch: *epoch, seconds: *seconds, shipped_bytes: *shipped_bytes }]
+            }
+            Told::Notice(Notice::Lost { id, name, reason }) => vec![Line::Lost { id: id.0, name: name.clone(), reason: reason.clone() }],
+            // Said at length once it is entered.
+            Told::Notice(Notice::Epoch { replayed: 0, .. }) => Vec::new(),
+            Told::Notice(notice) => vec![Line::Notice { text: notice.to_string() }],
+            Told::Stored { .. } => Vec::new(),
+        }
+    }
+
+    fn entered(&mut self, plan: &EpochPlan, me: MemberId) -> Vec<Line> {
+        let mut tiles = vec![0; plan.roster.len()];
+        plan.owners.iter().for_each(|owner| tiles[owner.at()] += 1);
+        let present: Vec<Present> =
+            plan.roster.iter().zip(tiles).map(|(member, tiles)| Present { id: member.id.0, name: member.name.clone(), tiles }).collect();
+        let missing = |from: &[Present], of: &[Present]| -> Vec<Present> {
+            of.iter().filter(|member| from.iter().all(|other| other.id != member.id)).cloned().collect()
+        };
+        let mut lines = Vec::new();
+        // One that was left out hears of nobody's coming and going while it was away.
+        if self.me == me.0 {
+            lines.extend(missing(&self.present, &present).into_iter().map(|Present { id, name, .. }| Line::Joined { id, name }));
+            lines.extend(missing(&present, &self.present).into_iter().map(|Present { id, name, .. }| Line::Gone { id, name }));
+        }
+        (self.present, self.me) = (present.clone(), me.0);
+        lines.push(Line::Epoch { epoch: plan.epoch, tick: plan.tick, me: me.0, members: present });
+        lines
+    }
+}
+
+/// How a run stands, as `status` prints it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// The workload.
+    pub workload: String,
+    /// The epoch.
+    pub epoch: u32,
+    /// The tick that all have completed.
+    pub tick: u64,
+    /// Where the run ends, if it does.
+    pub end: Option<u64>,
+    /// The newest complete snapshot's tick, where there is one.
+    pub snapshot: Option<u64>,
+    /// By place in the roster; the first coordinates.
+    pub members: Vec<MemberReport>,
+}
+
+/// How one member stands.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MemberReport {
+    /// Its number.
+    pub id: u32,
+    /// Its name.
+    pub name: String,
+    /// Tiles that it owns.
+    pub tiles: u32,
+    /// While it computes.
+    pub points_per_s: f64,
+    /// The next tick that it computes.
+    pub tick: u64,
+    /// Between the coordinator and it.
+    pub round_trip_ms: f64,
+    /// What the coordinator has received from it.
+    pub bytes_in: u64,
+    /// What the coordinator has sent to it.
+    pub bytes_out: u64,
+}
+
+impl Report {
+    /// A standing of a run of this workload.
+    pub fn new(workload: &str, standing: &Standing) -> Report {
+        let member = |member: &peercompute_net::membership::MemberStatus| MemberReport {
+            id: member.id.0,
+            name: member.name.clone(),
+            tiles: member.tiles,
+            points_per_s: member.speed,
+            tick: member.tick,
+            round_trip_ms: f64::from(member.round_trip_us) / 1e3,
+            bytes_in: member.bytes_in,
+            bytes_out: member.bytes_out,
+        };
+        Report {
+            workload: workload.to_owned(),
+            epoch: standing.epoch,
+            tick: standing.tick,
+            end: (standing.end != u64::MAX).then_some(standing.end),
+            snapshot: standing.snapshot,
+            members: standing.members.iter().map(member).collect(),
+        }
+    }
+}

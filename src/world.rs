@@ -1,0 +1,171 @@
+//! A run that others can join: what hosting, joining and watching have in common, whoever prints.
+//!
+//! ```text
+//! bundle + terms ─► MemberSession ─► MemberNode, on an executor        host, join
+//! link ──────────► MemberSession ─► Standing, again and again          status
+//! ```
+//!
+//! Invariant: a peer joins only a run whose bundle it has and has verified itself.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use peercompute_kernels::VerifiedBundle;
+use peercompute_net::driver::MemberSession;
+use peercompute_net::membership::{Keep, MemberConfig, Output, Parts, Role, Standing, Tuning};
+use peercompute_net::transport::TransportConfig;
+
+use crate::link::Link;
+use crate::node::NodeError;
+use crate::node::parts::parts_of;
+
+/// Of the memory that is free, the part that a run's state may take: executors hold most buffers twice, and snapshots and
+/// replicas lie beside them.
+const MEMORY_SHARE: u64 = 4;
+
+/// On which terms a peer takes part.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// Multiaddresses to listen on.
+    pub listen: Vec<String>,
+    /// The secret that this peer's identity is made of; `None` makes a new identity.
+    pub identity_seed: Option<[u8; 32]>,
+    /// A name for people.
+    pub name: String,
+    /// **Units**: points per second, self-measured; 0 where it is not known.
+    pub speed: f64,
+    /// Which snapshots it keeps.
+    pub keep: Keep,
+    /// Whether it has what the run begins with: the same imports, or none are needed.
+    pub seeds: bool,
+    /// The invitation to the run.
+    pub token: [u8; 16],
+    /// Times and rates.
+    pub tuning: Tuning,
+}
+
+/// Begins to take part: hosts or joins.
+///
+/// **Errors:** the state's parts are too large to move, or the transport does not start.
+pub fn start(bundle: &VerifiedBundle, role: Role, terms: Terms) -> Result<(MemberSession, Arc<Parts>), NodeError> {
+    let program = bundle.program();
+    let parts = Arc::new(parts_of(program).map_err(|cause| NodeError::Parts { cause })?);
+    let transport = TransportConfig { listen: terms.listen.clone(), identity_seed: terms.identity_seed, ..TransportConfig::default() };
+    Ok((MemberSession::start(transport, config(role, program.hash, parts.clone(), terms)?)?, parts))
+}
+
+fn config(role: Role, bundle: [u8; 32], parts: Arc<Parts>, terms: Terms) -> Result<MemberConfig, NodeError> {
+    Ok(MemberConfig {
+        role,
+        identity: String::new(),
+        name: terms.name,
+        addresses: Vec::new(),
+        speed: terms.speed,
+        memory: memory_bytes(),
+        keep: terms.keep,
+        seeds: terms.seeds,
+        token: terms.token,
+        bundle,
+        parts,
+        seed: u64::from_le_bytes(random()?),
+        frame_bytes_max: u32::MAX / 2,
+        tuning: terms.tuning,
+    })
+}
+
+/// Looks on at the run of a link, until `look` has seen enough.
+///
+/// **Errors:** nobody at the link's addresses answers, or this peer is turned away.
+pub fn watch(link: &Link, look: &mut dyn FnMut(&Standing) -> bool) -> Result<(), NodeError> {
+    let mut failed = None;
+    for address in &link.addresses {
+        let terms = Terms {
+            listen: vec![listen_like(address)],
+            identity_seed: None,
+            name: default_name("onlooker"),
+            speed: 0.0,
+            keep: Keep::Share,
+            seeds: false,
+            token: link.token,
+            tuning: Tuning { dial_limit: Duration::from_secs(3), ..Tuning::default() },
+        };
+        // An onlooker needs no bundle: it holds nothing.
+        let parts = Arc::new(Parts::new(&[], &[], 0).map_err(|cause| NodeError::Parts { cause })?);
+        let transport = TransportConfig { listen: terms.listen.clone(), ..TransportConfig::default() };
+        let session = MemberSession::start(transport, config(Role::Watch { address: address.clone() }, link.bundle, parts, terms)?)?;
+        loop {
+            match session.next()? {
+                Output::Status(standing) => {
+                    if !look(&standing) {
+                        return Ok(());
+                    }
+                }
+                // Another member may still be there.
+                Output::Failed(error) => {
+                    failed = Some(error);
+                    break;
+                }
+                Output::Finished { .. } | Output::Left => return Ok(()),
+                _ => {}
+            }
+        }
+    }
+    match failed {
+        Some(error) => Err(error.into()),
+        None => Ok(()),
+    }
+}
+
+/// The link to the run of a session.
+pub fn link(bundle: &VerifiedBundle, session: &MemberSession, token: [u8; 16]) -> Link {
+    let program = bundle.program();
+    Link {
+        workload: program.manifest.name.clone(),
+        version: program.manifest.version.to_string(),
+        bundle: program.hash,
+        key: bundle.signer(),
+        token,
+        addresses: session.addresses().to_vec(),
+    }
+}
+
+/// Where a peer listens that dials this address: at home where it is there too, otherwise on every interface.
+pub fn listen_like(address: &str) -> String {
+    let is_quic = address.contains("/quic");
+    let ip = if address.starts_with("/ip4/127.") {
+        "/ip4/127.0.0.1"
+    } else if address.starts_with("/ip6/::1/") {
+        "/ip6/::1"
+    } else if address.starts_with("/ip6/") {
+        "/ip6/::"
+    } else {
+        "/ip4/0.0.0.0"
+    };
+    if is_quic { format!("{ip}/udp/0/quic-v1") } else { format!("{ip}/tcp/0") }
+}
+
+/// Fresh random bytes.
+///
+/// **Errors:** the system gives none.
+pub fn random<const N: usize>() -> Result<[u8; N], NodeError> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(|cause| NodeError::Parts { cause: format!("no randomness: {cause}") })?;
+    Ok(bytes)
+}
+
+/// Bytes of a run's state that this machine can take: a part of what is free now, where that can be told.
+fn memory_bytes() -> u64 {
+    let free = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
+    });
+    free.map_or(u64::MAX, |kib| kib * 1024 / MEMORY_SHARE)
+}
+
+/// A name that tells peers of one machine apart.
+pub fn default_name(what: &str) -> String {
+    let host = std::fs::read_to_string(Path::new("/proc/sys/kernel/hostname")).ok().map(|name| name.trim().to_owned());
+    let host = host.or_else(|| std::env::var("HOSTNAME").ok()).filter(|name| !name.is_empty());
+    format!("{}:{}", host.as_deref().unwrap_or(what), std::process::id())
+}
