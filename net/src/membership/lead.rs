@@ -190,7 +190,11 @@ impl Member {
         if self.ready_joiners(&[MemberId(1)]).len() < wanted {
             return;
         }
-        let joiners = self.ready_joiners(&[MemberId(1)]);
+        let mut joiners = self.ready_joiners(&[MemberId(1)]);
+        if !matches!(self.config.role, Role::Host { stored: Some(_), .. }) {
+            // The others come in with the first snapshot.
+            joiners.retain(|member| member.seeds);
+        }
         let plan = self.first_plan(&joiners);
         if let Role::Host { stored: Some(stored), .. } = self.config.role.clone() {
             self.put_stored(&stored);
@@ -534,14 +538,12 @@ impl Member {
         let snapshot = self.lead.snapshot.map(|(tick, _)| tick);
         let complete = self.shelf.complete();
         let says = (self.lead.until, snapshot, complete);
-        let is_news = says != self.lead.said || self.lead.said_at == Duration::ZERO;
-        if !is_news && self.lead.said_at + SAY_AGAIN > self.now {
-            return;
-        }
+        let is_due = self.lead.said_at == Duration::ZERO || self.lead.said_at + SAY_AGAIN <= self.now;
         // A grant that is only a little larger can wait for more.
-        let only_ticks = (says.1, says.2) == (self.lead.said.1, self.lead.said.2) && self.lead.said_at != Duration::ZERO;
+        let only_ticks = (says.1, says.2) == (self.lead.said.1, self.lead.said.2);
         let left = self.lead.said.0.saturating_sub(self.lead.min_tick());
-        if only_ticks && self.lead.until < plan.end && self.lead.frozen.is_none() && left * 2 > self.lead.ahead && left > 1 {
+        let can_wait = only_ticks && self.lead.until < plan.end && self.lead.frozen.is_none() && left * 2 > self.lead.ahead && left > 1;
+        if !is_due && (says == self.lead.said || can_wait) {
             return;
         }
         self.lead.said = says;
@@ -637,6 +639,7 @@ impl Member {
             return self.end(Output::Left);
         }
         if is_alone {
+            self.leave_said_at = Some(self.now);
             if self.lead.snapshot.is_none() && self.lead.snapshot_at > self.now {
                 self.lead.snapshot_at = self.now;
             }
@@ -663,7 +666,8 @@ impl Member {
             return None;
         }
         let soon = |at: Duration| at.max(self.now + Duration::from_millis(1));
-        let joiners = self.lead.joiners.values().filter(|joiner| joiner.linked.is_some()).map(|joiner| soon(joiner.ready_at + TOGETHER));
+        let joiners = self.lead.joiners.values().filter(|joiner| joiner.linked.is_some()).map(|joiner| joiner.ready_at + TOGETHER);
+        let joiners = joiners.filter(|at| *at > self.now);
         let standing = (!self.lead.watchers.is_empty()).then(|| soon(self.lead.standing_at + STANDING_EVERY));
         let running = self.running.as_ref().map(|_| soon(self.lead.said_at + SAY_AGAIN));
         let snapshot = self.lead.snapshot.is_none().then(|| soon(self.lead.snapshot_at));

@@ -129,6 +129,7 @@ impl Member {
         self.orphaned_told = false;
         let proposer = linked.first().copied().unwrap_or(me);
         if proposer != me {
+            self.attempt = None;
             self.tell_suspects(&plan, proposer);
             return;
         }
