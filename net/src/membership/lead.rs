@@ -315,14 +315,7 @@ impl Member {
         self.planned_with(plan, tick, roster, leavers, owners)
     }
 
-    fn planned_with(
-        &self,
-        plan: &EpochPlan,
-        tick: u64,
-        roster: Vec<MemberInfo>,
-        leavers: &BTreeSet<MemberId>,
-        owners: Vec<PeerIndex>,
-    ) -> EpochPlan {
+    fn planned_with(&self, plan: &EpochPlan, tick: u64, roster: Vec<MemberInfo>, leavers: &BTreeSet<MemberId>, owners: Vec<PeerIndex>) -> EpochPlan {
         let coordinator = plan.coordinator();
         let sources = plan.owners.iter().map(|owner| plan.member(*owner).map_or(coordinator, |member| member.id)).chain([coordinator]).collect();
         EpochPlan {
@@ -486,6 +479,10 @@ impl Member {
         if self.lead.frozen.is_some() || !self.lead.progress.iter().all(|progress| progress.entered) || self.lead.until >= plan.end {
             return;
         }
+        // Whoever comes in relies on a snapshot that survives a loss; before the first, only a new beginning would.
+        if self.shelf.complete().is_none() {
+            return;
+        }
         let joiners = self.joiners_due();
         let mut leavers = self.lead.leavers.clone();
         if leavers.len() >= plan.roster.len() && joiners.is_empty() {
@@ -634,7 +631,8 @@ impl Member {
         let all_entered = plan.roster.iter().all(|member| self.entered.contains(&member.id));
         let is_alone = plan.roster.len() == 1 && !is_out && self.lead.joiners.is_empty();
         // What a store has not got yet goes into it first.
-        let is_stored = self.config.keep != Keep::All || self.shelf.complete().is_some_and(|complete| complete.epoch == plan.epoch && self.stored_since(since));
+        let is_stored =
+            self.config.keep != Keep::All || self.shelf.complete().is_some_and(|complete| complete.epoch == plan.epoch && self.stored_since(since));
         if (is_out && all_entered) || (is_alone && is_stored) || since + self.config.tuning.leave_limit <= self.now {
             return self.end(Output::Left);
         }
