@@ -100,6 +100,10 @@ impl Member {
         let plan = self.plan_of(version.epoch).cloned();
         let next = self.decided.clone().filter(|next| next.version() == Some(version));
         let (Some(from), true) = (self.member_id(identity), plan.is_some() || next.is_some()) else { return Ok(()) };
+        if plan.is_none() && next.as_ref().is_some_and(|next| !next.hashes.is_empty()) {
+            // After a loss the plan has the hashes, and its sources are any holders: an offer from before is no news.
+            return Ok(());
+        }
         for (part, hash) in parts {
             let is_owner = match (&plan, &next) {
                 (Some(plan), _) if part == tables => plan.index_of(from).is_some(),
