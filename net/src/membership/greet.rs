@@ -175,7 +175,7 @@ impl Member {
 
     /// A member can be reached again; what was under way is lost all the same, so an epoch follows.
     fn relinked(&mut self, identity: &str) {
-        if let Some(id) = self.member_id(identity) {
+        if let Some(id) = self.member_id(identity).filter(|id| !self.barred.contains(id)) {
             self.suspects.remove(&id);
             let me = self.id;
             self.reports.retain(|(accuser, accused)| Some(*accuser) != me || *accused != id);
