@@ -15,6 +15,8 @@
 #[cfg(not(target_arch = "wasm32"))]
 pub mod chaos;
 #[cfg(not(target_arch = "wasm32"))]
+pub mod churn;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod files;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod inspect;

@@ -91,7 +91,7 @@ impl Member<'_> {
     pub(crate) fn take_part(self, hear: &mut dyn FnMut(&Told<'_>) -> Vec<Line>) -> Result<(), LaunchError> {
         let throttle = Arc::new(Throttle::default());
         throttle.set(self.args.throttle());
-        leave_on_signal(self.session.clone())?;
+        leave_on_signal(self.session.clone(), self.args.control)?;
         if self.args.control {
             obey_input(self.session.clone(), throttle.clone());
         }
@@ -219,13 +219,15 @@ impl Speaker {
 }
 
 /// The first Ctrl-C, or polite kill, leaves in good order; the second goes at once.
-fn leave_on_signal(session: Arc<MemberSession>) -> Result<(), LaunchError> {
+fn leave_on_signal(session: Arc<MemberSession>, is_quiet: bool) -> Result<(), LaunchError> {
     let asked = AtomicU32::new(0);
     let handler = move || {
         if asked.fetch_add(1, Ordering::Relaxed) > 0 {
             std::process::exit(130);
         }
-        eprintln!("leaving; once more goes at once");
+        if !is_quiet {
+            eprintln!("leaving; once more goes at once");
+        }
         // A congested link may keep it waiting, and the second time must be heard.
         let session = session.clone();
         std::thread::spawn(move || session.send(Event::Leave));
