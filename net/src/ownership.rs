@@ -106,8 +106,7 @@ impl Ownership {
     /// none; otherwise every peer of positive weight owns at least one tile of every grid. No weights
     /// at all count as one peer; weights beyond [`PEERS_MAX`] are ignored.
     pub fn split(grids: &[Grid], weights: &[f64]) -> Ownership {
-        let weights = usable_weights(weights);
-        let grids = grids.iter().map(|grid| split_grid(grid, &weights)).collect();
+        let grids = grids.iter().map(|grid| split_grid(grid, weights)).collect();
         Ownership { epoch: 0, grids }
     }
 
@@ -169,20 +168,15 @@ struct Cell {
 }
 
 fn split_grid(grid: &Grid, weights: &[f64]) -> Vec<PeerIndex> {
-    let [nx, ny, nz] = grid.tiles_per_axis();
-    let mut cells = Vec::with_capacity(grid.tile_count() as usize);
-    let mut tile = 0;
-    for z in 0..nz {
-        for y in 0..ny {
-            for x in 0..nx {
-                cells.push(Cell { coord: [x, y, z], tile });
-                tile += 1;
-            }
-        }
-    }
-    let mut owners = vec![PeerIndex(0); cells.len()];
-    bisect(&mut cells, grid.tile, weights, 0, &mut owners);
+    let mut owners = vec![PeerIndex(0); grid.tile_count() as usize];
+    split_tiles(grid, grid.tiles(), weights, &mut owners);
     owners
+}
+
+/// Divides some tiles of a grid as [`Ownership::split`] divides all of them; the owners of others stay as they are.
+pub(crate) fn split_tiles(grid: &Grid, tiles: impl Iterator<Item = TileId>, weights: &[f64], owners: &mut [PeerIndex]) {
+    let mut cells: Vec<Cell> = tiles.map(|tile| Cell { coord: grid.tile_position(tile), tile: tile.0 }).collect();
+    bisect(&mut cells, grid.tile, &usable_weights(weights), 0, owners);
 }
 
 /// Gives `cells` to the peers `first..first + weights.len()`. Depth is at most the number of peers.
@@ -202,7 +196,11 @@ fn bisect(cells: &mut [Cell], tile_shape: [u32; 3], weights: &[f64], first: usiz
     // Along the axis first; the other two order the tiles of one plane, so that a partly taken plane is
     // taken from one end.
     let (second, third) = [(2, 1), (2, 0), (1, 0)][axis];
-    cells.sort_unstable_by_key(|cell| (cell.coord[axis], cell.coord[second], cell.coord[third]));
+    // One word: no grid has more tiles along an axis than 2²¹.
+    cells.sort_unstable_by_key(|cell| {
+        let [a, b, c] = [axis, second, third].map(|axis| u64::from(cell.coord[axis]));
+        (a << 42) | (b << 21) | c
+    });
     let count = cells_of_low(cells, axis, low, high);
     let (cells_low, cells_high) = cells.split_at_mut(count);
     bisect(cells_low, tile_shape, low, first, owners);

@@ -15,7 +15,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use thiserror::Error;
 
-use super::node::report;
 use super::state::{Oracle, Rules, digest};
 use crate::membership::{EpochPlan, Event, Keep, MemberError, MemberId, Notice, Output, PartId};
 use crate::ownership::PeerIndex;
@@ -500,6 +499,7 @@ const VIOLATIONS: [&str; 6] = ["sent ", "follows ", "went past ", "ran ahead", "
 mod tests {
     use peercompute_buffers::Grid;
 
+    use super::super::node::report;
     use super::*;
     use crate::membership::{Origin, Parts, Version};
 
@@ -512,7 +512,7 @@ mod tests {
     }
 
     fn plan(epoch: u32, tick: u64) -> EpochPlan {
-        let member = |id: u32, identity: &str| crate::membership::Member {
+        let member = |id: u32, identity: &str| crate::membership::MemberInfo {
             id: MemberId(id),
             identity: identity.into(),
             name: identity.into(),

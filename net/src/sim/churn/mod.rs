@@ -19,7 +19,6 @@ pub mod check;
 pub mod faults;
 pub mod node;
 pub mod state;
-mod stub;
 #[cfg(test)]
 mod tests;
 pub mod trace;
@@ -33,13 +32,12 @@ use thiserror::Error;
 
 use super::agenda::{Agenda, between};
 use crate::core::LinkId;
-use crate::membership::{EpochPlan, Event, MemberConfig, MemberError, Notice, Output, Role, Stored};
+use crate::membership::{EpochPlan, Event, Member, MemberConfig, MemberError, Notice, Output, Role, Stored, is_control};
 use crate::wire::STRANGER_FRAME_BYTES_MAX;
 use check::{CheckError, Checker, LifeId};
 use faults::{Fault, Heals, Part, PlaceConfig, Scenario};
 use node::{Node, NodeConfig};
 use state::Oracle;
-use stub::Member;
 use trace::{event_line, output_line};
 
 /// Things that may happen in one run; a run that needs more does not end.
@@ -269,8 +267,8 @@ pub struct Churn<'a> {
     checker: Checker,
     trace: Option<Box<dyn FnMut(String) + 'a>>,
     tamper: Option<Tamper<'a>>,
-    /// Whether a frame of this first byte may be repeated or overtake others.
-    may_disturb: fn(u8) -> bool,
+    /// Whether a frame may be repeated or overtake others.
+    may_disturb: fn(&[u8]) -> bool,
     disturbed_until: Duration,
     /// Directions that are cut, and how often.
     cuts: BTreeMap<(u16, u16), u32>,
@@ -307,7 +305,7 @@ impl<'a> Churn<'a> {
             checker,
             trace: None,
             tamper: None,
-            may_disturb: |_| false,
+            may_disturb: is_control,
             disturbed_until: Duration::ZERO,
             cuts: BTreeMap::new(),
             recovered: true,
@@ -333,8 +331,8 @@ impl<'a> Churn<'a> {
         self
     }
 
-    /// Which frames, by their first byte, may be repeated and overtake others; none before this is said.
-    pub fn disturb(mut self, may_disturb: fn(u8) -> bool) -> Churn<'a> {
+    /// Which frames may be repeated and overtake others; those of [`is_control`] before this is said.
+    pub fn disturb(mut self, may_disturb: fn(&[u8]) -> bool) -> Churn<'a> {
         self.may_disturb = may_disturb;
         self
     }
@@ -535,7 +533,7 @@ impl<'a> Churn<'a> {
 
     fn member_config(&mut self, at: u16, hosts: bool) -> MemberConfig {
         let place = self.places[usize::from(at)].config.clone();
-        let stored = |tick| Stored { tick, parts: Oracle::parts_at(self.scenario.rules.clone(), tick) };
+        let stored = |tick| Stored { epoch: 3, tick, parts: Oracle::parts_at(self.scenario.rules.clone(), tick) };
         let role = match place.part {
             _ if hosts => Role::Host {
                 assemble: self.scenario.assemble,
@@ -862,7 +860,7 @@ impl<'a> Churn<'a> {
         };
         for frame in contents {
             let mut times = vec![at];
-            let may_disturb = self.now < self.disturbed_until && frame.first().is_some_and(|kind| (self.may_disturb)(*kind));
+            let may_disturb = self.now < self.disturbed_until && (self.may_disturb)(&frame);
             if may_disturb {
                 let late = |random: &mut fastrand::Rng| at + Duration::from_millis(random.u64(0..200));
                 match self.random.u8(..4) {

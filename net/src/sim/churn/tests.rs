@@ -13,7 +13,7 @@ fn rules(gather_every: u64) -> Arc<Rules> {
 }
 
 fn plan(rules: &Rules, peers: u16, owner: impl Fn(u32) -> u16) -> Arc<EpochPlan> {
-    let member = |id: u16| crate::membership::Member {
+    let member = |id: u16| crate::membership::MemberInfo {
         id: MemberId(id.into()),
         identity: format!("sim-{id}"),
         name: String::new(),
