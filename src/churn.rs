@@ -115,6 +115,7 @@ struct Peer {
     me: u32,
     epoch: u32,
     members: Vec<Present>,
+    suspected: Vec<u32>,
     /// It is no more, or will not be.
     is_leaving: bool,
     was_frozen: bool,
@@ -247,8 +248,15 @@ impl Upheaval<'_> {
         match said {
             Said::Failed { error } => peer.failed = Some(error),
             Said::Line(Line::Listening { link }) => peer.link = link.parse().ok(),
-            Said::Line(Line::Epoch { epoch, me, members, .. }) => (peer.epoch, peer.me, peer.members) = (epoch, me, members),
-            Said::Line(Line::Lost { id, .. }) => drop(self.lost.insert(id)),
+            Said::Line(Line::Epoch { epoch, me, members, .. }) => {
+                // Who was suspected by one that is still in, and is not in any more itself. One that slept suspects everybody.
+                let suspected = std::mem::take(&mut peer.suspected);
+                if peer.me == me {
+                    self.lost.extend(suspected.into_iter().filter(|id| members.iter().all(|member| member.id != *id)));
+                }
+                (peer.epoch, peer.me, peer.members) = (epoch, me, members);
+            }
+            Said::Line(Line::Lost { id, .. }) => peer.suspected.push(id),
             Said::Line(Line::Done { epoch, summary, .. }) => peer.done = Some((epoch, summary)),
             Said::Line(Line::Progress { tick, seconds, shipped_bytes, .. }) if tick > self.furthest => {
                 let now = Instant::now();
