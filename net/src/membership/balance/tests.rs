@@ -283,7 +283,9 @@ proptest! {
         // As near to the best as the incumbents were.
         let gap = was / best_tick_s(&parts, &roster[..changed.len()]);
         let rounding = rounding_s(&parts, &roster.iter().map(|load| load.speed).collect::<Vec<_>>());
-        prop_assert!(is <= gap * best_tick_s(&parts, &roster) * 1.1 + rounding, "{} {} {}", is, gap, best_tick_s(&parts, &roster));
+        // Bisection counts tiles, so clipped ones make shares of newcomers less even.
+        let uneven = if grids.iter().all(Grid::is_divisible) { 1.1 } else { 1.3 };
+        prop_assert!(is <= gap * best_tick_s(&parts, &roster) * uneven + rounding, "{} {} {}", is, gap, best_tick_s(&parts, &roster));
     }
 
     #[test]
