@@ -271,7 +271,8 @@ impl Member {
         let Some(me) = plan.member_of(&self.config.identity).and_then(|member| plan.index_of(member.id)) else {
             return self.offend(id, &Violation::BadRoster { what: "this peer is not in it" });
         };
-        self.joining.contacts = plan.roster.iter().filter(|m| m.identity != self.config.identity).flat_map(|m| m.addresses.clone()).take(64).collect();
+        self.joining.contacts =
+            plan.roster.iter().filter(|m| m.identity != self.config.identity).flat_map(|m| m.addresses.clone()).take(64).collect();
         self.joining.draft = Some(plan.clone());
         if !self.joining.prepare_sent {
             self.joining.prepare_sent = true;

@@ -190,7 +190,11 @@ impl Member {
         if self.ready_joiners(&[MemberId(1)]).len() < wanted {
             return;
         }
-        let joiners = self.ready_joiners(&[MemberId(1)]);
+        let mut joiners = self.ready_joiners(&[MemberId(1)]);
+        if !matches!(self.config.role, Role::Host { stored: Some(_), .. }) {
+            // The others come in with the first snapshot.
+            joiners.retain(|member| member.seeds);
+        }
         let plan = self.first_plan(&joiners);
         if let Role::Host { stored: Some(stored), .. } = self.config.role.clone() {
             self.put_stored(&stored);
@@ -311,14 +315,7 @@ impl Member {
         self.planned_with(plan, tick, roster, leavers, owners)
     }
 
-    fn planned_with(
-        &self,
-        plan: &EpochPlan,
-        tick: u64,
-        roster: Vec<MemberInfo>,
-        leavers: &BTreeSet<MemberId>,
-        owners: Vec<PeerIndex>,
-    ) -> EpochPlan {
+    fn planned_with(&self, plan: &EpochPlan, tick: u64, roster: Vec<MemberInfo>, leavers: &BTreeSet<MemberId>, owners: Vec<PeerIndex>) -> EpochPlan {
         let coordinator = plan.coordinator();
         let sources = plan.owners.iter().map(|owner| plan.member(*owner).map_or(coordinator, |member| member.id)).chain([coordinator]).collect();
         EpochPlan {
@@ -482,6 +479,10 @@ impl Member {
         if self.lead.frozen.is_some() || !self.lead.progress.iter().all(|progress| progress.entered) || self.lead.until >= plan.end {
             return;
         }
+        // Whoever comes in relies on a snapshot that survives a loss; before the first, only a new beginning would.
+        if self.shelf.complete().is_none() {
+            return;
+        }
         let joiners = self.joiners_due();
         let mut leavers = self.lead.leavers.clone();
         if leavers.len() >= plan.roster.len() && joiners.is_empty() {
@@ -534,14 +535,12 @@ impl Member {
         let snapshot = self.lead.snapshot.map(|(tick, _)| tick);
         let complete = self.shelf.complete();
         let says = (self.lead.until, snapshot, complete);
-        let is_news = says != self.lead.said || self.lead.said_at == Duration::ZERO;
-        if !is_news && self.lead.said_at + SAY_AGAIN > self.now {
-            return;
-        }
+        let is_due = self.lead.said_at == Duration::ZERO || self.lead.said_at + SAY_AGAIN <= self.now;
         // A grant that is only a little larger can wait for more.
-        let only_ticks = (says.1, says.2) == (self.lead.said.1, self.lead.said.2) && self.lead.said_at != Duration::ZERO;
+        let only_ticks = (says.1, says.2) == (self.lead.said.1, self.lead.said.2);
         let left = self.lead.said.0.saturating_sub(self.lead.min_tick());
-        if only_ticks && self.lead.until < plan.end && self.lead.frozen.is_none() && left * 2 > self.lead.ahead && left > 1 {
+        let can_wait = only_ticks && self.lead.until < plan.end && self.lead.frozen.is_none() && left * 2 > self.lead.ahead && left > 1;
+        if !is_due && (says == self.lead.said || can_wait) {
             return;
         }
         self.lead.said = says;
@@ -632,11 +631,13 @@ impl Member {
         let all_entered = plan.roster.iter().all(|member| self.entered.contains(&member.id));
         let is_alone = plan.roster.len() == 1 && !is_out && self.lead.joiners.is_empty();
         // What a store has not got yet goes into it first.
-        let is_stored = self.config.keep != Keep::All || self.shelf.complete().is_some_and(|complete| complete.epoch == plan.epoch && self.stored_since(since));
+        let is_stored =
+            self.config.keep != Keep::All || self.shelf.complete().is_some_and(|complete| complete.epoch == plan.epoch && self.stored_since(since));
         if (is_out && all_entered) || (is_alone && is_stored) || since + self.config.tuning.leave_limit <= self.now {
             return self.end(Output::Left);
         }
         if is_alone {
+            self.leave_said_at = Some(self.now);
             if self.lead.snapshot.is_none() && self.lead.snapshot_at > self.now {
                 self.lead.snapshot_at = self.now;
             }
@@ -663,7 +664,8 @@ impl Member {
             return None;
         }
         let soon = |at: Duration| at.max(self.now + Duration::from_millis(1));
-        let joiners = self.lead.joiners.values().filter(|joiner| joiner.linked.is_some()).map(|joiner| soon(joiner.ready_at + TOGETHER));
+        let joiners = self.lead.joiners.values().filter(|joiner| joiner.linked.is_some()).map(|joiner| joiner.ready_at + TOGETHER);
+        let joiners = joiners.filter(|at| *at > self.now);
         let standing = (!self.lead.watchers.is_empty()).then(|| soon(self.lead.standing_at + STANDING_EVERY));
         let running = self.running.as_ref().map(|_| soon(self.lead.said_at + SAY_AGAIN));
         let snapshot = self.lead.snapshot.is_none().then(|| soon(self.lead.snapshot_at));

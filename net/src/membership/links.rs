@@ -143,6 +143,10 @@ impl Links {
             let at = self.dials.iter().position(|dial| dial.retry_at.is_none() && dial.identity.as_ref() == Some(&identity));
             let at = at.or_else(|| self.dials.iter().position(|dial| dial.retry_at.is_none() && dial.identity.is_none()));
             match at {
+                Some(at) if self.dials[at].purpose == Purpose::Link && self.greeted.contains_key(&identity) => {
+                    self.dials.remove(at);
+                    return Opened::TurnAway("linked already");
+                }
                 Some(at) => self.dials.remove(at).purpose,
                 None => return Opened::TurnAway("nobody that was dialled"),
             }
@@ -179,6 +183,7 @@ impl Links {
         let link = self.all.get_mut(&id)?;
         let identity = link.identity.clone();
         link.greeted = Some(Box::new(member));
+        self.dials.retain(|dial| dial.identity.as_ref() != Some(&identity));
         self.greeted.insert(identity, id).filter(|older| self.all.remove(older).is_some())
     }
 

@@ -74,6 +74,8 @@ const OUTPUTS_MAX: usize = 1 << 20;
 const EARLY_FRAMES_MAX: usize = 1 << 14;
 /// … and their bytes.
 const EARLY_BYTES_MAX: usize = 256 << 20;
+/// The clock is not wanted more often.
+const CLOCK_EVERY_MIN: Duration = Duration::from_millis(1);
 /// Between two reports of how far a member is.
 const PACE_EVERY: Duration = Duration::from_millis(20);
 
@@ -247,7 +249,8 @@ impl Member {
         let tuning = &self.config.tuning;
         let rest = [self.links.deadline(tuning), self.fetch.deadline(tuning.replica_bytes_per_s), self.joining_deadline()];
         let own = [self.succession_deadline(), self.lead_deadline(), self.leave_deadline(), self.pace_deadline()];
-        rest.into_iter().chain(own).flatten().min()
+        // Whatever was due by now was done with the latest event.
+        rest.into_iter().chain(own).flatten().min().map(|at| at.max(self.now + CLOCK_EVERY_MIN))
     }
 
     /// Whether this peer's part in the run is over, well or badly.
@@ -544,6 +547,9 @@ impl Member {
     }
 
     fn accuse(&mut self, at: PeerIndex, violation: &Violation) {
+        if self.trouble_at.is_some() {
+            return;
+        }
         let identity = self.running.as_ref().and_then(|running| running.plan.member(at)).map(|member| member.identity.clone());
         if let Some(link) = identity.and_then(|identity| self.links.to(&identity)) {
             self.offend(link, violation);
@@ -556,6 +562,10 @@ impl Member {
     }
 
     fn data(&mut self, identity: &str, epoch: u32, exchange: u16, sequence: u64, payload: Bytes) -> Result<(), Violation> {
+        // Where a link was lost, so were frames; the epoch that follows computes these ticks again.
+        if self.trouble_at.is_some() {
+            return Ok(());
+        }
         let Some(from) = self.place_of(identity, epoch) else { return Ok(()) };
         let Some(exchanges) = self.running.as_mut().and_then(|running| running.exchanges.as_mut()) else { return Ok(()) };
         exchanges.data(from, sequence, exchange, payload)?;
@@ -564,6 +574,9 @@ impl Member {
     }
 
     fn progress(&mut self, identity: &str, epoch: u32, sequence: u64) -> Result<(), Violation> {
+        if self.trouble_at.is_some() {
+            return Ok(());
+        }
         let Some(from) = self.place_of(identity, epoch) else { return Ok(()) };
         let Some(exchanges) = self.running.as_mut().and_then(|running| running.exchanges.as_mut()) else { return Ok(()) };
         exchanges.progress(from, sequence)?;

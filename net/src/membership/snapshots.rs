@@ -218,8 +218,7 @@ impl Member {
             return;
         }
         let end = (offset + CHUNK_BYTES).min(total);
-        let message =
-            Message::Chunk { version, part, encoding, offset: offset as u32, total: total as u32, bytes: payload.slice(offset..end) };
+        let message = Message::Chunk { version, part, encoding, offset: offset as u32, total: total as u32, bytes: payload.slice(offset..end) };
         self.send(link, &message);
         if end == total {
             self.encoded.forget(version, part);
@@ -247,7 +246,10 @@ impl Member {
             match (need, plan) {
                 (Need::Enter, Some(plan)) => {
                     if let Some(source) = plan.sources.get(part.at()).copied() {
-                        self.suspect(source, &format!("has not got part {part} of the snapshot at tick {}, which it holds by its own word", version.tick));
+                        self.suspect(
+                            source,
+                            &format!("has not got part {part} of the snapshot at tick {}, which it holds by its own word", version.tick),
+                        );
                         self.trouble_at.get_or_insert(self.now);
                     }
                 }

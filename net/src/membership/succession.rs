@@ -87,7 +87,9 @@ impl Member {
             }
             return;
         }
-        self.reports.insert((accuser, accused));
+        if accuser != accused {
+            self.reports.insert((accuser, accused));
+        }
         self.trouble_at.get_or_insert(self.now);
     }
 
@@ -129,6 +131,7 @@ impl Member {
         self.orphaned_told = false;
         let proposer = linked.first().copied().unwrap_or(me);
         if proposer != me {
+            self.attempt = None;
             self.tell_suspects(&plan, proposer);
             return;
         }
@@ -168,6 +171,12 @@ impl Member {
     }
 
     fn tell_suspects(&mut self, plan: &EpochPlan, proposer: MemberId) {
+        let me = self.id.unwrap_or(MemberId(0));
+        if self.suspects.is_empty() && self.told.insert((proposer, me)) {
+            // Nobody is to blame, and an epoch is needed all the same.
+            let text = "lost frames with a link that was replaced".to_owned();
+            self.send_to(proposer, &Message::Suspect { epoch: plan.epoch, member: me, text });
+        }
         let news: Vec<(MemberId, String)> =
             self.suspects.iter().filter(|(id, _)| !self.told.contains(&(proposer, **id))).map(|(id, text)| (*id, text.clone())).collect();
         for (member, text) in news {
@@ -241,8 +250,7 @@ impl Member {
     pub(super) fn propose_planned(&mut self, plan: &Arc<EpochPlan>, next: &EpochPlan) {
         let Some(me) = self.id else { return };
         let ballot = Ballot { round: 0, member: me.0 };
-        self.attempt =
-            Some(Attempt { proposal: Proposal::new(ballot, None), holdings: BTreeMap::new(), asked_at: self.now, again_at: None });
+        self.attempt = Some(Attempt { proposal: Proposal::new(ballot, None), holdings: BTreeMap::new(), asked_at: self.now, again_at: None });
         self.propose(plan, me, next.to_bytes());
     }
 
@@ -502,12 +510,7 @@ impl Member {
         self.run = plan.run;
         let plan = Arc::new(plan);
         let computed = self.running.as_ref().map_or(plan.tick, |running| running.tick);
-        self.notice(Notice::Epoch {
-            epoch: plan.epoch,
-            tick: plan.tick,
-            members: plan.roster.len(),
-            replayed: computed.saturating_sub(plan.tick),
-        });
+        self.notice(Notice::Epoch { epoch: plan.epoch, tick: plan.tick, members: plan.roster.len(), replayed: computed.saturating_sub(plan.tick) });
         self.shelf.begin(plan.version());
         if let Some(version) = plan.version() {
             for (part, hash) in (0..).map(PartId).zip(&plan.hashes) {
@@ -526,6 +529,7 @@ impl Member {
             self.suspects.insert(id, reason);
             self.trouble_at.get_or_insert(self.now);
         }
+        self.links.dials.retain(|dial| dial.identity.as_ref().is_some_and(|identity| plan.member_of(identity).is_some()));
         for member in &plan.roster {
             if Some(member.id) != self.id && self.links.to(&member.identity).is_none() {
                 self.dial_member(&plan, member.id);

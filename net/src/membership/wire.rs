@@ -542,12 +542,7 @@ mod tests {
             Message::Suspect { epoch: 1, member: MemberId(2), text: "silent".into() },
             Message::Leave,
             Message::Prepare { epoch: 1, ballot },
-            Message::Promise {
-                epoch: 1,
-                ballot,
-                accepted: Some((ballot, bytes.clone())),
-                holdings: vec![Holding { version, parts: bytes.clone() }],
-            },
+            Message::Promise { epoch: 1, ballot, accepted: Some((ballot, bytes.clone())), holdings: vec![Holding { version, parts: bytes.clone() }] },
             Message::Promise { epoch: 1, ballot, accepted: None, holdings: vec![] },
             Message::Accept { epoch: 1, ballot, value: bytes.clone() },
             Message::Accepted { epoch: 1, ballot },
