@@ -163,6 +163,9 @@ pub enum LaunchError {
     /// The member that was to write them is gone.
     #[error("peer 0 was to write what is exported, and did not reach the end: the exports are lost")]
     ExportsLost,
+    /// A run's store.
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreError),
     /// A chaos list.
     #[error(transparent)]
     Chaos(#[from] crate::chaos::ChaosError),

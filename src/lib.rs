@@ -32,6 +32,8 @@ pub mod node;
 pub mod picture;
 pub mod state;
 #[cfg(not(target_arch = "wasm32"))]
+pub mod store;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod told;
 #[cfg(target_arch = "wasm32")]
 pub mod web;
