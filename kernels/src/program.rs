@@ -18,7 +18,8 @@ use crate::diagnose::{ErrorKind, WorkloadError, error_at};
 use crate::manifest::{Manifest, Pass};
 use crate::schedule::Schedule;
 pub use crate::schedule::{Fresh, Op};
-use crate::{link, reflect, source, uniformity};
+use crate::uniformity::{self, Diverging};
+use crate::{link, reflect, source};
 
 /// Bytes that an invocation has for private variables, for those of a function, and for a value (WGSL 2.4, "Limits").
 const OWN_BYTES_MAX: u64 = 8192;
@@ -352,6 +353,18 @@ impl PassChecker<'_> {
         error_at(kind, &self.pass.file, &self.pass.wgsl, source::range(span))
     }
 
+    fn diverging(&self, found: &Diverging) -> WorkloadError {
+        let cause = format!("`{}` has a `{}` that not every invocation of a workgroup reaches", self.pass.entry, found.construct);
+        let mut notes = Vec::new();
+        if let (Some(function), false) = (&found.function, found.calls.is_empty()) {
+            let lines: Vec<_> = found.calls.iter().map(|call| source::line_of(&self.pass.wgsl, *call).to_string()).collect();
+            notes.push(format!("this is `{function}` as it is called in line {}", lines.join(", from there in line ")));
+        }
+        let flow = "keep barriers where control flow is uniform: not under a condition on `c`, the id or shared data, nor after a `return` under one";
+        notes.push(flow.into());
+        self.at(ErrorKind::Wgsl { cause, notes }, found.span)
+    }
+
     fn check(&mut self) -> Result<CheckedPass, WorkloadError> {
         let pass = self.pass;
         source::check_linked(&pass.file, &pass.wgsl)?;
@@ -385,22 +398,17 @@ impl PassChecker<'_> {
         if let Some(span) = access::endless_loop(&module, entry) {
             return Err(self.at(ErrorKind::EndlessLoop { entry: pass.entry.clone() }, span));
         }
-        if let Some(span) = uniformity::diverging_barrier(&module, entry) {
-            let cause = format!("`{}` has a barrier that not every invocation of a workgroup reaches", pass.entry);
-            let notes = vec![
-                "keep barriers where control flow is uniform: not under a condition on `c`, the id or shared data, nor after a `return` under one"
-                    .into(),
-            ];
-            return Err(self.at(ErrorKind::Wgsl { cause, notes }, span));
-        }
-        let mut layouter = Layouter::default();
-        layouter.update(module.to_ctx()).map_err(|error| ErrorKind::Wgsl { cause: error.to_string(), notes: Vec::new() })?;
-        self.check_own_memory(&module, &info, &layouter, entry)?;
         let touched = access::touches(&module, entry).map_err(|_| ErrorKind::TooComplex {
             what: "calls in one kernel",
             count: access::CALLS_MAX + 1,
             limit: access::CALLS_MAX,
         })?;
+        if let Some(found) = uniformity::diverging_barrier(&module, entry) {
+            return Err(self.diverging(&found));
+        }
+        let mut layouter = Layouter::default();
+        layouter.update(module.to_ctx()).map_err(|error| ErrorKind::Wgsl { cause: error.to_string(), notes: Vec::new() })?;
+        self.check_own_memory(&module, &info, &layouter, entry)?;
         let uses = info.get_entry_point(entry);
         let mut bindings = Vec::new();
         let mut variables: Vec<Variable> = Vec::new();

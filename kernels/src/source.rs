@@ -215,6 +215,12 @@ pub(crate) fn range(span: naga::Span) -> Range<usize> {
     span.to_range().unwrap_or(0..0)
 }
 
+/// The line of a text where a naga span begins, from 1.
+pub(crate) fn line_of(text: &str, span: naga::Span) -> usize {
+    let start = range(span).start.min(text.len());
+    1 + text.as_bytes()[..start].iter().filter(|&&byte| byte == b'\n').count()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
