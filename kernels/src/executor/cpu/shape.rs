@@ -236,7 +236,7 @@ impl Analysis<'_> {
                 Stmt::Block { label, body } => self.scope(Some(*label), Level::All, body),
                 Stmt::Loop { label, body } => self.around(*label, body),
                 Stmt::Exit(label) | Stmt::Repeat(label) => self.jump(*label),
-                Stmt::Store { .. } | Stmt::Atomic { .. } | Stmt::Barrier { .. } => {}
+                Stmt::Store { .. } | Stmt::Atomic { .. } | Stmt::Across { .. } | Stmt::Barrier { .. } => {}
             }
         }
     }
@@ -556,7 +556,7 @@ impl Zeros<'_> {
                 }
                 // Whoever begins again knows at least what was known at the start.
                 Stmt::Repeat(_) => false,
-                Stmt::Store { .. } | Stmt::Atomic { .. } | Stmt::Barrier { .. } => true,
+                Stmt::Store { .. } | Stmt::Atomic { .. } | Stmt::Across { .. } | Stmt::Barrier { .. } => true,
             };
             if !is_passed {
                 return false;
