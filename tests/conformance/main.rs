@@ -42,14 +42,19 @@ fn check(kind: Kind, is_wanted: impl Fn(&str, &str) -> bool) {
     assert!(failed.is_empty(), "{kind:?}: {}", failed.join(", "));
 }
 
+/// What is held against the native executor byte for byte needs no oracles of its own: that one has met them.
+fn is_new(_: &str, test: &str) -> bool {
+    test != "results_are_the_oracles"
+}
+
 #[test]
 fn machine_code() {
-    check(Kind::Cpu, |_, _| true);
+    check(Kind::Cpu, is_new);
 }
 
 #[test]
 fn interpreter() {
-    check(Kind::Interpreted, |_, _| true);
+    check(Kind::Interpreted, is_new);
 }
 
 #[test]
