@@ -7,7 +7,8 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use peercompute_kernels::executor::any::{AnyExecutor, Choice};
@@ -159,6 +160,15 @@ pub enum LaunchError {
     /// The state was to be written, and never came together.
     #[error("there is nothing to export: the state of the end was never whole at this member")]
     NoState,
+    /// The member that was to write them is gone.
+    #[error("peer 0 was to write what is exported, and did not reach the end: the exports are lost")]
+    ExportsLost,
+    /// A run's store.
+    #[error(transparent)]
+    Store(#[from] crate::store::StoreError),
+    /// A chaos list.
+    #[error(transparent)]
+    Chaos(#[from] crate::chaos::ChaosError),
     /// Kernels were seen to do what they should not; what, has been told.
     #[error("{count} finding{}", if *count == 1 { "" } else { "s" })]
     Findings {
@@ -207,7 +217,7 @@ pub fn open_executor(choice: &Choice, options: ExecutorOptions) -> Result<AnyExe
 }
 
 /// The threads of one of `peers` that share this machine.
-fn threads_each(peers: u16) -> usize {
+pub fn threads_each(peers: u16) -> usize {
     (std::thread::available_parallelism().map_or(1, usize::from) / usize::from(peers.max(1))).max(1)
 }
 
@@ -356,43 +366,65 @@ pub fn launch(job: &Job, progress: &mut dyn FnMut(Progress)) -> Result<Summary, 
     let folder = tempfile::Builder::new().prefix("peercompute-").tempdir().map_err(system("make a folder for the job"))?;
     let file = folder.path().join("job.json");
     std::fs::write(&file, serde_json::to_vec(job)?).map_err(system("write the job"))?;
-    let (told, hear) = flume::bounded(1024);
-    let mut crew = Crew { children: Vec::new() };
-    crew.start(&file, 0, None, told.clone())?;
+    let mut crew: Crew<Message> = Crew::default();
+    crew.spawn(peer_command(&file, 0, None)?, 0)?;
     let mut failures: Vec<Failure> = Vec::new();
     let link = loop {
-        match crew.hear(&hear, &mut failures)? {
+        match crew.hear(HEAR_LIMIT)? {
             Some((_, Message::Listening { addresses })) => {
                 break addresses.into_iter().next().ok_or_else(|| LaunchError::Peer { text: "the first peer listens nowhere".into() })?;
             }
             Some((_, Message::Failed { text, .. })) => return Err(LaunchError::Peer { text }),
-            _ if crew.all_gone() && hear.is_empty() => return Err(LaunchError::Peer { text: report(&failures) }),
+            None if crew.all_gone() => {
+                note_vanished(&crew, &mut failures);
+                return Err(LaunchError::Peer { text: report(&failures) });
+            }
             _ => {}
         }
     };
     for index in 1..job.peers {
-        crew.start(&file, index, Some(&link), told.clone())?;
+        crew.spawn(peer_command(&file, index, Some(&link))?, index)?;
     }
-    drop(told);
     let mut summary = None;
     let mut give_up_at: Option<Instant> = None;
     loop {
-        let message = crew.hear(&hear, &mut failures)?;
-        match message {
+        match crew.hear(HEAR_LIMIT)? {
             Some((_, Message::Progress { tick, seconds, shipped_bytes })) => progress(Progress { tick, seconds, shipped_bytes }),
             Some((_, Message::Done(done))) => summary = Some(done),
             Some((peer, Message::Failed { text, second_hand })) => failures.push(Failure { peer, text, rank: u8::from(second_hand) * 2 }),
-            Some((_, Message::Listening { .. })) | None => {}
+            Some((_, Message::Listening { .. })) => {}
+            None => note_vanished(&crew, &mut failures),
         }
         if !failures.is_empty() {
             // The others get a moment to tell what they saw.
             let give_up_at = *give_up_at.get_or_insert_with(|| Instant::now() + Duration::from_secs(2));
-            if crew.all_gone() && hear.is_empty() || Instant::now() > give_up_at {
+            if crew.all_gone() || Instant::now() > give_up_at {
                 failures.sort_by_key(|failure| (failure.rank, failure.peer));
                 return Err(LaunchError::Peer { text: report(&failures) });
             }
-        } else if crew.all_gone() && hear.is_empty() {
+        } else if crew.all_gone() {
             return summary.ok_or_else(|| LaunchError::Peer { text: "the peers ended without a result".into() });
+        }
+    }
+}
+
+/// How long to wait for a message before looking for processes that have gone.
+const HEAR_LIMIT: Duration = Duration::from_millis(20);
+
+fn peer_command(job: &Path, index: u16, link: Option<&str>) -> Result<Command, LaunchError> {
+    let program = std::env::current_exe().map_err(system("find the own program"))?;
+    let mut command = Command::new(program);
+    command.arg("peer").arg("--job").arg(job).arg("--index").arg(index.to_string());
+    if let Some(link) = link {
+        command.arg("--link").arg(link);
+    }
+    Ok(command)
+}
+
+fn note_vanished(crew: &Crew<Message>, failures: &mut Vec<Failure>) {
+    for (peer, text) in crew.vanished() {
+        if failures.iter().all(|failure| failure.peer != peer) {
+            failures.push(Failure { peer, text, rank: 1 });
         }
     }
 }
@@ -417,65 +449,114 @@ fn report(failures: &[Failure]) -> String {
     format!("the run stopped\n  {}", lines.join("\n  "))
 }
 
-struct Crew {
-    children: Vec<(u16, Child, Option<bool>)>,
+/// Processes of a run, and what they say.
+pub(crate) struct Crew<Said> {
+    children: Vec<Member>,
+    told: flume::Sender<(u16, Said)>,
+    hear: flume::Receiver<(u16, Said)>,
 }
 
-impl Crew {
-    fn start(&mut self, job: &Path, index: u16, link: Option<&str>, told: flume::Sender<(u16, Message)>) -> Result<(), LaunchError> {
-        let program = std::env::current_exe().map_err(system("find the own program"))?;
-        let mut command = Command::new(program);
-        command.arg("peer").arg("--job").arg(job).arg("--index").arg(index.to_string());
-        if let Some(link) = link {
-            command.arg("--link").arg(link);
-        }
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+struct Member {
+    index: u16,
+    child: Child,
+    ending: Option<ExitStatus>,
+    /// The end of what it said on standard error, where that is not the launcher's own.
+    errors: Arc<Mutex<String>>,
+}
+
+/// What is kept of a process' standard error.
+const ERROR_BYTES_MAX: usize = 4096;
+
+impl<Said> Default for Crew<Said> {
+    fn default() -> Crew<Said> {
+        let (told, hear) = flume::bounded(1024);
+        Crew { children: Vec::new(), told, hear }
+    }
+}
+
+impl<Said: serde::de::DeserializeOwned + Send + 'static> Crew<Said> {
+    /// Starts a process; each line of its standard output that reads as a message is one.
+    pub(crate) fn spawn(&mut self, mut command: Command, index: u16) -> Result<(), LaunchError> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(system("start a process"))?;
         if let Some(output) = child.stdout.take() {
+            let told = self.told.clone();
             std::thread::spawn(move || {
                 for line in BufReader::new(output).lines().map_while(Result::ok) {
-                    if let Ok(message) = serde_json::from_str(&line)
-                        && told.send((index, message)).is_err()
+                    if let Ok(said) = serde_json::from_str(&line)
+                        && told.send((index, said)).is_err()
                     {
                         break;
                     }
                 }
             });
         }
-        self.children.push((index, child, None));
+        let errors = Arc::new(Mutex::new(String::new()));
+        if let Some(output) = child.stderr.take() {
+            let errors = errors.clone();
+            std::thread::spawn(move || {
+                for line in BufReader::new(output).lines().map_while(Result::ok) {
+                    let Ok(mut errors) = errors.lock() else { break };
+                    errors.push_str(&line);
+                    errors.push('\n');
+                    while errors.len() > ERROR_BYTES_MAX {
+                        let first = errors.find('\n').map_or(errors.len(), |at| at + 1);
+                        errors.drain(..first);
+                    }
+                }
+            });
+        }
+        self.children.push(Member { index, child, ending: None, errors });
         Ok(())
     }
 
-    /// The next message, or none for a while; notes processes that have gone without a word.
-    fn hear(&mut self, hear: &flume::Receiver<(u16, Message)>, failures: &mut Vec<Failure>) -> Result<Option<(u16, Message)>, LaunchError> {
-        if let Ok(message) = hear.recv_timeout(Duration::from_millis(20)) {
+    /// The next message, or none within `limit`; notes processes that have gone meanwhile.
+    pub(crate) fn hear(&mut self, limit: Duration) -> Result<Option<(u16, Said)>, LaunchError> {
+        if let Ok(message) = self.hear.recv_timeout(limit) {
             return Ok(Some(message));
         }
-        for (index, child, gone) in &mut self.children {
-            if gone.is_some() {
-                continue;
-            }
-            if let Some(status) = child.try_wait().map_err(system("ask for a process"))? {
-                *gone = Some(status.success());
-                if !status.success() && status.code() != Some(1) {
-                    failures.push(Failure { peer: *index, text: format!("its process ended: {status}"), rank: 1 });
-                }
-            }
+        for member in self.children.iter_mut().filter(|member| member.ending.is_none()) {
+            member.ending = member.child.try_wait().map_err(system("ask for a process"))?;
         }
         Ok(None)
     }
 
-    fn all_gone(&self) -> bool {
-        self.children.iter().all(|(_, _, gone)| gone.is_some())
+    /// Whether all have gone and all that they said was heard.
+    pub(crate) fn all_gone(&self) -> bool {
+        self.children.iter().all(|member| member.ending.is_some()) && self.hear.is_empty()
+    }
+
+    pub(crate) fn is_running(&self, index: u16) -> bool {
+        self.children.iter().any(|member| member.index == index && member.ending.is_none())
+    }
+
+    /// A process that has not gone.
+    pub(crate) fn child(&mut self, index: u16) -> Option<&mut Child> {
+        self.children.iter_mut().find(|member| member.index == index && member.ending.is_none()).map(|member| &mut member.child)
+    }
+
+    /// How a process ended that has gone, with the end of what it said.
+    pub(crate) fn ending(&self, index: u16) -> Option<String> {
+        let member = self.children.iter().find(|member| member.index == index)?;
+        let status = member.ending?;
+        let errors = member.errors.lock().map(|errors| errors.trim().to_owned()).unwrap_or_default();
+        Some(format!("its process ended: {status}{}{errors}", if errors.is_empty() { "" } else { "\n" }))
+    }
+
+    /// Processes that have gone without success and without a word of their own, with how.
+    fn vanished(&self) -> impl Iterator<Item = (u16, String)> + '_ {
+        let gone = self.children.iter().filter_map(|member| Some((member.index, member.ending?)));
+        gone.filter(|(_, status)| !status.success() && status.code() != Some(1))
+            .map(|(index, status)| (index, format!("its process ended: {status}")))
     }
 }
 
-impl Drop for Crew {
+impl<Said> Drop for Crew<Said> {
     fn drop(&mut self) {
-        for (_, child, _) in &mut self.children {
+        for member in &mut self.children {
             // Gone already is as good.
-            let _ = child.kill();
-            let _ = child.wait();
+            let _ = member.child.kill();
+            let _ = member.child.wait();
         }
     }
 }

@@ -15,6 +15,8 @@
 #[cfg(not(target_arch = "wasm32"))]
 pub mod chaos;
 #[cfg(not(target_arch = "wasm32"))]
+pub mod churn;
+#[cfg(not(target_arch = "wasm32"))]
 pub mod files;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod inspect;
@@ -29,6 +31,8 @@ pub mod node;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod picture;
 pub mod state;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod store;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod told;
 #[cfg(target_arch = "wasm32")]

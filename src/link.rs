@@ -115,7 +115,7 @@ fn is_address(text: &str) -> bool {
 }
 
 /// As many bytes as are wanted, from twice as many hexadecimal digits.
-pub(crate) fn bytes_from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
+pub fn bytes_from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     if text.len() != 2 * N || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
     }

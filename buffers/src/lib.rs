@@ -5,6 +5,7 @@
 
 extern crate self as peercompute_buffers;
 
+pub mod cold;
 pub mod commit;
 pub mod delta;
 pub mod digest;

@@ -1,4 +1,4 @@
-//! `peercompute host`: a run that others can join, for as long as somebody is there.
+//! `peercompute host`: a run that others can join, for as long as somebody is there, and longer with a store.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -6,17 +6,24 @@ use std::time::Duration;
 
 use clap::Args;
 use peercompute::launch::{self, LaunchError};
-use peercompute::node::member::SharedTask;
+use peercompute::link::bytes_from_hex;
+use peercompute::node::member::{SharedTask, Told};
 use peercompute::node::plan::ParamChange;
-use peercompute::node::{NodeError, peer};
+use peercompute::node::{NodeError, parts, peer};
+use peercompute::store::{Heard, Record, RunStore, Storing};
 use peercompute::told::Line;
 use peercompute::world::{self, Terms};
-use peercompute_kernels::executor::any::Choice;
-use peercompute_net::membership::{Keep, Role, Tuning};
+use peercompute_buffers::digest::hex;
+use peercompute_kernels::VerifiedBundle;
+use peercompute_kernels::executor::any::{AnyExecutor, Choice};
+use peercompute_net::membership::{Keep, MemberError, Role, Stored, Tuning};
 
 use super::member::{Member, MemberArgs};
 use super::run::{TransportArg, change, multiaddress, seconds};
 use super::{WorkloadArgs, say, say_json, sign};
+
+/// How long members of a stored run are looked for.
+const SEARCH_LIMIT: Duration = Duration::from_secs(3);
 
 #[derive(Args)]
 pub(crate) struct HostArgs {
@@ -57,6 +64,7 @@ pub(crate) fn run(args: &HostArgs, choice: &Choice, json: bool) -> Result<(), La
     }
     let imports = launch::read_imports(&bundle, &args.member.import)?;
     launch::wanted(&bundle, &args.member.export, &args.member.image)?;
+    let store = args.store.as_deref().map(|path| RunStore::open(path, &bundle)).transpose()?;
     if !json {
         for warning in &program.warnings {
             say(format!("warning: {warning}"));
@@ -65,37 +73,142 @@ pub(crate) fn run(args: &HostArgs, choice: &Choice, json: bool) -> Result<(), La
     sign::keep(&bundle);
     let executor = args.member.open_executor(choice)?;
     let speed = if args.member.control { 0.0 } else { pollster::block_on(peer::measure(&executor, &bundle, 1))? * args.member.throttle() };
-    let keep = match (&args.store, args.member.wants_state(), args.ticks) {
-        (Some(_), _, _) | (None, true, None) => Keep::All,
-        (None, true, Some(_)) => Keep::End,
-        (None, false, _) => Keep::Share,
-    };
-    let token = world::random()?;
-    let terms = Terms {
-        listen: vec![multiaddress(args.member.listen, args.transport)],
-        identity_seed: Some(world::random()?),
-        name: args.member.name("host"),
-        speed,
-        keep,
-        seeds: true,
-        token,
-        tuning: Tuning { snapshot_every: Duration::from_secs_f64(args.snapshot_every), ..Tuning::default() },
-    };
-    let task = SharedTask::new(args.set.clone(), &imports).to_bytes().map_err(NodeError::from)?;
-    let role = Role::Host { assemble: args.assemble, end: args.ticks.unwrap_or(u64::MAX), task, replicas: args.replicas, stored: None };
-    let (session, parts) = world::start(&bundle, role, terms)?;
-    let link = world::link(&bundle, &session, token).to_string();
-    if json {
-        say_json(&Line::Listening { link });
-    } else {
-        say(format!(
-            "{} {} at {}; others join with\n\npeercompute join {link}\n",
-            program.manifest.name,
-            program.manifest.version,
-            executor.info().named()
-        ));
+    let mut host = Host { args, bundle: &bundle, executor: &executor, imports, speed, json, stored: None, storing: None };
+    let record = host.open(store)?;
+    if !record.members.is_empty() {
+        host.note(format!("looking for the members of the stored run at {} addresses", record.members.len()));
+        let role = Role::Join { addresses: record.members.clone() };
+        let mut has_entered = false;
+        match host.take_part(role, &record, &mut has_entered) {
+            Err(LaunchError::Node(NodeError::Member(MemberError::Unreachable { .. } | MemberError::Refused { .. }))) if !has_entered => {}
+            ended => return ended,
+        }
+        let tick = host.stored.as_ref().map_or(0, |stored| stored.tick);
+        host.note(format!("nobody of the stored run answers: it goes on here from tick {tick}"));
     }
-    let member =
-        Member { args: &args.member, bundle: &bundle, executor: &executor, session: Arc::new(session), parts, imports, ticks: args.ticks, json };
-    member.take_part(&mut |_| Vec::new())
+    let task = record.task.to_bytes().map_err(NodeError::from)?;
+    let role = Role::Host { assemble: args.assemble, end: record.end, task, replicas: args.replicas, stored: host.stored.take() };
+    host.take_part(role, &record, &mut false)
+}
+
+struct Host<'a> {
+    args: &'a HostArgs,
+    bundle: &'a VerifiedBundle,
+    executor: &'a AnyExecutor,
+    imports: Vec<(usize, Vec<u8>)>,
+    speed: f64,
+    json: bool,
+    /// What the store had.
+    stored: Option<Stored>,
+    storing: Option<Storing>,
+}
+
+impl Host<'_> {
+    fn note(&self, text: String) {
+        let line = Line::Notice { text };
+        if self.json { say_json(&line) } else { say(&line) }
+    }
+
+    /// What the run is: as the store has it, or new and then in the store.
+    fn open(&mut self, store: Option<RunStore>) -> Result<Record, LaunchError> {
+        let manifest = &self.bundle.program().manifest;
+        let mut record = match store.as_ref().and_then(RunStore::record) {
+            Some(record) => record.clone(),
+            None => Record {
+                workload: manifest.name.clone(),
+                version: manifest.version.to_string(),
+                bundle: hex(&self.bundle.program().hash),
+                token: hex(&world::random::<16>()?),
+                identity_seed: hex(&world::random::<32>()?),
+                end: u64::MAX,
+                task: SharedTask::new(Vec::new(), &self.imports),
+                members: Vec::new(),
+            },
+        };
+        // What was changed before stays so; what is asked for now comes on top.
+        record.task.changes.extend(self.args.set.iter().filter(|change| !record.task.changes.contains(change)).cloned().collect::<Vec<_>>());
+        record.end = self.args.ticks.unwrap_or(record.end);
+        if let Some(mut store) = store {
+            let parts = parts::parts_of(self.bundle.program()).map_err(|cause| NodeError::Parts { cause })?;
+            self.stored = store.newest(&parts)?;
+            store.keep(record.clone())?;
+            self.storing = Some(store.in_thread()?);
+        }
+        Ok(record)
+    }
+
+    fn take_part(&mut self, role: Role, record: &Record, has_entered: &mut bool) -> Result<(), LaunchError> {
+        let args = &self.args.member;
+        let keep = match (&self.storing, args.wants_state(), record.end) {
+            (Some(_), _, _) | (None, true, u64::MAX) => Keep::All,
+            (None, true, _) => Keep::End,
+            (None, false, _) => Keep::Share,
+        };
+        let is_hosting = matches!(role, Role::Host { .. });
+        let dial_limit = if is_hosting { Tuning::default().dial_limit } else { SEARCH_LIMIT };
+        let token = bytes_from_hex(&record.token).unwrap_or_default();
+        let terms = Terms {
+            listen: vec![multiaddress(args.listen, self.args.transport)],
+            identity_seed: bytes_from_hex(&record.identity_seed),
+            name: args.name("host"),
+            speed: self.speed,
+            keep,
+            seeds: is_hosting,
+            token,
+            tuning: Tuning { snapshot_every: Duration::from_secs_f64(self.args.snapshot_every), dial_limit, ..Tuning::default() },
+        };
+        let (session, parts) = world::start(self.bundle, role, terms)?;
+        let link = world::link(self.bundle, &session, token).to_string();
+        if self.json {
+            say_json(&Line::Listening { link });
+        } else if is_hosting {
+            let Record { workload, version, .. } = record;
+            say(format!("{workload} {version} on {}; others join with\n\npeercompute join {link}\n", self.executor.info().named()));
+        }
+        let own = session.identity().to_owned();
+        let member = Member {
+            args,
+            bundle: self.bundle,
+            executor: self.executor,
+            session: Arc::new(session),
+            parts,
+            imports: self.imports.clone(),
+            ticks: (record.end != u64::MAX).then_some(record.end),
+            json: self.json,
+        };
+        let storing = &self.storing;
+        let mut hear = |told: &Told<'_>| {
+            *has_entered |= matches!(told, Told::Entered { .. });
+            storing.as_ref().map_or(Vec::new(), |storing| store(storing, told, &own))
+        };
+        let ended = member.take_part(&mut hear);
+        if is_hosting || *has_entered {
+            // What was given last is on disk before this process says that it is done.
+            let last = self.storing.take().map_or(Vec::new(), Storing::finish);
+            for line in last.into_iter().map(line_of) {
+                if self.json { say_json(&line) } else { say(&line) }
+            }
+        }
+        ended
+    }
+}
+
+/// Stores what is to be stored, and says what has been.
+fn store(storing: &Storing, told: &Told<'_>, own: &str) -> Vec<Line> {
+    match told {
+        Told::Stored { version, parts } => storing.put(*version, parts.to_vec()),
+        Told::Entered { plan, .. } => {
+            let others = plan.roster.iter().filter(|member| member.identity != own);
+            storing.members(others.flat_map(|member| member.addresses.clone()));
+        }
+        _ => {}
+    }
+    storing.heard().into_iter().map(line_of).collect()
+}
+
+fn line_of(heard: Heard) -> Line {
+    match heard {
+        Heard::Stored { tick } => Line::Stored { tick },
+        Heard::Failed(error) => Line::Notice { text: format!("the run is not stored any more, and goes on without: {error}") },
+    }
 }

@@ -8,7 +8,7 @@ use peercompute::keys;
 use peercompute::launch::{self, LaunchError};
 use peercompute::link::Link;
 use peercompute::node::peer;
-use peercompute::told::Report;
+use peercompute::told::{Line, Report};
 use peercompute::world::{self, Terms};
 use peercompute_kernels::Overrides;
 use peercompute_kernels::executor::any::Choice;
@@ -75,6 +75,11 @@ pub(crate) fn join(args: &JoinArgs, choice: &Choice, json: bool) -> Result<(), L
         tuning: Tuning::default(),
     };
     let (session, parts) = world::start(&bundle, Role::Join { addresses: args.link.addresses.clone() }, terms)?;
+    let link = world::link(&bundle, &session, args.link.token);
+    let line = Line::Listening { link: Link { key: args.link.key, ..link }.to_string() };
+    if json {
+        say_json(&line);
+    }
     let member = Member { args: &args.member, bundle: &bundle, executor: &executor, session: Arc::new(session), parts, imports, ticks: None, json };
     member.take_part(&mut |_| Vec::new())
 }

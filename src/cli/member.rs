@@ -1,7 +1,7 @@
 //! What `host` and `join` have in common: taking part, saying how it goes, and leaving in good order.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -91,9 +91,9 @@ impl Member<'_> {
     pub(crate) fn take_part(self, hear: &mut dyn FnMut(&Told<'_>) -> Vec<Line>) -> Result<(), LaunchError> {
         let throttle = Arc::new(Throttle::default());
         throttle.set(self.args.throttle());
-        leave_on_signal(self.session.clone())?;
+        leave_on_signal(&self.session, self.args.control)?;
         if self.args.control {
-            obey_input(self.session.clone(), throttle.clone());
+            obey_input(Arc::downgrade(&self.session), throttle.clone());
         }
         let wanted = launch::wanted(self.bundle, &self.args.export, &self.args.image)?;
         let mut speaker = Speaker::new(self.bundle, self.ticks, self.json, self.args.control);
@@ -218,36 +218,41 @@ impl Speaker {
     }
 }
 
+/// The session that Ctrl-C leaves, and how often it was asked to. It must not outlive its member: that is when the last
+/// frames go out.
+static LEAVING: (Mutex<Weak<MemberSession>>, AtomicU32) = (Mutex::new(Weak::new()), AtomicU32::new(0));
+
 /// The first Ctrl-C, or polite kill, leaves in good order; the second goes at once.
-fn leave_on_signal(session: Arc<MemberSession>) -> Result<(), LaunchError> {
-    let asked = AtomicU32::new(0);
+fn leave_on_signal(session: &Arc<MemberSession>, is_quiet: bool) -> Result<(), LaunchError> {
+    *LEAVING.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(session);
     let handler = move || {
-        if asked.fetch_add(1, Ordering::Relaxed) > 0 {
+        if LEAVING.1.fetch_add(1, Ordering::Relaxed) > 0 {
             std::process::exit(130);
         }
-        eprintln!("leaving; once more goes at once");
+        if !is_quiet {
+            eprintln!("leaving; once more goes at once");
+        }
         // A congested link may keep it waiting, and the second time must be heard.
-        let session = session.clone();
-        std::thread::spawn(move || session.send(Event::Leave));
+        let session = LEAVING.0.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
+        std::thread::spawn(move || session.map(|session| session.send(Event::Leave)));
     };
-    ctrlc::set_handler(handler).map_err(|cause| LaunchError::System { action: "listen for Ctrl-C", cause: std::io::Error::other(cause) })
+    match ctrlc::set_handler(handler) {
+        Ok(()) | Err(ctrlc::Error::MultipleHandlers) => Ok(()),
+        Err(cause) => Err(LaunchError::System { action: "listen for Ctrl-C", cause: std::io::Error::other(cause) }),
+    }
 }
 
 /// Takes orders: `throttle PART`, `leave`. Ends the process with the input.
-fn obey_input(session: Arc<MemberSession>, throttle: Arc<Throttle>) {
+fn obey_input(session: Weak<MemberSession>, throttle: Arc<Throttle>) {
     std::thread::spawn(move || {
         for line in std::io::stdin().lines().map_while(Result::ok) {
-            match line.split_once(' ') {
-                Some(("throttle", part)) => {
-                    if let Ok(part) = part.trim().parse() {
-                        throttle.set(part);
-                    }
-                }
-                _ => {
-                    if line == "leave" && session.send(Event::Leave).is_err() {
-                        break;
-                    }
-                }
+            if let Some(part) = line.strip_prefix("throttle ").and_then(|part| part.trim().parse().ok()) {
+                throttle.set(part);
+            } else if line == "leave"
+                && let Some(session) = session.upgrade()
+            {
+                // One that is over is leaving already.
+                let _ = session.send(Event::Leave);
             }
         }
         std::process::exit(3);

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use peercompute::chaos;
+use peercompute::churn::{self, ChurnJob, Churned, Done};
 use peercompute::keys;
 use peercompute::launch::{self, BufferFile, ExecutorOptions, Job, LaunchError, Summary};
 use peercompute::node::peer::Split;
@@ -52,6 +54,18 @@ pub(crate) struct RunArgs {
     /// After how many seconds a silent peer has failed.
     #[arg(long, default_value_t = 10.0, value_parser = seconds)]
     silence: f64,
+    /// What happens to the peers on the way: `kill 2@400, join@700, freeze 3s@900, leave@1200, slow 3 0.25@500`, or `random:SEED`.
+    #[arg(long, value_name = "LIST", conflicts_with_all = ["split", "staleness", "silence", "listen"])]
+    chaos: Option<String>,
+    /// What peers that `--chaos` does not name are drawn by.
+    #[arg(long, value_name = "SEED", default_value_t = 0, requires = "chaos")]
+    chaos_seed: u64,
+    /// With `--chaos`: copies of every snapshot's part beside its owner's.
+    #[arg(long, default_value_t = 1, requires = "chaos", value_parser = clap::value_parser!(u16).range(0..=16))]
+    replicas: u16,
+    /// With `--chaos`: seconds between snapshots.
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0, requires = "chaos", value_parser = seconds)]
+    snapshot_every: f64,
     /// Time every pass on the device, where the adapter can; one peer only, and slower.
     #[arg(long, conflicts_with = "peers")]
     profile: bool,
@@ -109,6 +123,17 @@ struct RunReport<'a> {
     seconds: f64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     passes: Vec<PassSeconds>,
+    #[serde(flatten)]
+    churn: Option<ChurnReport>,
+}
+
+/// What `--chaos` adds.
+#[derive(Serialize)]
+struct ChurnReport {
+    epochs: u32,
+    losses: usize,
+    seconds_lost: f64,
+    chaos: Vec<Done>,
 }
 
 pub(crate) fn run(args: &RunArgs, executor: &Choice, json: bool) -> Result<(), LaunchError> {
@@ -124,8 +149,16 @@ pub(crate) fn run(args: &RunArgs, executor: &Choice, json: bool) -> Result<(), L
             say(format!("warning: {warning}"));
         }
     }
-    let (summary, passes) =
-        if args.peers == 1 { alone(args, &bundle, executor, json)? } else { (together(args, &bundle, executor, json)?, Vec::new()) };
+    let mut churn = None;
+    let (summary, passes) = match &args.chaos {
+        Some(list) => {
+            let Churned { summary, epochs, losses, seconds_lost, chaos } = upheaval(args, list, &bundle, executor, json)?;
+            churn = Some(ChurnReport { epochs, losses, seconds_lost, chaos });
+            (summary, Vec::new())
+        }
+        None if args.peers == 1 => alone(args, &bundle, executor, json)?,
+        None => (together(args, &bundle, executor, json)?, Vec::new()),
+    };
     let elements = program.elements_per_tick() as f64 * args.ticks as f64;
     let rate = if summary.seconds > 0.0 { elements / summary.seconds } else { 0.0 };
     let report = RunReport {
@@ -144,6 +177,7 @@ pub(crate) fn run(args: &RunArgs, executor: &Choice, json: bool) -> Result<(), L
         memory_bytes: summary.memory_bytes,
         seconds: summary.seconds,
         passes,
+        churn,
     };
     if json {
         say_json(&report);
@@ -162,6 +196,14 @@ pub(crate) fn run(args: &RunArgs, executor: &Choice, json: bool) -> Result<(), L
         si(rate),
         si(report.shipped_bytes as f64),
     ));
+    if let Some(churn) = &report.churn {
+        for done in &churn.chaos {
+            let peer = done.peer.map_or(String::new(), |peer| format!(" (peer {peer})"));
+            let skipped = done.skipped.as_ref().map_or(String::new(), |why| format!(": not done, {why}"));
+            say(format!("  tick {:>8}: {}{peer}{skipped}", done.tick, done.deed));
+        }
+        say(format!("{} epochs, {} lost, {:.2} s without a new tick", churn.epochs, churn.losses, churn.seconds_lost));
+    }
     if args.profile && report.passes.is_empty() {
         say(format!("passes cannot be timed: the {} ({}) has no timestamps", report.executor, report.adapter));
     }
@@ -195,9 +237,6 @@ fn together(args: &RunArgs, bundle: &VerifiedBundle, executor: &Choice, json: bo
     // Wrong names and files are told here, by one process and not by all.
     launch::read_imports(bundle, &args.import)?;
     launch::wanted(bundle, &args.export, &args.image)?;
-    let absolute = |files: &[BufferFile]| -> Vec<BufferFile> {
-        files.iter().map(|(name, path)| (name.clone(), std::path::absolute(path).unwrap_or_else(|_| path.clone()))).collect()
-    };
     let folder = tempfile::tempdir().map_err(|cause| LaunchError::System { action: "make a folder for the bundle", cause })?;
     let job = Job {
         bundle: write_bundle(folder.path().join("workload.pcb"), bundle)?,
@@ -224,6 +263,42 @@ fn together(args: &RunArgs, bundle: &VerifiedBundle, executor: &Choice, json: bo
     let summary = launch::launch(&job, &mut |progress| bar.show(progress))?;
     bar.end();
     Ok(summary)
+}
+
+/// A run whose peers come and go.
+fn upheaval(args: &RunArgs, list: &str, bundle: &VerifiedBundle, executor: &Choice, json: bool) -> Result<Churned, LaunchError> {
+    let items = chaos::parse(list, args.peers, args.ticks)?;
+    // Wrong names and files are told here, by one process and not by all.
+    launch::read_imports(bundle, &args.import)?;
+    launch::wanted(bundle, &args.export, &args.image)?;
+    let folder = tempfile::tempdir().map_err(|cause| LaunchError::System { action: "make a folder for the bundle", cause })?;
+    let job = ChurnJob {
+        bundle: write_bundle(folder.path().join("workload.pcb"), bundle)?,
+        trust: bundle.signer().to_string(),
+        peers: args.peers,
+        ticks: args.ticks,
+        changes: args.set.clone(),
+        imports: absolute(&args.import),
+        exports: absolute(&args.export),
+        images: absolute(&args.image),
+        executor: executor.clone(),
+        threads: args.threads.map_or_else(|| launch::threads_each(args.peers), usize::from),
+        unchecked: args.unchecked,
+        is_quic: matches!(args.transport, TransportArg::Quic),
+        replicas: args.replicas,
+        snapshot_every: std::time::Duration::from_secs_f64(args.snapshot_every),
+        items,
+        seed: args.chaos_seed,
+        is_patient: list.trim().starts_with("random:"),
+    };
+    let bar = Bar::new(bundle, args.ticks, json);
+    let churned = churn::run(&job, &mut |progress| bar.show(progress))?;
+    bar.end();
+    Ok(churned)
+}
+
+fn absolute(files: &[BufferFile]) -> Vec<BufferFile> {
+    files.iter().map(|(name, path)| (name.clone(), std::path::absolute(path).unwrap_or_else(|_| path.clone()))).collect()
 }
 
 pub(crate) fn multiaddress(listen: Option<std::net::SocketAddr>, transport: TransportArg) -> String {

@@ -24,7 +24,7 @@ use peercompute_kernels::executor::{Placement, Run};
 use peercompute_kernels::program::Op;
 use peercompute_kernels::{Program, VerifiedBundle};
 use peercompute_net::driver::MemberSession;
-use peercompute_net::membership::{EpochPlan, Event, Notice, Origin, Output, PartId, Parts, Version};
+use peercompute_net::membership::{EpochPlan, Event, Keep, Notice, Origin, Output, PartId, Parts, Version};
 use peercompute_net::ownership::PeerIndex;
 use serde::{Deserialize, Serialize};
 
@@ -359,34 +359,47 @@ impl<'a> MemberNode<'a> {
             plan,
         };
         self.send(event);
+        let turn = self.compute(&mut epoch, &task.imports).await?;
+        // The last member takes the state with it: where it has a store, all of it, and not only the newest snapshot.
+        let keeps = epoch.plan.member(me).is_some_and(|member| member.keep == Keep::All);
+        if matches!(turn, Turn::Over(End::Left)) && epoch.plan.roster.len() == 1 && keeps {
+            let parts = read(self.bundle.program(), &self.parts, epoch.plan.owned(me), &mut epoch.run).await?;
+            let parts: Vec<Bytes> = parts.into_iter().map(|(_, content)| content).collect();
+            (self.tell)(Told::Stored { version: Version { epoch: epoch.plan.epoch, tick: epoch.tick }, parts: &parts });
+        }
+        Ok(turn)
+    }
+
+    /// Computes until something ends the epoch.
+    async fn compute(&mut self, epoch: &mut Epoch<'a>, imports: &[(usize, String)]) -> Result<Turn, NodeError> {
         if epoch.plan.origin == Origin::Init
-            && let Some(turn) = self.init(&mut epoch, &task.imports).await?
+            && let Some(turn) = self.init(epoch, imports).await?
         {
             return Ok(turn);
         }
         loop {
             while let Some(output) = self.session.try_next()? {
-                if let Some(turn) = self.hear(output, Some(&mut epoch))? {
+                if let Some(turn) = self.hear(output, Some(epoch))? {
                     return Ok(turn);
                 }
             }
             if epoch.snapshots.pop_front_if(|due| *due <= epoch.tick).is_some() {
-                self.snapshot(&mut epoch).await?;
+                self.snapshot(epoch).await?;
                 continue;
             }
             if epoch.tick >= epoch.plan.end && !epoch.is_reported {
-                self.snapshot(&mut epoch).await?;
-                self.report(&mut epoch).await?;
+                self.snapshot(epoch).await?;
+                self.report(epoch).await?;
             }
             if epoch.is_reported || epoch.tick >= epoch.until {
-                self.tick_told(&mut epoch).await?;
+                self.tick_told(epoch).await?;
                 let output = self.session.next()?;
-                if let Some(turn) = self.hear(output, Some(&mut epoch))? {
+                if let Some(turn) = self.hear(output, Some(epoch))? {
                     return Ok(turn);
                 }
                 continue;
             }
-            if let Some(turn) = self.tick(&mut epoch).await? {
+            if let Some(turn) = self.tick(epoch).await? {
                 return Ok(turn);
             }
         }

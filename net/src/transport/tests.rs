@@ -175,6 +175,27 @@ fn a_link_that_nobody_reads_is_congested_until_somebody_does() {
     });
 }
 
+/// A process that is frozen reads nothing and closes nothing. Closed links to it are no congestion, and end.
+#[test]
+fn a_closed_link_that_nobody_reads_holds_nobody_up_and_ends() {
+    on_runtime(async {
+        for listen in [TCP, QUIC] {
+            let ((mut dialer, link), (acceptor, _unread)) = pair(listen).await;
+            dialer.limit(link, u32::MAX);
+            while !dialer.is_congested() {
+                dialer.send(link, frame(4000)).expect("takes it");
+                tokio::task::yield_now().await;
+            }
+            dialer.close(link);
+            assert!(dialer.is_waiting() && !dialer.is_congested());
+            let begun = tokio::time::Instant::now();
+            dialer.shutdown().await;
+            assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+            drop(acceptor);
+        }
+    });
+}
+
 #[test]
 fn a_frame_above_the_limit_closes_the_link_and_the_limit_can_be_raised() {
     on_runtime(async {

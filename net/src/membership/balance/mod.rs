@@ -599,10 +599,21 @@ fn way(borders: &[(u16, u16)], from: usize, under: &[f64], tile_points: f64) -> 
 }
 
 /// A time, in order.
-#[derive(PartialEq, PartialOrd)]
 struct Late(f64);
 
+impl PartialEq for Late {
+    fn eq(&self, other: &Late) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
 impl Eq for Late {}
+
+impl PartialOrd for Late {
+    fn partial_cmp(&self, other: &Late) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
 
 impl Ord for Late {
     fn cmp(&self, other: &Late) -> std::cmp::Ordering {

@@ -736,6 +736,10 @@ impl<'a> Churn<'a> {
                 self.steady = false;
             }
             self.summary.excluded += lost;
+            if plan.version().is_some() {
+                // What it begins from was copied among those before it.
+                self.covered = self.covered.min(newest.roster.len() - 1);
+            }
         }
         if self.newest.as_ref().is_none_or(|newest| newest.epoch < plan.epoch) {
             self.summary.epochs += 1;
