@@ -83,7 +83,7 @@ fn a_kernel_that_never_ends_is_stopped_and_its_worker_goes_on() {
 fn a_page_that_may_not_share_memory_computes_in_one_worker() {
     let key = SecretKey::generate().unwrap();
     let hello = hello();
-    let sides = vec![Side { executor: "cpu".into(), threads: Some(4) }, Side::alone("cpu")];
+    let sides = vec![Side { threads: Some(4), ..Side::alone("cpu") }, Side::alone("cpu")];
     let job = Job { bundle: bundle::sign(&hello, &key), key: key.public().to_string(), sides, ticks: 5, ..Job::default() };
     for (page, threads) in [(Page::Plain, "1 thread"), (Page::Isolated, "4 threads")] {
         let sides = browser::run(std::slice::from_ref(&job), page, Duration::from_secs(60)).unwrap().remove(0).unwrap();
@@ -113,6 +113,51 @@ fn what_another_key_signed_is_refused() {
     }
 }
 
+/// Sums over subgroups, whose size shows.
+fn of_subgroups() -> Manifest {
+    let toml = r#"
+        name = "subgroups"
+        version = "1.0.0"
+        class = "display"
+        grid = { shape = [200], tile = [64] }
+        [buffers.v]
+        element = "vec2<u32>"
+        [[passes]]
+        kernel = "sums.wgsl"
+        entry = "add"
+        reads = ["v"]
+        writes = ["v"]
+    "#;
+    let wgsl = "enable subgroups;
+        var<storage, read> v: array<vec2<u32>>;
+        var<storage, read_write> v_next: array<vec2<u32>>;
+        @compute @workgroup_size(64) fn add(@builtin(global_invocation_id) id: vec3<u32>, @builtin(subgroup_size) size: u32) {
+            let c = cell(id);
+            let x = select(3u, v[c.index].x + c.coord.x, c.inside);
+            var sum = subgroupInclusiveAdd(x);
+            if (x % 3u == 0u) { sum += subgroupShuffleXor(sum, 1u); }
+            if (c.inside) { v_next[c.index] = vec2<u32>(sum, size); }
+        }";
+    let declaration = Declaration::parse(toml, &Overrides::default()).unwrap();
+    Manifest::new(&declaration, &BTreeMap::from([("sums.wgsl".to_string(), wgsl.to_string())])).unwrap()
+}
+
+#[test]
+fn subgroups_are_the_cpu_executors_alone() {
+    let key = SecretKey::generate().unwrap();
+    let signed = bundle::sign(&of_subgroups(), &key);
+    let verified = VerifiedBundle::verify(&signed, &Trust::key(key.public())).unwrap();
+    let executor = AnyExecutor::from(Cpu::open(CpuOptions::default()).unwrap());
+    let task = Task { ticks: 5, ..Task::default() };
+    let expected = block_on(run_alone(&executor, &verified, &task, &mut |_| {})).unwrap().state_hash;
+    let job = |sides: Vec<Side>| Job { bundle: signed.clone(), key: key.public().to_string(), sides, ticks: 5, ..Job::default() };
+    let jobs = [job(vec![Side::alone("cpu"), Side::alone("interpreter")]), job(vec![Side::alone("gpu")])];
+    let answers = browser::run(&jobs, Page::Plain, Duration::from_secs(60)).unwrap();
+    let [Ok(on_cpu), Err(on_gpu)] = &answers[..] else { panic!("{answers:?}") };
+    assert!(on_cpu.iter().all(|side| side.hash == expected), "{on_cpu:?}, and not {expected}");
+    assert!(on_gpu.contains("subgroups in `add`: 1, and the feature `subgroups` is 0"), "{on_gpu}");
+}
+
 #[test]
 fn a_browser_computes_the_same_bits() {
     let key = SecretKey::generate().unwrap();
@@ -129,7 +174,7 @@ fn a_browser_computes_the_same_bits() {
         let outcome = block_on(run_alone(&executor, &verified, &task, &mut |_| {})).unwrap();
         expected.push((outcome.state_hash, manifest.class == Class::Exact));
         // The page is cross-origin isolated, so workers share the work where nothing forbids it.
-        let sides = vec![Side { executor: "cpu".into(), threads: Some(WORKERS) }, Side::alone("cpu"), Side::alone("interpreter"), Side::alone("gpu")];
+        let sides = vec![Side { threads: Some(WORKERS), ..Side::alone("cpu") }, Side::alone("cpu"), Side::alone("interpreter"), Side::alone("gpu")];
         let job = Job { bundle: signed, key: key.public().to_string(), sides, ticks: TICKS, ..Job::default() };
         jobs.extend([job.clone(), Job { peers: Some(PEERS), ..job }]);
     }

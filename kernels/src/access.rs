@@ -222,6 +222,37 @@ fn local_of(function: &Function, pointer: Handle<Expression>) -> Option<Handle<n
     }
 }
 
+/// Whether an entry point, or a function that it calls, looks at the others of its subgroup, or is told of it.
+pub fn uses_subgroups(module: &Module, entry: usize) -> bool {
+    use naga::BuiltIn::{NumSubgroups, SubgroupId, SubgroupInvocationId, SubgroupSize};
+    let is_told = |binding: &Option<naga::Binding>| {
+        matches!(binding, Some(naga::Binding::BuiltIn(NumSubgroups | SubgroupId | SubgroupInvocationId | SubgroupSize)))
+    };
+    // Callees stand before their callers.
+    let mut looks = Vec::with_capacity(module.functions.len());
+    for (_, function) in module.functions.iter() {
+        looks.push(looks_across(&function.body, &looks));
+    }
+    let function = &module.entry_points[entry].function;
+    let told = function.arguments.iter().any(|argument| match &module.types[argument.ty].inner {
+        TypeInner::Struct { members, .. } => members.iter().any(|member| is_told(&member.binding)),
+        _ => is_told(&argument.binding),
+    });
+    told || looks_across(&function.body, &looks)
+}
+
+fn looks_across(block: &Block, callees: &[bool]) -> bool {
+    block.iter().any(|statement| match statement {
+        Statement::SubgroupBallot { .. } | Statement::SubgroupGather { .. } | Statement::SubgroupCollectiveOperation { .. } => true,
+        Statement::Call { function, .. } => callees[function.index()],
+        Statement::Block(inner) => looks_across(inner, callees),
+        Statement::If { accept, reject, .. } => looks_across(accept, callees) || looks_across(reject, callees),
+        Statement::Switch { cases, .. } => cases.iter().any(|case| looks_across(&case.body, callees)),
+        Statement::Loop { body, continuing, .. } => looks_across(body, callees) || looks_across(continuing, callees),
+        _ => false,
+    })
+}
+
 /// Whether an entry point knows nothing of its workgroup: of the builtins it takes only the global id, and
 /// it neither waits for, shares with, nor asks other invocations.
 pub fn is_free(module: &Module, entry: usize) -> bool {

@@ -27,6 +27,7 @@ const BINDINGS_MAX: u32 = 256;
 pub fn link(declaration: &Declaration, pass: &PassDeclaration, text: &str) -> Result<String, WorkloadError> {
     let file = &pass.kernel;
     source::check_wgsl(file, text)?;
+    let text = &without_subgroups_directive(text);
     // The workgroup size is a constant of the prelude, and stands in the text that the prelude is joined to.
     let draft = format!("{text}\n{}", tail(declaration, pass, [1; 3]));
     let module = parse(file, &draft, text.len())?;
@@ -51,6 +52,17 @@ pub fn link(declaration: &Declaration, pass: &PassDeclaration, text: &str) -> Re
     }
     let linked = format!("{text}\n{}", tail(declaration, pass, entry.workgroup_size));
     insert_bindings(file, &linked, &parse(file, &linked, text.len())?)
+}
+
+/// The text with blanks for `enable subgroups;`, which naga does not know yet, and takes for granted.
+fn without_subgroups_directive(text: &str) -> String {
+    let found = source::directives(text).find(|range| {
+        let names = text[range.clone()].strip_prefix("enable").and_then(|rest| rest.strip_suffix(';'));
+        names.is_some_and(|names| names.starts_with(char::is_whitespace) && names.trim() == "subgroups")
+    });
+    let Some(range) = found else { return text.to_string() };
+    let blanks = text[range.clone()].chars().map(|c| if c == '\n' { '\n' } else { ' ' }).collect::<String>();
+    format!("{}{blanks}{}", &text[..range.start], &text[range.end..])
 }
 
 /// Parses WGSL; spans beyond `user_len` belong to the prelude.

@@ -13,12 +13,13 @@ use peercompute_buffers::layout::Element;
 use peercompute_buffers::residency::HaloRules;
 
 use crate::access::{self, Touches, Where};
-use crate::declaration::{Access, Extent, Reduce};
+use crate::declaration::{Access, Class, Extent, Reduce};
 use crate::diagnose::{ErrorKind, WorkloadError, error_at};
 use crate::manifest::{Manifest, Pass};
 use crate::schedule::Schedule;
 pub use crate::schedule::{Fresh, Op};
-use crate::{link, reflect, source, uniformity};
+use crate::uniformity::{self, Diverging};
+use crate::{link, reflect, source};
 
 /// Bytes that an invocation has for private variables, for those of a function, and for a value (WGSL 2.4, "Limits").
 const OWN_BYTES_MAX: u64 = 8192;
@@ -82,6 +83,8 @@ pub struct CheckedPass {
     pub workgroup_bytes: u32,
     /// Whether its invocations know nothing of their workgroup: an executor may group them as it likes.
     pub is_free: bool,
+    /// Whether its invocations know of their subgroups, which are an executor's own affair.
+    pub uses_subgroups: bool,
 }
 
 /// A workload that can be run.
@@ -352,6 +355,18 @@ impl PassChecker<'_> {
         error_at(kind, &self.pass.file, &self.pass.wgsl, source::range(span))
     }
 
+    fn diverging(&self, found: &Diverging) -> WorkloadError {
+        let cause = format!("`{}` has a `{}` that not every invocation of a workgroup reaches", self.pass.entry, found.construct);
+        let mut notes = Vec::new();
+        if let (Some(function), false) = (&found.function, found.calls.is_empty()) {
+            let lines: Vec<_> = found.calls.iter().map(|call| source::line_of(&self.pass.wgsl, *call).to_string()).collect();
+            notes.push(format!("this is `{function}` as it is called in line {}", lines.join(", from there in line ")));
+        }
+        let flow = "keep barriers where control flow is uniform: not under a condition on `c`, the id or shared data, nor after a `return` under one";
+        notes.push(flow.into());
+        self.at(ErrorKind::Wgsl { cause, notes }, found.span)
+    }
+
     fn check(&mut self) -> Result<CheckedPass, WorkloadError> {
         let pass = self.pass;
         source::check_linked(&pass.file, &pass.wgsl)?;
@@ -361,23 +376,28 @@ impl PassChecker<'_> {
             let notes = vec!["halves can be kept in memory: `pack2x16float`, `unpack2x16float`".to_string()];
             return Err(self.at(ErrorKind::Wgsl { cause, notes }, span));
         }
-        let info = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32).validate(&module).map_err(|error| {
-            use std::error::Error;
-            let span = error.spans().map(|(span, _)| *span).find(naga::Span::is_defined);
-            // Of some errors naga knows only the entry point.
-            let span = span.or_else(|| Some(naga::Span::new(pass.wgsl.find(&format!("fn {}", pass.entry))? as u32, 0)));
-            let span = span.unwrap_or(naga::Span::UNDEFINED);
-            let mut notes: Vec<String> = error.spans().map(|(_, label)| label.clone()).filter(|label| !label.is_empty()).collect();
-            let mut cause: Option<&dyn Error> = error.as_inner().source();
-            while let Some(inner) = cause {
-                notes.push(inner.to_string());
-                cause = inner.source();
-            }
-            if notes.iter().any(|note| note.contains("SUBGROUP")) {
-                notes.push("subgroups are as wide as each adapter likes, so peers would disagree: share values in workgroup memory".into());
-            }
-            self.at(ErrorKind::Wgsl { cause: error.as_inner().to_string(), notes }, span)
-        })?;
+        let info = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32 | Capabilities::SUBGROUP)
+            .validate(&module)
+            .map_err(|error| {
+                use std::error::Error;
+                let span = error.spans().map(|(span, _)| *span).find(naga::Span::is_defined);
+                // Of some errors naga knows only the entry point.
+                let span = span.or_else(|| Some(naga::Span::new(pass.wgsl.find(&format!("fn {}", pass.entry))? as u32, 0)));
+                let span = span.unwrap_or(naga::Span::UNDEFINED);
+                let mut notes: Vec<String> = error.spans().map(|(_, label)| label.clone()).filter(|label| !label.is_empty()).collect();
+                let mut cause: Option<&dyn Error> = error.as_inner().source();
+                while let Some(inner) = cause {
+                    notes.push(inner.to_string());
+                    cause = inner.source();
+                }
+                if notes.iter().any(|note| note.contains("SUBGROUP")) {
+                    notes.push(
+                        "`subgroupBarrier` is no WGSL: invocations of a subgroup meet in every operation on it, of a workgroup in `workgroupBarrier`"
+                            .into(),
+                    );
+                }
+                self.at(ErrorKind::Wgsl { cause: error.as_inner().to_string(), notes }, span)
+            })?;
         let Some(entry) = module.entry_points.iter().position(|entry| entry.name == pass.entry && entry.stage == naga::ShaderStage::Compute) else {
             let known = module.entry_points.iter().map(|entry| entry.name.clone()).collect();
             return Err(ErrorKind::Unknown { what: "entry point", name: pass.entry.clone(), known }.into());
@@ -385,22 +405,24 @@ impl PassChecker<'_> {
         if let Some(span) = access::endless_loop(&module, entry) {
             return Err(self.at(ErrorKind::EndlessLoop { entry: pass.entry.clone() }, span));
         }
-        if let Some(span) = uniformity::diverging_barrier(&module, entry) {
-            let cause = format!("`{}` has a barrier that not every invocation of a workgroup reaches", pass.entry);
-            let notes = vec![
-                "keep barriers where control flow is uniform: not under a condition on `c`, the id or shared data, nor after a `return` under one"
-                    .into(),
-            ];
-            return Err(self.at(ErrorKind::Wgsl { cause, notes }, span));
-        }
-        let mut layouter = Layouter::default();
-        layouter.update(module.to_ctx()).map_err(|error| ErrorKind::Wgsl { cause: error.to_string(), notes: Vec::new() })?;
-        self.check_own_memory(&module, &info, &layouter, entry)?;
         let touched = access::touches(&module, entry).map_err(|_| ErrorKind::TooComplex {
             what: "calls in one kernel",
             count: access::CALLS_MAX + 1,
             limit: access::CALLS_MAX,
         })?;
+        if let Some(found) = uniformity::diverging_barrier(&module, entry) {
+            return Err(self.diverging(&found));
+        }
+        let uses_subgroups = access::uses_subgroups(&module, entry);
+        if uses_subgroups && self.manifest.class == Class::Exact {
+            self.warnings.push(format!(
+                "`{}` uses subgroups, whose size is each executor's own: the class is `exact` only if no result depends on it",
+                pass.entry
+            ));
+        }
+        let mut layouter = Layouter::default();
+        layouter.update(module.to_ctx()).map_err(|error| ErrorKind::Wgsl { cause: error.to_string(), notes: Vec::new() })?;
+        self.check_own_memory(&module, &info, &layouter, entry)?;
         let uses = info.get_entry_point(entry);
         let mut bindings = Vec::new();
         let mut variables: Vec<Variable> = Vec::new();
@@ -460,6 +482,7 @@ impl PassChecker<'_> {
             workgroup: checked.workgroup_size,
             groups_per_tile: link::groups_per_tile(grid, checked.workgroup_size),
             bindings,
+            uses_subgroups,
             is_free: access::is_free(&module, entry) && !writes.iter().any(|write| matches!(write, Write::Partials | Write::Atomics)),
             writes,
             halo: link::pass_halo(&pass.reads),

@@ -148,6 +148,18 @@ fn code(text: &str, syntax: Syntax) -> impl Iterator<Item = usize> + '_ {
     })
 }
 
+/// Where the directives stand that a WGSL file may begin with, each up to its semicolon.
+pub(crate) fn directives(text: &str) -> impl Iterator<Item = Range<usize>> + '_ {
+    let bytes = text.as_bytes();
+    let mut code = code(text, Syntax::Wgsl).filter(|&at| !bytes[at].is_ascii_whitespace());
+    std::iter::from_fn(move || {
+        let start = code.next()?;
+        let is_directive = ["enable", "requires", "diagnostic"].iter().any(|word| text[start..].starts_with(word));
+        let end = code.by_ref().find(|&at| bytes[at] == b';').filter(|_| is_directive)?;
+        Some(start..end + 1)
+    })
+}
+
 fn line(rest: &[u8]) -> usize {
     rest.iter().position(|&b| b == b'\n').unwrap_or(rest.len())
 }
@@ -213,6 +225,12 @@ pub(crate) fn on_deep_stack<T: Send>(mut work: impl FnMut() -> T + Send) -> T {
 /// A naga span as a byte range.
 pub(crate) fn range(span: naga::Span) -> Range<usize> {
     span.to_range().unwrap_or(0..0)
+}
+
+/// The line of a text where a naga span begins, from 1.
+pub(crate) fn line_of(text: &str, span: naga::Span) -> usize {
+    let start = range(span).start.min(text.len());
+    1 + text.as_bytes()[..start].iter().filter(|&&byte| byte == b'\n').count()
 }
 
 #[cfg(test)]

@@ -300,6 +300,86 @@ fn indices_that_reach_too_far() {
     assert_refused!(racing, ErrorKind::Wgsl { .. }, "small.wgsl:3:", "while it writes it");
 }
 
+/// What a call leads to is followed with what it is called with; the line is that of the barrier, or of the call that
+/// only some make.
+#[test]
+fn barriers_in_functions_that_not_all_reach() {
+    let items = "
+fn wait() { workgroupBarrier(); }
+fn wait_if(x: u32) { if (x > 3u) { workgroupBarrier(); } }
+fn wait_deep(x: u32, y: u32) { wait_if(y); wait_if(x + 1u); }
+fn wait_after(x: u32) { if (x > 3u) { return; } storageBarrier(); }
+fn wait_by(x: ptr<function, u32>) { if (*x > 3u) { workgroupBarrier(); } }
+fn wait_shared() { if (flag > 3u) { workgroupBarrier(); } }
+fn load_if(x: u32) -> u32 { if (x > 3u) { return workgroupUniformLoad(&flag); } return 0u; }
+fn which(x: u32) -> u32 { if (x > 3u) { return 1u; } return 2u; }
+fn raise(x: ptr<function, u32>, by: u32) { *x += by; }
+fn first(x: u32, y: u32) -> u32 { return x; }
+fn settle(x: ptr<function, u32>) { *x = 5u; }
+var<workgroup> flag: u32;
+";
+    let line_of = |text: &str| 12 + items.lines().position(|line| line.contains(text)).unwrap();
+    let text =
+        |flow: &str| edited(WGSL, &[("if (!c.inside) { return; }", flow), ("sum * params.rate;\n}\n", &format!("sum * params.rate;\n}}\n{items}"))]);
+    for (flow, line, words) in [
+        ("wait_if(id.x);", line_of("fn wait_if"), ["`step` has a `workgroupBarrier`", "`wait_if` as it is called in line 8"]),
+        ("wait_deep(id.x, 1u);", line_of("fn wait_if"), ["`wait_if` as it is called in line 8, from there in line 15", "uniform"]),
+        ("wait_deep(1u, id.x);", line_of("fn wait_if"), ["`wait_if` as it is called in line 8, from there in line 15", "uniform"]),
+        ("wait_after(id.x);", line_of("fn wait_after"), ["`storageBarrier`", "`wait_after` as it is called in line 8"]),
+        ("var x = id.x; wait_by(&x);", line_of("fn wait_by"), ["`workgroupBarrier`", "`wait_by` as it is called in line 8"]),
+        ("var x = 1u; raise(&x, id.x); wait_if(x);", line_of("fn wait_if"), ["`workgroupBarrier`", "line 8"]),
+        ("var x = 1u; if (c.inside) { raise(&x, 1u); } wait_if(x);", line_of("fn wait_if"), ["`workgroupBarrier`", "line 8"]),
+        ("wait_shared();", line_of("fn wait_shared"), ["`workgroupBarrier`", "`wait_shared` as it is called in line 8"]),
+        ("_ = load_if(id.x);", line_of("fn load_if"), ["`workgroupUniformLoad`", "`load_if` as it is called in line 8"]),
+        ("if (which(id.x) == 1u) { wait(); }", 8, ["`workgroupBarrier`", "uniform"]),
+        ("if (first(id.x, 1u) == 1u) { wait(); }", 8, ["`workgroupBarrier`", "uniform"]),
+        // What only some did makes a variable vary, whatever they wrote.
+        ("var x = 0u; if (c.inside) { x = 1u; } if (x == 1u) { workgroupBarrier(); }", 8, ["`workgroupBarrier`", "uniform"]),
+        ("var i = 0u; loop { if (i > id.x) { break; } i++; } if (i == 1u) { workgroupBarrier(); }", 8, ["`workgroupBarrier`", "uniform"]),
+        ("var x = array<u32, 4>(); x[id.x % 4u] = 1u; if (x[0] == 1u) { workgroupBarrier(); }", 8, ["`workgroupBarrier`", "uniform"]),
+        ("var x = 0u; for (var i = 0u; i < 4u; i++) { if (x > 2u) { wait(); } x = id.x; }", 8, ["`workgroupBarrier`", "uniform"]),
+    ] {
+        let error = check(TOML, &text(flow)).err().unwrap_or_else(|| panic!("accepted: {flow}"));
+        assert_refused!(error, ErrorKind::Wgsl { .. }, &format!("small.wgsl:{line}:"), words[0], words[1]);
+    }
+    for flow in [
+        "wait_if(1u); wait_if(tick()); wait_deep(tick(), u32(params.rate));",
+        "wait_after(tick()); workgroupBarrier();",
+        "_ = which(id.x); wait();",
+        "var x = tick(); raise(&x, 2u); wait_by(&x);",
+        // What is overwritten as a whole is forgotten; what only passes by an argument does not reach the result.
+        "var x = id.x; x = 5u; wait_if(x);",
+        "var x = id.x; settle(&x); wait_by(&x);",
+        "if (first(tick(), id.x) == 1u) { wait(); }",
+        "for (var i = 0u; i < 4u; i++) { var x = i; if (x > 2u) { wait(); } x = id.x; }",
+        "var x = id.x; loop { x = 1u; if (tick() > 3u) { break; } x = id.x; if (params.rate > 1.0) { x = 2u; break; } } wait_if(x);",
+        "if (c.inside) { _ = which(id.x); } wait();",
+        "_ = load_if(tick());",
+    ] {
+        let flow = format!("{flow}\n    if (!c.inside) {{ return; }}");
+        check(TOML, &text(&flow)).unwrap_or_else(|error| panic!("{flow}\n{error}"));
+    }
+}
+
+/// Every call is followed once for what it may be called with, however many ways lead to it.
+#[test]
+fn barriers_behind_many_calls() {
+    let mut items =
+        "fn f0(a: u32, b: u32, c: u32, d: u32, e: u32, f: u32) -> u32 { if (a > 9u) { workgroupBarrier(); } return b + c + d + e + f; }\n"
+            .to_string();
+    for at in 1..11 {
+        let callee = at - 1;
+        items += &format!(
+            "fn f{at}(a: u32, b: u32, c: u32, d: u32, e: u32, f: u32) -> u32 {{ var x = a; for (var i = 0u; i < 3u; i++) {{ x = f{callee}(a, x, b, c, d, e); }} return f{callee}(a, f, x, b, c, d); }}\n"
+        );
+    }
+    let text =
+        |call: &str| edited(WGSL, &[("if (!c.inside) { return; }", call), ("sum * params.rate;\n}\n", &format!("sum * params.rate;\n}}\n{items}"))]);
+    check(TOML, &text("_ = f10(1u, id.x, id.y, 1u, id.x, 2u);\n    if (!c.inside) { return; }")).unwrap();
+    let error = check(TOML, &text("_ = f10(id.x, 1u, 1u, 1u, 1u, 1u);")).unwrap_err();
+    assert_refused!(error, ErrorKind::Wgsl { .. }, "small.wgsl:12:", "`f0` as it is called in line 8, from there in line 22");
+}
+
 /// A `Cell` that did not come from `cell(id)` as it is proves nothing.
 #[test]
 fn cells_that_are_made_up() {

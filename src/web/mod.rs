@@ -17,7 +17,7 @@ use peercompute_kernels::executor::any::{AnyExecutor, AnyRun, Choice};
 use peercompute_kernels::executor::cpu::CpuOptions;
 use peercompute_kernels::executor::cpu::machine::team::open_team;
 use peercompute_kernels::executor::gpu::GpuOptions;
-use peercompute_kernels::executor::{ExecutorError, Placement, Run, mesh};
+use peercompute_kernels::executor::{Borders, ExecutorError, Placement, Run, mesh};
 use peercompute_kernels::{PublicKey, Trust, VerifiedBundle};
 use wasm_bindgen::prelude::*;
 
@@ -69,14 +69,26 @@ impl Executor {
     /// On the cpu one dispatch may take `time_limit_seconds`, 60 unless given. `threads` workers share it out, as many as
     /// the machine runs at once unless given; in a page that is not cross-origin isolated it is this worker alone.
     ///
+    /// `page_bytes_max` is a largest binding below the adapter's, and `are_borders_apart` whether tiles' borders are
+    /// dispatched apart from their interiors, as suits the executor unless given: bits are the same, times are not.
+    ///
     /// **Errors:** it is not there, or the limit is not a time.
-    pub async fn open(wanted: String, time_limit_seconds: Option<f64>, threads: Option<u32>) -> Result<Executor, JsError> {
+    pub async fn open(
+        wanted: String,
+        time_limit_seconds: Option<f64>,
+        threads: Option<u32>,
+        page_bytes_max: Option<f64>,
+        are_borders_apart: Option<bool>,
+    ) -> Result<Executor, JsError> {
         let is_interpreted = wanted == "interpreter";
         let choice = if is_interpreted { Choice::Cpu } else { Choice::from(wanted) };
         let time_limit = time_limit_seconds.map(Duration::try_from_secs_f64).transpose().map_err(told)?;
         let threads = threads.map_or_else(threads_here, |threads| threads as usize);
-        let cpu = CpuOptions { is_interpreted, time_limit, threads: Some(threads), ..CpuOptions::default() };
-        let mut inner = AnyExecutor::open(&choice, GpuOptions::default(), cpu.clone()).await.map_err(told)?;
+        let page_bytes_max = page_bytes_max.map(|bytes| bytes as u64);
+        let borders = are_borders_apart.map(|are_apart| if are_apart { Borders::Apart } else { Borders::InPlace });
+        let gpu = GpuOptions { page_bytes_max, borders, ..GpuOptions::default() };
+        let cpu = CpuOptions { is_interpreted, time_limit, threads: Some(threads), page_bytes_max, borders, ..CpuOptions::default() };
+        let mut inner = AnyExecutor::open(&choice, gpu, cpu.clone()).await.map_err(told)?;
         // Workers are started for nobody who found a GPU.
         if matches!(inner, AnyExecutor::Cpu(_)) && !is_interpreted && threads > 1 {
             open_team(threads_here().max(threads)).await.map_err(|cause| JsError::new(&cause))?;

@@ -30,7 +30,7 @@ pub(crate) fn figures(options: &BenchOptions, figures: &mut Vec<Figure>, progres
         let job = Job {
             bundle: bundle.bytes().to_vec(),
             key: bundle.signer().to_string(),
-            sides: [Side::alone("cpu"), Side::alone("gpu"), Side::alone("interpreter"), Side { executor: "cpu".into(), threads: None }].to_vec(),
+            sides: [Side::alone("cpu"), Side::alone("gpu"), Side::alone("interpreter"), Side { threads: None, ..Side::alone("cpu") }].to_vec(),
             ticks: COMPARED_TICKS,
             output: Some(case.output.name().into()),
             rounds: options.effort.rounds().min(5),

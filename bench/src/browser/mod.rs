@@ -1,7 +1,7 @@
 //! Workloads in a real browser: the package for browsers, in one worker of a page of headless Chromium.
 //!
 //! ```text
-//! jobs ─ a server on loopback ─► page ─► worker: package, executors ─► what came of each job ─► answers
+//! job ─ a server on loopback ─► page ─► worker: package, executors ─► buffers, and what came of the job ─► answer ─► next job
 //! ```
 //!
 //! The package is built by `cargo xtask web`. [`figures`] makes a report of it. Invariant: an answer is of this run's package and bundles; a browser that
@@ -9,13 +9,14 @@
 
 pub(crate) mod figures;
 
+use std::collections::HashMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use tempfile::TempDir;
 use tiny_http::{Header, Method, Request, Response, Server};
 
 /// What Chromium is called.
@@ -84,6 +85,8 @@ pub struct Job {
     pub ticks: u32,
     /// How long a dispatch on the cpu may take; as long as usual if `None`.
     pub time_limit_seconds: Option<f64>,
+    /// Buffers that are wanted as they are after those ticks.
+    pub buffers: Vec<String>,
     /// A buffer of floats that all sides are compared by after those ticks.
     pub output: Option<String>,
     /// Rounds that are timed.
@@ -93,18 +96,22 @@ pub struct Job {
 }
 
 /// An executor that runs a job.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Side {
     /// As `Executor.open` takes it.
     pub executor: String,
     /// Workers that share a dispatch on the cpu out; as many as the machine runs at once if `None`.
     pub threads: Option<u32>,
+    /// A largest page of an arena below the executor's, in bytes.
+    pub page_bytes_max: Option<u64>,
+    /// Whether borders of tiles are dispatched apart from interiors; as suits the executor if `None`.
+    pub are_borders_apart: Option<bool>,
 }
 
 impl Side {
     /// An executor in one worker.
     pub fn alone(executor: &str) -> Side {
-        Side { executor: executor.into(), threads: Some(1) }
+        Side { executor: executor.into(), threads: Some(1), ..Side::default() }
     }
 }
 
@@ -121,6 +128,9 @@ pub struct Outcome {
     pub loaded: f64,
     /// The state after the job's ticks.
     pub hash: String,
+    /// The job's buffers, in its order.
+    #[serde(skip)]
+    pub buffers: Vec<Vec<u8>>,
     /// The largest difference of the job's output from the first side's, relative to values above 1.
     pub apart: f64,
     /// Ticks of a turn.
@@ -133,10 +143,10 @@ pub struct Outcome {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Said {
-    job: usize,
     sides: Vec<Outcome>,
     failed: Option<String>,
-    done: bool,
+    /// Whether no more jobs will be done.
+    is_over: bool,
 }
 
 /// What a page may do.
@@ -148,68 +158,125 @@ pub enum Page {
     Plain,
 }
 
-/// Runs jobs in a page of a browser; what each executor made of each, or why it could not.
+/// What came of a job: what each executor made of it, or why one could not.
+pub type Answer = Result<Vec<Outcome>, String>;
+
+/// Runs jobs in a page of a browser.
 ///
 /// **Errors:** [`BrowserError`]; `patience` is how long the browser may say nothing.
-pub fn run(jobs: &[Job], page: Page, patience: Duration) -> Result<Vec<Result<Vec<Outcome>, String>>, BrowserError> {
-    let package = package().ok_or(BrowserError::NoPackage)?;
-    let server = Server::http("127.0.0.1:0").map_err(|error| BrowserError::Start { what: "a server", cause: error.to_string() })?;
-    let server = Arc::new(server);
-    let Some(address) = server.server_addr().to_ip() else { return Err(BrowserError::Start { what: "a server", cause: "it has no address".into() }) };
-    let profile = tempfile::tempdir().map_err(|error| BrowserError::Start { what: "a profile", cause: error.to_string() })?;
-    let _browser = Browser::start(&format!("http://{address}/"), profile.path())?;
-    let mut answers: Vec<Option<Result<Vec<Outcome>, String>>> = jobs.iter().map(|_| None).collect();
-    while let Some(request) = receive(&server, patience)? {
-        let Some(said) = answer(request, page, &package, jobs) else { continue };
-        match said {
-            Said { done: true, .. } => break,
-            Said { job, failed, sides, .. } if job < answers.len() && (failed.is_some() || !sides.is_empty()) => {
-                answers[job] = Some(failed.map_or(Ok(sides), Err));
+pub fn run(jobs: &[Job], page: Page, patience: Duration) -> Result<Vec<Answer>, BrowserError> {
+    let mut session = Session::start(page, patience)?;
+    jobs.iter().map(|job| session.run(job)).collect()
+}
+
+/// A browser with a page that does one job after another.
+pub struct Session {
+    server: Server,
+    page: Page,
+    package: PathBuf,
+    patience: Duration,
+    /// A worker that has asked for its next job.
+    asking: Option<Request>,
+    _browser: Browser,
+    // Behind the browser, which goes first.
+    _profile: TempDir,
+}
+
+impl Session {
+    /// Starts a browser.
+    ///
+    /// **Errors:** [`BrowserError`].
+    pub fn start(page: Page, patience: Duration) -> Result<Session, BrowserError> {
+        let package = package().ok_or(BrowserError::NoPackage)?;
+        let server = Server::http("127.0.0.1:0").map_err(|error| BrowserError::Start { what: "a server", cause: error.to_string() })?;
+        let Some(address) = server.server_addr().to_ip() else {
+            return Err(BrowserError::Start { what: "a server", cause: "it has no address".into() });
+        };
+        let profile = tempfile::tempdir().map_err(|error| BrowserError::Start { what: "a profile", cause: error.to_string() })?;
+        let browser = Browser::start(&format!("http://{address}/"), profile.path())?;
+        Ok(Session { server, page, package, patience, asking: None, _browser: browser, _profile: profile })
+    }
+
+    /// Does a job.
+    ///
+    /// **Errors:** [`BrowserError`]; then there are no more answers to be had.
+    pub fn run(&mut self, job: &Job) -> Result<Answer, BrowserError> {
+        let text = serde_json::to_vec(job).map_err(|error| BrowserError::Failed { cause: error.to_string() })?;
+        let mut text = Some(text);
+        let mut buffers = HashMap::new();
+        loop {
+            if text.is_some()
+                && let Some(request) = self.asking.take()
+            {
+                respond(request, self.page, "application/json", text.take().unwrap_or_default());
             }
-            Said { failed, .. } => return Err(BrowserError::Failed { cause: failed.unwrap_or_default() }),
+            let request = self.receive()?;
+            let url = request.url().to_string();
+            match (request.method(), url.as_str()) {
+                (Method::Get, "/job") => self.asking = Some(request),
+                (Method::Get, "/bundle") => respond(request, self.page, "application/octet-stream", job.bundle.clone()),
+                (Method::Post, "/said") => {
+                    let said = self.heard(request).and_then(|bytes| serde_json::from_slice(&bytes).map_err(|error| error.to_string()));
+                    match said {
+                        Ok(Said { is_over: false, failed: Some(cause), .. }) => return Ok(Err(cause)),
+                        Ok(Said { is_over: false, sides, .. }) => return with_buffers(sides, job, buffers).map(Ok),
+                        Ok(Said { failed, .. }) => return Err(BrowserError::Failed { cause: failed.unwrap_or_default() }),
+                        Err(cause) => return Err(BrowserError::Failed { cause }),
+                    }
+                }
+                (Method::Post, _) => {
+                    let bytes = self.heard(request).map_err(|cause| BrowserError::Failed { cause })?;
+                    buffers.insert(url, bytes);
+                }
+                _ => self.file(request, &url),
+            }
         }
     }
-    let answers = answers.into_iter().map(|answer| answer.ok_or(BrowserError::Failed { cause: "a job was left out".into() }));
-    answers.collect()
+
+    #[allow(clippy::disallowed_methods, reason = "a browser that hangs is told by a clock")]
+    fn receive(&self) -> Result<Request, BrowserError> {
+        let begun = Instant::now();
+        match self.server.recv_timeout(self.patience) {
+            Ok(Some(request)) => Ok(request),
+            Ok(None) => Err(BrowserError::Silent { seconds: begun.elapsed().as_secs() }),
+            Err(error) => Err(BrowserError::Failed { cause: error.to_string() }),
+        }
+    }
+
+    /// What was posted.
+    fn heard(&self, mut request: Request) -> Result<Vec<u8>, String> {
+        let mut bytes = Vec::new();
+        let read = request.as_reader().take(POSTED_BYTES_MAX).read_to_end(&mut bytes);
+        respond(request, self.page, "text/plain", Vec::new());
+        read.map(|_| bytes).map_err(|error| error.to_string())
+    }
+
+    fn file(&self, request: Request, url: &str) {
+        let content = match url {
+            "/" => Some(("text/html", include_bytes!("page.html").to_vec())),
+            "/worker.js" => Some(("text/javascript", include_bytes!("worker.js").to_vec())),
+            url => packaged(url, &self.package),
+        };
+        match content {
+            Some((kind, bytes)) => respond(request, self.page, kind, bytes),
+            // Whether the browser heard it is its own affair.
+            None => drop(request.respond(Response::empty(404))),
+        }
+    }
 }
 
-#[allow(clippy::disallowed_methods, reason = "a browser that hangs is told by a clock")]
-fn receive(server: &Server, patience: Duration) -> Result<Option<Request>, BrowserError> {
-    let begun = Instant::now();
-    match server.recv_timeout(patience) {
-        Ok(Some(request)) => Ok(Some(request)),
-        Ok(None) => Err(BrowserError::Silent { seconds: begun.elapsed().as_secs() }),
-        Err(error) => Err(BrowserError::Failed { cause: error.to_string() }),
-    }
-}
+/// The most bytes of one request.
+const POSTED_BYTES_MAX: u64 = 64 << 20;
 
-/// Answers a request; what the page said, if it said something.
-fn answer(mut request: Request, page: Page, package: &Path, jobs: &[Job]) -> Option<Said> {
-    let url = request.url().to_string();
-    if *request.method() == Method::Post {
-        let mut text = String::new();
-        let read = request.as_reader().take(64 << 20).read_to_string(&mut text);
-        let said = read.map_err(|error| error.to_string()).and_then(|_| serde_json::from_str(&text).map_err(|error| error.to_string()));
-        respond(request, page, "text/plain", Vec::new());
-        return Some(said.unwrap_or_else(|cause| Said { job: usize::MAX, failed: Some(cause), ..Said::default() }));
+/// Every side's buffers, which came by themselves.
+fn with_buffers(mut sides: Vec<Outcome>, job: &Job, mut posted: HashMap<String, Vec<u8>>) -> Result<Vec<Outcome>, BrowserError> {
+    for (number, side) in sides.iter_mut().enumerate() {
+        for (buffer, name) in job.buffers.iter().enumerate() {
+            let bytes = posted.remove(&format!("/buffers/{number}/{buffer}"));
+            side.buffers.push(bytes.ok_or_else(|| BrowserError::Failed { cause: format!("`{name}` was left out") })?);
+        }
     }
-    let content = match url.as_str() {
-        "/" => Some(("text/html", include_bytes!("page.html").to_vec())),
-        "/worker.js" => Some(("text/javascript", include_bytes!("worker.js").to_vec())),
-        "/jobs" => serde_json::to_vec(jobs).ok().map(|jobs| ("application/json", jobs)),
-        url => match url.strip_prefix("/bundles/") {
-            Some(number) => {
-                number.parse().ok().and_then(|number: usize| jobs.get(number)).map(|job| ("application/octet-stream", job.bundle.clone()))
-            }
-            None => packaged(url, package),
-        },
-    };
-    match content {
-        Some((kind, bytes)) => respond(request, page, kind, bytes),
-        // Whether the browser heard it is its own affair.
-        None => drop(request.respond(Response::empty(404))),
-    }
-    None
+    Ok(sides)
 }
 
 /// A file of the package.

@@ -1,15 +1,16 @@
-// Does the jobs that the server has, one after the other, and tells what came of each.
+// Asks the server for one job after another, and tells what came of each.
 //
 // A job names a signed bundle and the executors to run it on. All of them compute the same ticks first and tell the hash
-// of their state, and how far an output of theirs is from the first one's; then, if times are wanted, each takes a turn
+// of their state, hand out buffers, and tell how far an output of theirs is from the first one's; then, if times are wanted, each takes a turn
 // in every round.
 import init, { Executor } from "/package/peercompute.js";
 
 const executors = new Map();
 
-async function open({ executor, threads }, timeLimit) {
-  const key = `${executor} ${threads} ${timeLimit}`;
-  if (!executors.has(key)) executors.set(key, await Executor.open(executor, timeLimit ?? undefined, threads ?? undefined));
+async function open({ executor, threads, page_bytes_max, are_borders_apart }, timeLimit) {
+  const wanted = [executor, timeLimit, threads, page_bytes_max, are_borders_apart].map((option) => option ?? undefined);
+  const key = JSON.stringify(wanted);
+  if (!executors.has(key)) executors.set(key, await Executor.open(...wanted));
   return executors.get(key);
 }
 
@@ -40,11 +41,16 @@ async function side(wanted, bundle, job) {
   return { workload, result: { executor: executor.executor, adapter: executor.adapter, backend: executor.backend, loaded, hash, apart: 0, repeats: 0, seconds: [] } };
 }
 
-async function run(job, number) {
-  const bundle = new Uint8Array(await (await fetch(`/bundles/${number}`)).arrayBuffer());
+async function run(job) {
+  const bundle = new Uint8Array(await (await fetch("/bundle")).arrayBuffer());
   const sides = [];
   try {
     for (const wanted of job.sides) sides.push(await side(wanted, bundle, job));
+    for (const [number, { workload }] of sides.entries()) {
+      for (const [buffer, name] of job.buffers.entries()) {
+        await fetch(`/buffers/${number}/${buffer}`, { method: "POST", body: await workload.read(name) });
+      }
+    }
     if (job.output) {
       const outputs = [];
       for (const { workload } of sides) outputs.push(new Float32Array((await workload.read(job.output)).buffer));
@@ -70,15 +76,14 @@ async function run(job, number) {
 
 try {
   await init({ module_or_path: "/package/peercompute_bg.wasm" });
-  const jobs = await (await fetch("/jobs")).json();
-  for (const [number, job] of jobs.entries()) {
+  for (;;) {
+    const job = await (await fetch("/job")).json();
     try {
-      postMessage({ job: number, sides: await run(job, number) });
+      postMessage({ sides: await run(job) });
     } catch (error) {
-      postMessage({ job: number, failed: String(error) });
+      postMessage({ failed: String(error) });
     }
   }
-  postMessage({ done: true });
 } catch (error) {
-  postMessage({ failed: String(error) });
+  postMessage({ failed: String(error), is_over: true });
 }

@@ -308,9 +308,6 @@ impl<P: AsRef<[u8]>> ColdStore<P> {
         for (index, entry) in header.parts.iter().enumerate() {
             let damaged = |what: String| corrupt(format!("part {index} of snapshot {sequence}: {what}"));
             let before = if is_whole { None } else { parts.get(index) };
-            if before.is_some_and(|before| before.len() != entry.bytes) {
-                return Err(damaged("another length than before".into()));
-            }
             if entry.encoding == SAME {
                 before.ok_or_else(|| damaged("nothing before it".into()))?;
                 continue;

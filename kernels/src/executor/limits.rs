@@ -20,6 +20,8 @@ pub(crate) struct Limits {
     pub(crate) bindings: u32,
     /// `max_uniform_buffer_binding_size`.
     pub(crate) uniform_bytes: u64,
+    /// Whether kernels may use subgroups, which is a feature of an adapter.
+    pub(crate) has_subgroups: bool,
 }
 
 impl Limits {
@@ -46,6 +48,7 @@ impl Limits {
             check(what, bytes, "max_compute_workgroup_storage_size", self.workgroup_bytes.into())?;
             let storage = checked.bindings.iter().filter(|b| !matches!(b.role, Role::Dispatch | Role::Params)).count() as u64;
             check(|| format!("storage buffers of `{entry}`"), storage, "max_storage_buffers_per_shader_stage", self.storage_buffers.into())?;
+            check(|| format!("subgroups in `{entry}`"), checked.uses_subgroups.into(), "the feature `subgroups`", self.has_subgroups.into())?;
             let number = checked.bindings.iter().map(|b| u64::from(b.number)).max().unwrap_or(0);
             check(|| format!("the largest binding number of `{entry}`"), number + 1, "max_bindings_per_bind_group", self.bindings.into())?;
         }

@@ -324,7 +324,7 @@ impl Writer<'_> {
         {
             return variable.name;
         }
-        ["in.group.x", "params.which", "in.groups.x"][choice % 3].into()
+        ["group.x", "params.which", "groups.x"][choice % 3].into()
     }
 
     // ---- statements
@@ -617,7 +617,7 @@ impl Writer<'_> {
     }
 
     fn make(&mut self) {
-        self.text.push_str("fn make(in: Inputs, x: Given, at: u32, size: u32) -> Made {\n");
+        self.text.push_str("fn make(in: Inputs, x: Given, at: u32, size: u32, group: vec3<u32>, groups: vec3<u32>) -> Made {\n");
         let place = Place { is_uniform: true, ..Place::default() };
         self.statements_left = 40;
         for _ in 0..3 + self.below(10) {
@@ -658,7 +658,7 @@ struct In {
     @builtin(workgroup_id) group: vec3<u32>,
     @builtin(num_workgroups) groups: vec3<u32>,
 }
-struct Inputs { n: u32, group: vec3<u32>, groups: vec3<u32> }
+struct Inputs { n: u32 }
 struct Made { a: vec4<u32>, b: vec3<i32>, c: vec2<f32>, sum: u32 }
 var<workgroup> shared_u32: array<u32, 16>;
 var<workgroup> shared_i32: array<i32, 16>;
@@ -678,12 +678,12 @@ fn small4(v: vec4<f32>) -> vec4<f32> { return clamp(trunc(v), vec4<f32>(-63.0), 
 const ENTRIES: &str = "
 @compute @workgroup_size(16) fn by_16(in: In) {
     let c = cell(in.id);
-    let made = make(Inputs(in.n, in.group, in.groups), given[select(0u, c.index, c.inside)], c.coord.x, 16u);
+    let made = make(Inputs(in.n), given[select(0u, c.index, c.inside)], c.coord.x, 16u, in.group, in.groups);
     if (c.inside) { made_next[c.index] = made; }
 }
 @compute @workgroup_size(7) fn by_7(in: In) {
     let c = cell(in.id);
-    let made = make(Inputs(in.n, in.group, in.groups), given[select(0u, c.index, c.inside)], c.coord.x, 7u);
+    let made = make(Inputs(in.n), given[select(0u, c.index, c.inside)], c.coord.x, 7u, in.group, in.groups);
     if (c.inside) { made_next[c.index] = made; }
 }
 ";

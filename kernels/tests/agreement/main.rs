@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! arithmetic matrices functions memory control workgroups    a corpus by hand, one `check` for each part of the language
+//! subgroups                                                  against plain Rust
 //! generated                                                  texts at random
 //! refused                                                    what must end in a typed error, soon
 //! ```
@@ -21,4 +22,5 @@ mod machines;
 mod matrices;
 mod memory;
 mod refused;
+mod subgroups;
 mod workgroups;

@@ -1,28 +1,16 @@
-//! The executors that the suite runs on, and runs of workloads on them.
-
-use std::path::Path;
+//! The executors of this machine that the suite runs on, and runs of workloads on them.
 
 use peercompute_buffers::TileId;
 use peercompute_buffers::digest::{StateDigest, StateHasher, hex};
 use peercompute_buffers::transfer::field_from_tile;
-use peercompute_kernels::declaration::Declaration;
 use peercompute_kernels::executor::any::{AnyExecutor, Choice};
 use peercompute_kernels::executor::cpu::CpuOptions;
 use peercompute_kernels::executor::gpu::GpuOptions;
 use peercompute_kernels::executor::{Borders, Placement, Run, mesh};
-use peercompute_kernels::manifest::Sources;
-use peercompute_kernels::{Manifest, Overrides, Program, SecretKey, Trust, VerifiedBundle, bundle};
+use peercompute_kernels::{Program, VerifiedBundle};
 use pollster::block_on;
 
-/// An executor of the suite.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Gpu,
-    /// As machine code where it can, with two threads, so that a dispatch is shared out.
-    Cpu,
-    /// The same, interpreted: slow in the profile that tests are built in, so it gets small grids and few ticks.
-    Interpreted,
-}
+use crate::cases::{Kind, State};
 
 pub(crate) fn open(kind: Kind, borders: Borders, page_bytes_max: Option<u64>) -> AnyExecutor {
     let gpu = GpuOptions { borders: Some(borders), page_bytes_max, ..GpuOptions::default() };
@@ -35,25 +23,6 @@ pub(crate) fn open(kind: Kind, borders: Borders, page_bytes_max: Option<u64>) ->
     block_on(AnyExecutor::open(&choice, gpu, cpu)).unwrap()
 }
 
-/// A workload of the repository with another shape and other tiles.
-pub(crate) fn load(folder: &str, shape: &[u32], tile: &[u32]) -> VerifiedBundle {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let overrides = Overrides { shapes: vec![(None, shape.to_vec())], tiles: vec![(None, tile.to_vec())], ..Overrides::default() };
-    signed(&Manifest::from_folder(&root.join(folder), &overrides).unwrap_or_else(|e| panic!("{folder}: {e}")))
-}
-
-/// A workload of one kernel file, `k.wgsl`.
-pub(crate) fn bundle_of(toml: &str, wgsl: &str) -> VerifiedBundle {
-    let declaration = Declaration::parse(toml, &Overrides::default()).unwrap_or_else(|e| panic!("{e}"));
-    let sources = Sources::from([("k.wgsl".to_string(), wgsl.to_string())]);
-    signed(&Manifest::new(&declaration, &sources).unwrap_or_else(|e| panic!("{e}")))
-}
-
-fn signed(manifest: &Manifest) -> VerifiedBundle {
-    let key = SecretKey::generate().unwrap();
-    VerifiedBundle::verify(&bundle::sign(manifest, &key), &Trust::key(key.public())).unwrap_or_else(|e| panic!("{e}"))
-}
-
 /// Who owns a tile: scattered on purpose, so that every tile has neighbours elsewhere.
 fn owner(tile: usize, peers: usize) -> usize {
     (tile * 7 + tile / 3) % peers
@@ -62,25 +31,6 @@ fn owner(tile: usize, peers: usize) -> usize {
 pub(crate) fn placement(program: &Program, me: usize, peers: usize) -> Placement {
     let owners = program.manifest.grids.iter().map(|g| (0..g.grid.tile_count() as usize).map(|tile| owner(tile, peers)).collect()).collect();
     Placement { me, peers, owners }
-}
-
-/// What a run came to.
-#[derive(Debug, PartialEq)]
-pub(crate) struct State {
-    /// Every buffer's name and bytes, in row-major order.
-    pub(crate) buffers: Vec<(String, Vec<u8>)>,
-    /// The state hash.
-    pub(crate) hash: String,
-}
-
-impl State {
-    pub(crate) fn bytes(&self, name: &str) -> &[u8] {
-        &self.buffers.iter().find(|(n, _)| n == name).unwrap().1
-    }
-
-    pub(crate) fn words(&self, name: &str) -> Vec<u32> {
-        self.bytes(name).chunks_exact(4).map(|w| u32::from_le_bytes([w[0], w[1], w[2], w[3]])).collect()
-    }
 }
 
 /// The state after `ticks` ticks on `peers` peers.
@@ -122,4 +72,10 @@ pub(crate) fn run(executor: &AnyExecutor, bundle: &VerifiedBundle, peers: usize,
         state.hash = hex(&hasher.finish());
         state
     })
+}
+
+/// Why an executor does not take a workload, if it does not.
+pub(crate) fn refusal(kind: Kind, page_bytes_max: Option<u64>, bundle: &VerifiedBundle) -> Option<String> {
+    let executor = open(kind, Borders::InPlace, page_bytes_max);
+    block_on(executor.load(bundle, &Placement::alone(bundle.program()))).err().map(|error| error.to_string())
 }

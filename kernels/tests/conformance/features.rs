@@ -4,7 +4,8 @@
 
 use peercompute_kernels::executor::Borders;
 
-use crate::executors::{Kind, State, bundle_of, open, run};
+use crate::cases::{Kind, State, bundle_of};
+use crate::executors::{open, run};
 
 /// Runs on one peer, holds every partition, border strategy and page size against it, and returns its state.
 fn check(kind: Kind, toml: &str, wgsl: &str, ticks: u64) -> State {

@@ -1,9 +1,7 @@
 //! What does not fit an executor is refused before anything runs, by the limit's name.
 
-use peercompute_kernels::executor::{Borders, ExecutorError, Placement};
-use pollster::block_on;
-
-use crate::executors::{Kind, bundle_of, open};
+use crate::cases::{Kind, bundle_of};
+use crate::executors::refusal;
 
 const TOML: &str = r#"
 name = "large"
@@ -32,16 +30,12 @@ var<workgroup> shared_words: array<u32, {shared}>;
 }
 
 pub(crate) fn what_does_not_fit_is_named(kind: Kind) {
-    let load = |workgroup: &str, shared: u32, page_bytes_max: Option<u64>| {
-        let bundle = bundle_of(TOML, &wgsl(workgroup, shared));
-        let executor = open(kind, Borders::InPlace, page_bytes_max);
-        block_on(executor.load(&bundle, &Placement::alone(bundle.program()))).err()
-    };
-    let check = |refused: Option<ExecutorError>, names: &[&str]| {
-        let text = refused.unwrap().to_string();
+    let load = |workgroup: &str, shared: u32, page_bytes_max| refusal(kind, page_bytes_max, &bundle_of(TOML, &wgsl(workgroup, shared)));
+    let check = |refused: Option<String>, names: &[&str]| {
+        let text = refused.unwrap();
         assert!(names.iter().all(|name| text.contains(name)), "{text}");
     };
-    check(load("64, 32", 16, None), &["`large` does not fit", "`step`", "2048", "max_compute_invocations_per_workgroup", "1024"]);
+    check(load("64, 32", 16, None), &["`large` does not fit", "`step`", "2048", "max_compute_invocations_per_workgroup"]);
     check(load("8, 8", 1 << 20, None), &["bytes of workgroup memory of `step`", "4194304", "max_compute_workgroup_storage_size"]);
     check(load("8, 8", 16, Some(1024)), &["`large` does not fit", "one tile", "4096"]);
     assert!(load("8, 8", 16, None).is_none());

@@ -8,7 +8,8 @@ use peercompute_kernels::executor::cpu::{Cpu, CpuOptions};
 use peercompute_kernels::executor::{Borders, ExecutorError, Placement, Run};
 use pollster::block_on;
 
-use crate::executors::{Kind, bundle_of, load, open, run};
+use crate::cases::{Kind, bundle_of, load};
+use crate::executors::{open, run};
 use crate::{oracle, workloads};
 
 fn cpu(threads: usize) -> AnyExecutor {

@@ -2,7 +2,8 @@
 
 use peercompute_kernels::executor::Borders;
 
-use crate::executors::{Kind, load, open, run};
+use crate::cases::{Kind, load};
+use crate::executors::{open, run};
 use crate::oracle;
 
 pub(crate) fn shapes(folder: &str) -> Vec<(Vec<u32>, Vec<u32>)> {

@@ -97,6 +97,7 @@ pub(super) struct Fetch {
     /// What replicas may still take, in bytes.
     budget: f64,
     budgeted_at: Duration,
+    arrived: u64,
 }
 
 impl Fetch {
@@ -123,6 +124,11 @@ impl Fetch {
 
     pub(super) fn wants(&self, version: Version, part: PartId) -> bool {
         self.wants.contains_key(&(version, part))
+    }
+
+    /// Bytes of chunks that ever came.
+    pub(super) fn arrived(&self) -> u64 {
+        self.arrived
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -250,6 +256,7 @@ impl Fetch {
             }
             return Step::Nothing;
         }
+        self.arrived += bytes.len() as u64;
         want.heard_at = now;
         want.encoding = encoding;
         if want.total.is_none() {

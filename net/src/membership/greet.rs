@@ -121,6 +121,9 @@ impl Member {
         if let Some(older) = self.links.greet(id, member) {
             self.outputs.push_back(Output::Close { link: older, reason: "replaced by a newer link".to_owned() });
             self.lead.forget(older, &identity);
+            if self.joining.coordinator == Some(older) {
+                self.look_again("its coordinator has begun anew");
+            }
             // What was under way on it is lost.
             if let Some(member) = self.member_id(&identity) {
                 self.trouble(member);
@@ -172,7 +175,7 @@ impl Member {
 
     /// A member can be reached again; what was under way is lost all the same, so an epoch follows.
     fn relinked(&mut self, identity: &str) {
-        if let Some(id) = self.member_id(identity) {
+        if let Some(id) = self.member_id(identity).filter(|id| !self.barred.contains(id)) {
             self.suspects.remove(&id);
             let me = self.id;
             self.reports.retain(|(accuser, accused)| Some(*accuser) != me || *accused != id);
@@ -296,15 +299,19 @@ impl Member {
         if self.id.is_some() || self.over {
             return;
         }
-        let was_contact = gone.outgoing && matches!(gone.purpose, Purpose::Join | Purpose::Watch);
-        if was_contact {
-            self.joining.coordinator = None;
-            self.joining.draft = None;
-            self.joining.said.clear();
-            self.joining.last_error = reason.to_owned();
-            let pause = Duration::from_millis(50 + self.random.u64(0..100));
-            self.joining.again_at.get_or_insert(self.now + pause);
+        if gone.outgoing && matches!(gone.purpose, Purpose::Join | Purpose::Watch) {
+            self.look_again(reason);
         }
+    }
+
+    /// A joiner has nobody who takes it in: it asks all it knows once more.
+    fn look_again(&mut self, reason: &str) {
+        self.joining.coordinator = None;
+        self.joining.draft = None;
+        self.joining.said.clear();
+        self.joining.last_error = reason.to_owned();
+        let pause = Duration::from_millis(50 + self.random.u64(0..100));
+        self.joining.again_at.get_or_insert(self.now + pause);
     }
 
     pub(super) fn advance_joining(&mut self) {

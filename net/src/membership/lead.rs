@@ -39,6 +39,8 @@ const TOGETHER: Duration = Duration::from_millis(150);
 const STANDING_EVERY: Duration = Duration::from_millis(250);
 /// The fewest ticks granted ahead.
 const AHEAD_MIN: u64 = 4;
+/// The longest time of ticks granted ahead for the sake of round trips.
+const AHEAD_MAX: Duration = Duration::from_secs(1);
 /// A speed is measured over at least this much computing.
 const SPEED_OVER: Duration = Duration::from_millis(100);
 /// How many looks at a speed its average remembers.
@@ -140,6 +142,13 @@ impl Lead {
     pub(super) fn entered(&mut self, epoch: u32, id: MemberId) {
         if let (true, Some(at)) = (epoch == self.epoch, self.roster.binary_search(&id).ok()) {
             self.progress[at].entered = true;
+        }
+    }
+
+    /// The coordinator itself has entered: from now on the others' time counts.
+    pub(super) fn begun(&mut self, now: Duration) {
+        for progress in &mut self.progress {
+            progress.moved_at = now;
         }
     }
 
@@ -345,10 +354,10 @@ impl Member {
         let Some(progress) = self.lead.progress.get_mut(at.at()) else { return };
         match message {
             Message::Pace { epoch: of, tick, busy_us, waiting } if of == epoch => {
-                if tick > progress.tick || waiting != progress.waiting {
+                // One that has yet to enter says so while its parts arrive.
+                if tick > progress.tick || waiting != progress.waiting || !progress.entered {
                     progress.moved_at = now;
                 }
-                progress.entered = true;
                 progress.tick = progress.tick.max(tick);
                 progress.waiting = waiting;
                 self.measure(at, tick, busy_us);
@@ -436,7 +445,7 @@ impl Member {
         let stalled: Vec<MemberId> =
             self.lead.progress.iter().zip(&self.lead.roster).filter(|(progress, _)| stalled(progress)).map(|(_, id)| *id).collect();
         for id in stalled {
-            self.suspect(id, &format!("is alive but has completed no tick for {} s", limit.as_secs()));
+            self.bar(id, &format!("is alive but has completed no tick for {} s", limit.as_secs()));
         }
     }
 
@@ -459,8 +468,8 @@ impl Member {
             self.lead.rate = if self.lead.rate > 0.0 { (self.lead.rate + rate) / 2.0 } else { rate };
             self.lead.rate_from = (self.now, tick);
         }
-        // Enough that nobody waits for a grant: the wish, or a few round trips.
-        let ahead = self.config.tuning.horizon.max(self.links.round_trip_max() * 4);
+        // Enough that nobody waits for a grant: the wish, or a few round trips; little enough that a change comes soon.
+        let ahead = self.config.tuning.horizon.max((self.links.round_trip_max() * 2).min(AHEAD_MAX));
         let wish = (self.lead.rate * ahead.as_secs_f64()) as u64;
         self.lead.ahead = wish.clamp(AHEAD_MIN, 1 << 20);
     }

@@ -137,6 +137,8 @@ pub struct Member {
     attempt: Option<Attempt>,
     /// Members of `decided` that cannot be counted on, and why.
     suspects: BTreeMap<MemberId, String>,
+    /// Those among them that stay so, even if they can be reached again.
+    barred: BTreeSet<MemberId>,
     /// Who cannot count on whom, as told by others: (accuser, accused).
     reports: BTreeSet<(MemberId, MemberId)>,
     /// Suspicions told to whom.
@@ -152,6 +154,9 @@ pub struct Member {
     leave_said_at: Option<Duration>,
     /// Who has entered the epoch that this member leaves before.
     entered: BTreeSet<MemberId>,
+    /// Bytes of parts that had arrived when the coordinator was last told, and when that was.
+    fetched_said: u64,
+    fetched_at: Duration,
     /// A link or the roster has changed since members were last looked over.
     members_changed: bool,
 }
@@ -177,6 +182,7 @@ impl Member {
             acceptor: Acceptor::default(),
             attempt: None,
             suspects: BTreeMap::new(),
+            barred: BTreeSet::new(),
             reports: BTreeSet::new(),
             told: BTreeSet::new(),
             trouble_at: None,
@@ -187,6 +193,8 @@ impl Member {
             leaving_at: None,
             leave_said_at: None,
             entered: BTreeSet::new(),
+            fetched_said: 0,
+            fetched_at: Duration::ZERO,
             members_changed: true,
             config,
         };
@@ -498,7 +506,23 @@ impl Member {
             return self.fail(MemberError::Violation { name, violation: violation.clone() });
         }
         self.send(link, &Message::Refuse { reason: RefuseReason::Protocol, text: text.clone() });
+        if let Some(id) = self.links.all.get(&link).and_then(|link| self.member_id(&link.identity)) {
+            self.barred.insert(id);
+        }
         self.drop_link(link, &text);
+    }
+
+    /// Leaves a member out of the next epoch, whether or not it can be reached.
+    fn bar(&mut self, id: MemberId, text: &str) {
+        if Some(id) == self.id {
+            return;
+        }
+        self.barred.insert(id);
+        self.suspect(id, text);
+        if let Some(link) = self.link_to(id) {
+            self.send(link, &Message::Refuse { reason: RefuseReason::Silent, text: text.to_owned() });
+            self.drop_link(link, text);
+        }
     }
 
     /// A link is gone, whoever closed it.
@@ -618,6 +642,9 @@ impl Member {
         if let Some(id) = self.id {
             self.lead.entered(epoch, id);
         }
+        if self.leads() {
+            self.lead.begun(self.now);
+        }
         self.release_early();
     }
 
@@ -642,6 +669,7 @@ impl Member {
     /// Tells the coordinator how far this member is.
     fn pace(&mut self, force: bool) {
         let now = self.now;
+        self.pace_fetching();
         let Some(running) = self.running.as_mut().filter(|running| running.exchanges.is_some()) else { return };
         let starved = running.tick >= running.until && running.tick != running.paced_tick;
         let due = running.tick != running.paced_tick && running.paced_at + PACE_EVERY <= now;
@@ -661,6 +689,19 @@ impl Member {
             let coordinator = running.plan.coordinator();
             self.send_to(coordinator, &message);
         }
+    }
+
+    /// Tells the coordinator of an epoch that is yet to be entered that its parts arrive.
+    fn pace_fetching(&mut self) {
+        let Some(plan) = self.decided.clone() else { return };
+        let is_inside = self.running.as_ref().is_some_and(|running| running.plan.epoch >= plan.epoch && running.exchanges.is_some());
+        if is_inside || self.fetched_said == self.fetch.arrived() || self.fetched_at + PACE_EVERY * 10 > self.now {
+            return;
+        }
+        self.fetched_said = self.fetch.arrived();
+        self.fetched_at = self.now;
+        let message = Message::Pace { epoch: plan.epoch, tick: plan.tick, busy_us: 0, waiting: true };
+        self.send_to(plan.coordinator(), &message);
     }
 
     fn pace_deadline(&self) -> Option<Duration> {

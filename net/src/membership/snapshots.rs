@@ -101,12 +101,17 @@ impl Member {
         let next = self.decided.clone().filter(|next| next.version() == Some(version));
         let (Some(from), true) = (self.member_id(identity), plan.is_some() || next.is_some()) else { return Ok(()) };
         for (part, hash) in parts {
+            // What is said of an epoch that this member never saw is taken from its sources, and not judged.
+            let is_unseen = plan.is_none();
             let is_owner = match (&plan, &next) {
                 (Some(plan), _) if part == tables => plan.index_of(from).is_some(),
                 (Some(plan), _) => plan.owners.get(part.at()).and_then(|owner| plan.member(*owner)).is_some_and(|member| member.id == from),
                 (None, Some(next)) => part == tables || next.sources.get(part.at()) == Some(&from),
                 (None, None) => false,
             };
+            if !is_owner && is_unseen {
+                continue;
+            }
             if !is_owner {
                 return Err(Violation::ForeignTile { grid: 0, tile: part.0 });
             }

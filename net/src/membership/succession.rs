@@ -53,6 +53,7 @@ impl Member {
         self.acceptor = Acceptor::default();
         self.attempt = None;
         self.suspects.clear();
+        self.barred.clear();
         self.reports.clear();
         self.told.clear();
         self.trouble_at = None;

@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 
-use super::ir::{AtomicOp, Binary, Binding, Count, Input, Kernel, Label, Memory, Op, RegisterId, Scalar, Stmt, Unary, Value, ValueId};
+use super::ir::{Across, AtomicOp, Binary, Binding, Count, Input, Kernel, Label, Memory, Op, RegisterId, Scalar, Stmt, Unary, Value, ValueId};
 use super::lower::INVOCATIONS_MAX;
 use super::ops;
 
@@ -472,6 +472,17 @@ impl Builder {
         let found = self.op(self.scalar(value), Op::Found);
         let at = self.at;
         self.push(Stmt::Atomic { op, memory, address, offset, value, compare, found: Some(found), at });
+        found
+    }
+
+    /// Looks at the others of a subgroup; what is found there.
+    pub fn across(&mut self, what: Across) -> ValueId {
+        let scalar = match what {
+            Across::Here => Scalar::U32,
+            Across::Of(value, _) => self.scalar(value),
+        };
+        let found = self.op(scalar, Op::Found);
+        self.push(Stmt::Across { what, found });
         found
     }
 

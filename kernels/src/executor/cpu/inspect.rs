@@ -18,7 +18,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::ir::{AtomicOp, Count, Input, Kernel, Label, Memory, Op, Stmt, ValueId};
+use super::ir::{Across, AtomicOp, Count, Input, Kernel, Label, Memory, Op, SUBGROUP, Stmt, ValueId};
 use super::ops;
 use super::words::{Region, Span, Words};
 
@@ -169,6 +169,10 @@ impl Group<'_> {
                 self.write(*memory, word, lane, self.of(*value, lane));
             }),
             Stmt::Atomic { .. } => each(active, |lane| self.atomic(step, lane)),
+            Stmt::Across { what, found } => {
+                let words: Vec<u32> = (0..self.lanes).map(|lane| self.across(*what, lane, active)).collect();
+                each(active, |lane| self.values[found.0 as usize][lane] = words[lane]);
+            }
             Stmt::If { condition, accept, reject } => {
                 let mut sides = [true, false].map(|wanted| {
                     active.iter().enumerate().map(|(lane, &is)| is && (self.of(*condition, lane) != 0) == wanted).collect::<Vec<bool>>()
@@ -247,6 +251,14 @@ impl Group<'_> {
             };
             self.values[id.0 as usize][lane] = word;
         });
+    }
+
+    fn across(&self, what: Across, lane: usize, active: &[bool]) -> u32 {
+        let first = lane / SUBGROUP as usize * SUBGROUP as usize;
+        match what {
+            Across::Here => (0..SUBGROUP).filter(|&place| active.get(first + place as usize) == Some(&true)).map(|place| 1 << place).sum(),
+            Across::Of(value, place) => self.values[value.0 as usize].get(first + usize::from(place)).copied().unwrap_or(0),
+        }
     }
 
     /// What needs no memory.

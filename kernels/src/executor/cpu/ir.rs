@@ -234,8 +234,20 @@ pub enum Op {
         /// In words, added to the address.
         offset: u32,
     },
-    /// What an [`Stmt::Atomic`] found; defined by it, never by a `Let`.
+    /// What an [`Stmt::Atomic`] or [`Stmt::Across`] found; defined by it, never by a `Let`.
     Found,
+}
+
+/// Invocations of a subgroup: so many consecutive ones by `local_invocation_index`, of the last maybe fewer.
+pub const SUBGROUP: u32 = 4;
+
+/// What an invocation learns of its subgroup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Across {
+    /// Who of it takes this step: bit k for the k-th. u32.
+    Here,
+    /// A value as the invocation at this place in it has it, or any bits where that does not take this step. Never Bool.
+    Of(ValueId, u8),
 }
 
 /// A value.
@@ -318,6 +330,13 @@ pub enum Stmt {
         found: Option<ValueId>,
         /// Byte of the linked text.
         at: u32,
+    },
+    /// Looks at the others of a subgroup.
+    Across {
+        /// What for.
+        what: Across,
+        /// The [`Op::Found`] that receives it.
+        found: ValueId,
     },
     /// One of two blocks.
     If {
@@ -426,6 +445,8 @@ impl Stmt {
         match self {
             Stmt::Let(_) | Stmt::Block { .. } | Stmt::Loop { .. } | Stmt::Exit(_) | Stmt::Repeat(_) | Stmt::Barrier { .. } => {}
             Stmt::Set(_, value) => visit(*value),
+            Stmt::Across { what: Across::Of(value, _), .. } => visit(*value),
+            Stmt::Across { what: Across::Here, .. } => {}
             Stmt::Store { address, value, .. } => {
                 visit(*address);
                 visit(*value);

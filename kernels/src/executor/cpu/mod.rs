@@ -65,6 +65,7 @@ const LIMITS: Limits = Limits {
     storage_buffers: 64,
     bindings: 1000,
     uniform_bytes: 64 << 10,
+    has_subgroups: true,
 };
 
 /// How the cpu executor is opened and used.

@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Formatter, Result};
 
-use super::ir::{Count, Kernel, Memory, Op, RegisterId, Scalar, Stmt, ValueId};
+use super::ir::{Across, Count, Kernel, Memory, Op, RegisterId, Scalar, Stmt, ValueId};
 
 impl Display for Kernel {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {
@@ -27,6 +27,8 @@ fn steps(kernel: &Kernel, body: &[Stmt], depth: usize, f: &mut Formatter<'_>) ->
                 let found = found.map(|id| format!("v{} = ", id.0)).unwrap_or_default();
                 writeln!(f, "{found}{op:?} {place} {}{compare}", operand(kernel, *value))?;
             }
+            Stmt::Across { what: Across::Here, found } => writeln!(f, "v{} = here", found.0)?,
+            Stmt::Across { what: Across::Of(value, place), found } => writeln!(f, "v{} = {} of {place}", found.0, operand(kernel, *value))?,
             Stmt::If { condition, accept, reject } => {
                 writeln!(f, "if {}", operand(kernel, *condition))?;
                 steps(kernel, accept, depth + 1, f)?;

@@ -41,6 +41,7 @@ impl Used {
             step.nested().for_each(|steps| self.in_steps(kernel, steps));
             let is_needed = match step {
                 Stmt::Set(register, _) => self.registers[register.0 as usize],
+                Stmt::Across { found, .. } => self.values[found.0 as usize],
                 _ => true,
             };
             if is_needed {
@@ -79,7 +80,7 @@ fn sweep(steps: &mut Vec<Stmt>, used: &Used) -> bool {
         }
     }
     steps.retain(|step| match step {
-        Stmt::Let(value) => used.values[value.0 as usize],
+        Stmt::Let(value) | Stmt::Across { found: value, .. } => used.values[value.0 as usize],
         Stmt::Set(register, _) => used.registers[register.0 as usize],
         Stmt::If { accept, reject, .. } => {
             let is_kept = !(accept.is_empty() && reject.is_empty());

@@ -135,7 +135,7 @@ impl Run<'_, '_, '_> {
             Stmt::Loop { label, body } => return self.repeated(*label, body),
             Stmt::Exit(label) => return Flow::Exit(*label),
             Stmt::Repeat(label) => return Flow::Repeat(*label),
-            Stmt::Barrier { .. } => unreachable!("invocations run one after the other"),
+            Stmt::Barrier { .. } | Stmt::Across { .. } => unreachable!("invocations run one after the other"),
         }
         Flow::On
     }

@@ -92,7 +92,7 @@ impl Gpu {
         let limits = adapter.limits();
         let descriptor = wgpu::DeviceDescriptor {
             label: Some("peercompute"),
-            required_features: adapter.features() & wgpu::Features::TIMESTAMP_QUERY,
+            required_features: adapter.features() & (wgpu::Features::TIMESTAMP_QUERY | wgpu::Features::SUBGROUP),
             required_limits: limits.clone(),
             memory_hints: wgpu::MemoryHints::Performance,
             ..Default::default()
@@ -158,6 +158,7 @@ impl Gpu {
             storage_buffers: limits.max_storage_buffers_per_shader_stage,
             bindings: limits.max_bindings_per_bind_group,
             uniform_bytes: limits.max_uniform_buffer_binding_size,
+            has_subgroups: self.device.features().contains(wgpu::Features::SUBGROUP),
         }
         .check(program)
     }

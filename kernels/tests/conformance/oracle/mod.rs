@@ -16,6 +16,8 @@ mod rivers;
 mod wave3d;
 mod wave6;
 
+use peercompute_buffers::bytemuck;
+
 /// Every workload that [`run`] knows, by the `name` of its `workload.toml`, with its folder from the repository root.
 pub(crate) const WORKLOADS: [(&str, &str); 10] = [
     ("energy", "shaders/physics/energy"),

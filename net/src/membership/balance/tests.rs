@@ -97,7 +97,7 @@ fn a_newcomer_takes_the_place_of_who_went() {
 #[test]
 fn who_stays_grows_into_what_is_free() {
     check(&[1.0; 3], &["00011122", "00011122", "0001.122", "00011122"], &["00011122", "00011122", "00012122", "00011122"]);
-    check(&[1.0, 1.0], &["00....11"; 2], &["00001111"; 2]);
+    check(&[1.0, 1.0], &["11....00"; 2], &["11110000"; 2]);
     check(&[3.0, 1.0], &["000....1"], &["00000011"]);
 }
 
@@ -121,6 +121,13 @@ fn who_owns_nothing_is_cut_a_share() {
     assert_eq!(counts(&gone.owners, 4)[3], 0);
     let back = improve(&parts, &gone.owners, &loads(&[1.0; 4]), &AT_ANY_PRICE).unwrap();
     assert_eq!(counts(&back.owners, 4), [16; 4]);
+}
+
+#[test]
+fn few_tiles_of_different_sizes_change_places() {
+    let parts = parts(&[Grid::new(&[4], &[3]).unwrap()]);
+    let swapped = improve(&parts, &[PeerIndex(0), PeerIndex(1)], &loads(&[1.0, 2.0]), &AT_ANY_PRICE).unwrap();
+    assert_eq!((swapped.owners, swapped.tick_s_after), (vec![PeerIndex(1), PeerIndex(0)], 1.5));
 }
 
 #[test]

@@ -272,8 +272,9 @@ pub struct Churn<'a> {
     disturbed_until: Duration,
     /// Directions that are cut, and how often.
     cuts: BTreeMap<(u16, u16), u32>,
-    /// Whether the latest loss has been made good, and since when all has been steady.
-    recovered: bool,
+    /// How many may be lost at once now: none until the latest loss has been made good.
+    covered: usize,
+    /// Whether all members of the newest epoch are well, since the last look at least.
     steady: bool,
     /// What had been achieved, when it last changed or a fault last was, and whether a quorum could talk since.
     progress: (u64, u64),
@@ -288,6 +289,7 @@ impl<'a> Churn<'a> {
     pub fn new(scenario: Scenario) -> Churn<'a> {
         let mut checker = Checker::new(scenario.rules.clone());
         checker.replicas_hold = scenario.survives.then_some(scenario.replicas);
+        let seeds = scenario.places.iter().all(|place| place.seeds);
         let place = |(at, config): (u16, &PlaceConfig)| Place {
             config: config.clone(),
             identity: format!("sim-{at}"),
@@ -308,7 +310,8 @@ impl<'a> Churn<'a> {
             may_disturb: is_control,
             disturbed_until: Duration::ZERO,
             cuts: BTreeMap::new(),
-            recovered: true,
+            // Before the first snapshot, a run begins anew from init, and from a store it cannot.
+            covered: if scenario.stored_at.is_none() && seeds { usize::from(scenario.replicas) } else { 0 },
             steady: false,
             progress: (0, 0),
             progress_at: Duration::ZERO,
@@ -991,7 +994,7 @@ impl<'a> Churn<'a> {
     /// Whether a quorum of the newest epoch is left without those places, whichever epoch may follow with them in it.
     fn may_lose(&self, victims: &BTreeSet<u16>) -> bool {
         let members = self.members();
-        if members.is_empty() || !self.recovered || victims.len() > usize::from(self.scenario.replicas) {
+        if members.is_empty() || victims.len() > self.covered {
             return false;
         }
         let well = |place: &&Option<u16>| place.is_some_and(|place| self.is_well(place) && !victims.contains(&place));
@@ -1020,7 +1023,7 @@ impl<'a> Churn<'a> {
     }
 
     fn touch(&mut self, victims: &[u16]) {
-        self.recovered = false;
+        self.covered = 0;
         self.steady = false;
         self.progress_at = self.now;
         self.summary.losses += victims.len() as u64;
@@ -1146,8 +1149,13 @@ impl<'a> Churn<'a> {
         }
         self.steady &= all_well;
         let snapshots = |place: &Option<u16>| place.and_then(|at| self.places[usize::from(at)].life.as_ref()).map_or(0, |life| life.snapshots);
+        // Of a few members' snapshots there are no more copies than there are others.
+        let copies_max = usize::from(self.scenario.replicas).min(members.len().saturating_sub(1));
+        if members.iter().any(|place| snapshots(place) > 0) {
+            self.covered = self.covered.min(copies_max);
+        }
         if self.steady && members.iter().all(|place| snapshots(place) >= SNAPSHOTS_TO_RECOVER) {
-            self.recovered = true;
+            self.covered = copies_max;
         }
         self.look_at_progress(&members)?;
         let to_come = self.places.iter().any(|place| place.lives == 0) && self.living().next().is_some();

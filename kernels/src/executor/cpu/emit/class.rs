@@ -150,7 +150,7 @@ impl Context<'_> {
                 let class = self.of_op(&mut classes, *value);
                 classes.own.insert(*value, class);
             }
-            Stmt::Atomic { found: Some(value), .. } => drop(classes.own.insert(*value, Class::Vector)),
+            Stmt::Atomic { found: Some(value), .. } | Stmt::Across { found: value, .. } => drop(classes.own.insert(*value, Class::Vector)),
             _ => {}
         });
         classes

@@ -371,7 +371,7 @@ impl<'k> Emitter<'k> {
         let mut values = HashSet::new();
         let mut list = Vec::new();
         each_step(steps.iter().copied(), &mut |step| {
-            if let Stmt::Let(value) | Stmt::Atomic { found: Some(value), .. } = step
+            if let Stmt::Let(value) | Stmt::Atomic { found: Some(value), .. } | Stmt::Across { found: value, .. } = step
                 && self.uses.is_shared[value.0 as usize]
                 && !matches!(general.own[value], Class::Group { is_sure: true, .. })
                 && values.insert(*value)

@@ -14,7 +14,7 @@ use std::collections::{HashMap, HashSet};
 
 use wasm_encoder::{Instruction as I, ValType};
 
-use super::super::ir::{Label, Op, RegisterId, Stmt, ValueId};
+use super::super::ir::{Across, Label, Op, RegisterId, Stmt, ValueId};
 use super::super::shape::Shape;
 use super::class::{Class, Classes};
 use super::code::{Emitter, Held, Local, Quad, Target, at, scalar_type, words};
@@ -229,6 +229,10 @@ impl<'k> Emitter<'k> {
                     self.share(shares, *found);
                 }
             }
+            Stmt::Across { what, found } => {
+                self.across(*what, *found);
+                self.share(shares, *found);
+            }
             Stmt::If { condition, accept, reject } => return self.branch_lanes(*condition, accept, reject, ends, shares),
             Stmt::Block { label, body } => return self.block(*label, body, ends, shares),
             Stmt::Loop { label, body } => return self.repeat(*label, body, ends, shares),
@@ -236,6 +240,22 @@ impl<'k> Emitter<'k> {
             Stmt::Barrier { .. } => {}
         }
         false
+    }
+
+    /// Looks at the others of a subgroup, which are these four lanes.
+    fn across(&mut self, what: Across, found: ValueId) {
+        match (what, self.mask()) {
+            (Across::Here, None) => self.push(words([0b1111; 4])),
+            (Across::Here, Some(mask)) => self.all([I::LocalGet(mask), I::I32x4Bitmask, I::I32x4Splat]),
+            (Across::Of(value, place), _) => {
+                self.vector(value);
+                let all = self.keep(ValType::V128);
+                let bytes = std::array::from_fn(|byte| 4 * place + byte as u8 % 4);
+                self.all([I::LocalGet(all), I::LocalGet(all), I::I8x16Shuffle(bytes)]);
+            }
+        }
+        let local = self.keep(ValType::V128);
+        self.hold(found, Held::Vector(local));
     }
 
     /// Computes a value, unless the workgroup has it.

@@ -101,7 +101,7 @@ impl<'k> Planner<'k> {
                     let body = self.list(&body.iter().collect::<Vec<_>>(), true, &inner_ends)?;
                     nodes.push(Node::Loop { label: *label, body });
                 }
-                Stmt::Let(_) | Stmt::Set(..) | Stmt::Store { .. } | Stmt::Atomic { .. } => run.push(step),
+                Stmt::Let(_) | Stmt::Set(..) | Stmt::Store { .. } | Stmt::Atomic { .. } | Stmt::Across { .. } => run.push(step),
             }
         }
         self.cut(&mut run, &mut nodes, is_repeated, ends)?;
@@ -208,7 +208,7 @@ pub(super) fn uses(kernel: &Kernel, nodes: &[Node<'_>]) -> Uses {
 
 fn made_by(step: &Stmt, visit: &mut impl FnMut(ValueId)) {
     match step {
-        Stmt::Let(value) | Stmt::Atomic { found: Some(value), .. } => visit(*value),
+        Stmt::Let(value) | Stmt::Atomic { found: Some(value), .. } | Stmt::Across { found: value, .. } => visit(*value),
         _ => {}
     }
 }

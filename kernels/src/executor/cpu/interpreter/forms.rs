@@ -108,7 +108,7 @@ impl Forms {
                     }
                     want(*value);
                 }
-                Stmt::Atomic { .. } => step.operands(&mut want),
+                Stmt::Atomic { .. } | Stmt::Across { .. } => step.operands(&mut want),
                 Stmt::If { condition, .. } => want(asked(kernel, *condition)),
                 _ => {}
             }

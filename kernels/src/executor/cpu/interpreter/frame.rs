@@ -408,7 +408,7 @@ impl Others<'_> {
 
     /// All lanes, whatever the window.
     #[inline(always)]
-    fn lanes(&self, slot: Slot) -> &[u32] {
+    pub(super) fn lanes(&self, slot: Slot) -> &[u32] {
         self.words(slot, 0, self.lanes)
     }
 

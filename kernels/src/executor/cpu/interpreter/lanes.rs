@@ -3,7 +3,7 @@
 //! Bool is 0 or all ones. Every loop is inlined into what instantiates it (`machine.rs`), so that it is compiled
 //! once for each level of vectors. Invariant: lane by lane the bits are those of `ops.rs`, but for NaNs.
 
-use super::super::ir::{Binary, Unary};
+use super::super::ir::{Binary, SUBGROUP, Unary};
 use super::super::ops;
 
 /// An operand.
@@ -270,6 +270,31 @@ pub(super) fn select(to: &mut [u32], condition: Source<'_>, accept: Source<'_>, 
 #[inline(always)]
 pub(super) fn index(to: &mut [u32], index: &[u32], last: u32) {
     map(to, index, |index| index.min(last));
+}
+
+/// Who of each subgroup is there, of the lanes from `first` on; nobody is outside of these.
+#[inline(always)]
+pub(super) fn here(to: &mut [u32], first: usize, mask: Option<&[u32]>) {
+    let (size, end) = (SUBGROUP as usize, first + to.len());
+    let is_here = |lane: usize| (first..end).contains(&lane) && mask.is_none_or(|mask| mask[lane - first] != 0);
+    let mut lane = first;
+    while lane < end {
+        let start = lane / size * size;
+        let bits = (0..size).fold(0, |bits, place| bits | u32::from(is_here(start + place)) << place);
+        let until = (start + size).min(end);
+        to[lane - first..until - first].fill(bits);
+        lane = until;
+    }
+}
+
+/// The word at a place of each subgroup, for the lanes from `first` on; `words` are those of all lanes.
+#[inline(always)]
+pub(super) fn across(to: &mut [u32], first: usize, words: &[u32], place: usize) {
+    let size = SUBGROUP as usize;
+    for (at, to) in to.iter_mut().enumerate() {
+        // The last subgroup may have no such place.
+        *to = words.get((first + at) / size * size + place).copied().unwrap_or(0);
+    }
 }
 
 /// Writes where the mask is.

@@ -188,6 +188,19 @@ impl Machine<'_> {
                     None
                 }
                 Step::Atomic { .. } => self.atomic(step),
+                Step::Here { to, mask } => {
+                    let (to, others) = self.frame.carve(to, Width::Lanes);
+                    lanes::here(to, others.window().first(), others.mask(mask));
+                    None
+                }
+                Step::Across { to, from, place } => {
+                    let (to, others) = self.frame.carve(to, Width::Lanes);
+                    match from {
+                        Arg::One(from) => to.fill(others.one(from)),
+                        Arg::Wide(from) => lanes::across(to, others.window().first(), others.lanes(from), usize::from(place)),
+                    }
+                    None
+                }
                 Step::Jump(target) => Some(target),
                 Step::Back(start) => {
                     self.look()?;

@@ -13,7 +13,7 @@
 
 use std::collections::HashMap;
 
-use super::super::ir::{Binary, Count, Input, Kernel, Label, Memory, Op, RegisterId, Scalar, Stmt, Unary, ValueId};
+use super::super::ir::{Across, Binary, Count, Input, Kernel, Label, Memory, Op, RegisterId, Scalar, Stmt, Unary, ValueId};
 use super::super::shape::{self, Shape, Shapes};
 use super::forms::Forms;
 use super::slots;
@@ -386,6 +386,14 @@ impl Planner<'_> {
                 let (value, compare) = (self.lanes(*value), compare.map(|compare| self.lanes(compare)));
                 let found = found.map(|found| self.spread(found));
                 self.tape.push(Step::Atomic { op: *op, to, value, compare, found, mask });
+            }
+            Stmt::Across { what, found } => {
+                let to = self.spread(*found);
+                let step = match *what {
+                    Across::Here => Step::Here { to, mask },
+                    Across::Of(value, place) => Step::Across { to, from: self.lanes(value), place },
+                };
+                self.tape.push(step);
             }
             Stmt::If { condition, accept, reject } => return self.branch(*condition, accept, reject, mask, gone),
             Stmt::Block { label, body } => return self.block(*label, body, mask, gone),

@@ -202,6 +202,17 @@ pub(super) enum Step {
         found: Option<Slot>,
         mask: Mask,
     },
+    /// Who of a subgroup is there.
+    Here {
+        to: Slot,
+        mask: Mask,
+    },
+    /// The word of that place in a subgroup.
+    Across {
+        to: Slot,
+        from: Arg,
+        place: u8,
+    },
     // ---- control
     Mark(Target),
     Jump(Target),
@@ -396,6 +407,11 @@ impl Step {
                 visit(value.slot(), Read);
                 compare.iter_mut().for_each(|compare| visit(compare.slot(), Read));
                 found.iter_mut().for_each(|found| visit(found, Write));
+            }
+            Step::Here { to, .. } => visit(to, Write),
+            Step::Across { to, from, .. } => {
+                visit(from.slot(), Read);
+                visit(to, Write);
             }
             Step::Branch { condition, .. } | Step::Split { condition, .. } | Step::Leave { condition, .. } => visit(condition, Read),
             Step::SplitNumbered { base, limit, .. } => {

@@ -13,6 +13,7 @@
 
 mod expressions;
 mod statements;
+mod subgroups;
 mod types;
 mod variables;
 mod vectors;
@@ -24,7 +25,7 @@ use naga::valid::{Capabilities, FunctionInfo, ModuleInfo, ValidationFlags, Valid
 use naga::{AddressSpace, BuiltIn, Function, Handle, Module, ShaderStage, StorageAccess, TypeInner};
 
 use super::builder::{Builder, VALUES_MAX};
-use super::ir::{Binary, Binding, Input, Kernel, Label, Memory, RegisterId, ValueId};
+use super::ir::{Binary, Binding, Input, Kernel, Label, Memory, RegisterId, SUBGROUP, ValueId};
 use types::word_count;
 
 /// How deep blocks and calls may lie in each other.
@@ -91,7 +92,7 @@ pub fn literal_kernel_from_wgsl(text: &str, entry: &str, constants: &[(&str, f64
 fn lowered(text: &str, entry: &str, constants: &[(&str, f64)], is_speculative: bool) -> Result<Kernel, LowerError> {
     let invalid = |cause: String| LowerError::Invalid { cause };
     let module = naga::front::wgsl::parse_str(text).map_err(|error| invalid(error.emit_to_string(text)))?;
-    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32);
+    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32 | Capabilities::SUBGROUP);
     let info = validator.validate(&module).map_err(|error| invalid(error.emit_to_string(text)))?;
     let constants = constants.iter().map(|(name, value)| (name.to_string(), *value)).collect();
     let fixed = naga::back::pipeline_constants::process_overrides(&module, &info, Some((ShaderStage::Compute, entry)), &constants);
@@ -274,6 +275,13 @@ impl<'a> Lowering<'a> {
                     id.push(builder.binary(Binary::Add, first, local));
                 }
                 id
+            }
+            naga::Binding::BuiltIn(BuiltIn::SubgroupSize) => vec![builder.uint(SUBGROUP)],
+            naga::Binding::BuiltIn(BuiltIn::NumSubgroups) => vec![builder.uint(extents.iter().product::<u32>().div_ceil(SUBGROUP))],
+            naga::Binding::BuiltIn(BuiltIn::SubgroupInvocationId) => vec![self.place_in_subgroup()],
+            naga::Binding::BuiltIn(BuiltIn::SubgroupId) => {
+                let (lane, size) = (builder.input(Input::LocalIndex), builder.uint(SUBGROUP));
+                vec![builder.binary(Binary::DivU, lane, size)]
             }
             other => return Err(self.uncovered(&format!("the built-in value {other:?}"), None)),
         })

@@ -65,6 +65,7 @@ impl<'a> Lowering<'a> {
                     self.builder.exit(frame.returns);
                 }
             }
+            Statement::ControlBarrier(kind) if kind.contains(naga::Barrier::SUB_GROUP) => return Err(self.uncovered("`subgroupBarrier`", Some(span))),
             Statement::ControlBarrier(_) => self.builder.barrier(),
             // Whoever goes on has done what stands before: every back half keeps memory in order.
             Statement::MemoryBarrier(_) => {}
@@ -74,6 +75,18 @@ impl<'a> Lowering<'a> {
                 self.write(&place, &inner, &values)?;
             }
             Statement::Atomic { pointer, fun, value, result } => self.atomic(frame, *pointer, fun, *value, *result)?,
+            Statement::SubgroupBallot { result, predicate } => {
+                let values = self.ballot(frame, *predicate)?;
+                frame.items[result.index()] = Some(Item::Value(values));
+            }
+            Statement::SubgroupCollectiveOperation { op, collective_op, argument, result } => {
+                let values = self.collective(frame, *op, *collective_op, *argument)?;
+                frame.items[result.index()] = Some(Item::Value(values));
+            }
+            Statement::SubgroupGather { mode, argument, result } => {
+                let values = self.gather(frame, *mode, *argument)?;
+                frame.items[result.index()] = Some(Item::Value(values));
+            }
             Statement::WorkGroupUniformLoad { pointer, result } => {
                 self.builder.barrier();
                 let (place, inner) = self.pointer(frame, *pointer)?;

@@ -75,12 +75,32 @@ pub(super) fn team() -> Option<Rc<Workers>> {
     TEAM.with_borrow(Clone::clone)
 }
 
+/// Memories of runs that are gone, and the most pages of each: a browser gives one back only when the collectors of all
+/// workers have seen that nobody has it any more, and has room for some thousands at a time.
+const SPARE_MAX: usize = 16;
+const SPARE_PAGES_MAX: u64 = 64;
+
+thread_local! {
+    /// By pages.
+    static SPARE: RefCell<Vec<(u64, WebAssembly::Memory)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A shared memory of so many pages, zeroed; nothing if there is none.
+fn memory_of(pages: u64) -> Option<WebAssembly::Memory> {
+    let wanted = js_sys::Object::new();
+    for (key, value) in [("initial", (pages as f64).into()), ("maximum", (pages as f64).into()), ("shared", JsValue::TRUE)] {
+        js_sys::Reflect::set(&wanted, &JsString::from(key), &value).ok()?;
+    }
+    WebAssembly::Memory::new(&wanted).ok()
+}
+
 /// A run's words in a memory of their own.
 pub(crate) struct Apart(SendWrapper<Inner>);
 
 struct Inner {
     workers: Rc<Workers>,
     memory: WebAssembly::Memory,
+    pages: u64,
     bytes: Uint8Array,
     words: Uint32Array,
     /// The run's number with the workers, once it is loaded.
@@ -93,15 +113,23 @@ struct Inner {
 impl Apart {
     /// Memory for `words`, zeroed; nothing if there is none.
     pub(super) fn new(workers: Rc<Workers>, words: usize) -> Option<Apart> {
-        let pages = (words as u64 * 4).div_ceil(PAGE_BYTES).max(1) as f64;
-        let wanted = js_sys::Object::new();
-        for (key, value) in [("initial", pages.into()), ("maximum", pages.into()), ("shared", JsValue::TRUE)] {
-            js_sys::Reflect::set(&wanted, &JsString::from(key), &value).ok()?;
-        }
-        let memory = WebAssembly::Memory::new(&wanted).ok()?;
+        let pages = (words as u64 * 4).div_ceil(PAGE_BYTES).max(1);
+        let pages = if pages <= SPARE_PAGES_MAX { pages.next_power_of_two() } else { pages };
+        let spare = SPARE.with_borrow_mut(|spare| {
+            let found = spare.iter().position(|(spare_pages, _)| *spare_pages == pages);
+            found.map(|found| spare.swap_remove(found).1)
+        });
+        let memory = match spare {
+            Some(memory) => {
+                let words = Uint32Array::new(&memory.buffer());
+                words.fill(0, 0, words.length());
+                memory
+            }
+            None => memory_of(pages)?,
+        };
         let (bytes, words) = (Uint8Array::new(&memory.buffer()), Uint32Array::new(&memory.buffer()));
         let (run, mirror) = (OnceCell::new(), OnceCell::new());
-        Some(Apart(SendWrapper::new(Inner { workers, memory, bytes, words, run, mirror, spans: RefCell::default() })))
+        Some(Apart(SendWrapper::new(Inner { workers, memory, pages, bytes, words, run, mirror, spans: RefCell::default() })))
     }
 
     pub(super) fn memory(&self) -> &WebAssembly::Memory {
@@ -206,5 +234,10 @@ impl Drop for Inner {
         if let Some(&run) = self.run.get() {
             self.workers.let_go(run);
         }
+        SPARE.with_borrow_mut(|spare| {
+            if self.pages <= SPARE_PAGES_MAX && spare.len() < SPARE_MAX {
+                spare.push((self.pages, self.memory.clone()));
+            }
+        });
     }
 }
