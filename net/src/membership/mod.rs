@@ -286,6 +286,8 @@ impl Member {
         // What a coordinator has computed itself, it hears before it grants more.
         self.pace(false);
         self.advance_lead();
+        // What a coordinator alone decides, it enters at once: no event may follow for long.
+        self.advance_transition();
         self.advance_leaving();
         self.advance_joining();
         self.pump();
