@@ -79,6 +79,8 @@ pub(crate) fn join(args: &JoinArgs, choice: &Choice, json: bool) -> Result<(), L
     let line = Line::Listening { link: Link { key: args.link.key, ..link }.to_string() };
     if json {
         say_json(&line);
+    } else {
+        say(format!("{} {} on {}; joining", args.link.workload, args.link.version, executor.info().named()));
     }
     let member = Member { args: &args.member, bundle: &bundle, executor: &executor, session: Arc::new(session), parts, imports, ticks: None, json };
     member.take_part(&mut |_| Vec::new())
