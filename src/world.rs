@@ -96,11 +96,7 @@ pub fn watch(link: &Link, look: &mut dyn FnMut(&Standing) -> bool) -> Result<(),
         let session = MemberSession::start(transport, config(Role::Watch { address: address.clone() }, link.bundle, parts, terms)?)?;
         loop {
             match session.next()? {
-                Output::Status(standing) => {
-                    if !look(&standing) {
-                        return Ok(());
-                    }
-                }
+                Output::Status(standing) if !look(&standing) => return Ok(()),
                 // Another member may still be there.
                 Output::Failed(error) => {
                     failed = Some(error);
