@@ -71,6 +71,7 @@ impl Totals {
         sum.joins += run.joins;
         sum.leaves += run.leaves;
         sum.losses += run.losses;
+        sum.excluded += run.excluded;
         sum.rollbacks += run.rollbacks;
         sum.stored += run.stored;
         sum.frames += run.frames;
@@ -158,8 +159,8 @@ fn report(totals: &Totals) {
     let Totals { runs, finished, sum } = totals;
     println!("{runs} runs, {finished} to their end; {:.0} s of virtual time, {} ticks", sum.elapsed.as_secs_f64(), sum.ticks);
     println!(
-        "{} epochs, {} joins, {} leaves, {} losses, {} rollbacks, {} snapshots stored",
-        sum.epochs, sum.joins, sum.leaves, sum.losses, sum.rollbacks, sum.stored
+        "{} epochs, {} joins, {} leaves, {} losses, {} excluded, {} rollbacks, {} snapshots stored",
+        sum.epochs, sum.joins, sum.leaves, sum.losses, sum.excluded, sum.rollbacks, sum.stored
     );
     println!("{} frames, {} bytes", sum.frames, sum.bytes);
 }

@@ -100,6 +100,10 @@ impl Member {
         let plan = self.plan_of(version.epoch).cloned();
         let next = self.decided.clone().filter(|next| next.version() == Some(version));
         let (Some(from), true) = (self.member_id(identity), plan.is_some() || next.is_some()) else { return Ok(()) };
+        if plan.is_none() && next.as_ref().is_some_and(|next| !next.hashes.is_empty()) {
+            // After a loss the plan has the hashes, and its sources are any holders: an offer from before is no news.
+            return Ok(());
+        }
         for (part, hash) in parts {
             // What is said of an epoch that this member never saw is taken from its sources, and not judged.
             let is_unseen = plan.is_none();

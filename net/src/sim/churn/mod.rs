@@ -86,6 +86,8 @@ pub struct Summary {
     pub leaves: u64,
     /// Peers that faults took, cut off or froze.
     pub losses: u64,
+    /// Members that an epoch left out, other than those that left.
+    pub excluded: u64,
     /// Epochs that computed ticks again, as members noticed.
     pub rollbacks: u64,
     /// Snapshots that somebody stored.
@@ -274,6 +276,7 @@ pub struct Churn<'a> {
     cuts: BTreeMap<(u16, u16), u32>,
     /// How many may be lost at once now: none until the latest loss has been made good.
     covered: usize,
+    newest: Option<Arc<EpochPlan>>,
     /// Whether all members of the newest epoch are well, since the last look at least.
     steady: bool,
     /// What had been achieved, when it last changed or a fault last was, and whether a quorum could talk since.
@@ -312,6 +315,7 @@ impl<'a> Churn<'a> {
             cuts: BTreeMap::new(),
             // Before the first snapshot, a run begins anew from init, and from a store it cannot.
             covered: if scenario.stored_at.is_none() && seeds { usize::from(scenario.replicas) } else { 0 },
+            newest: None,
             steady: false,
             progress: (0, 0),
             progress_at: Duration::ZERO,
@@ -699,10 +703,10 @@ impl<'a> Churn<'a> {
 
     fn tell_node(&mut self, at: u16, output: Output) -> Checked {
         let Some(life) = self.life(at) else { return Ok(()) };
-        let (id, before) = (life.id, life.node.plan().cloned());
+        let id = life.id;
         self.checker.heard(id, &output)?;
         match &output {
-            Output::Enter { plan, .. } => self.entered(at, before.as_ref(), plan),
+            Output::Enter { plan, .. } => self.entered(at, plan),
             Output::Stored { .. } => self.summary.stored += 1,
             Output::Notice(Notice::Epoch { replayed: 1.., .. }) => self.summary.rollbacks += 1,
             Output::Notice(Notice::Joined { .. }) => self.summary.joins += 1,
@@ -722,16 +726,26 @@ impl<'a> Churn<'a> {
         }
     }
 
-    fn entered(&mut self, at: u16, before: Option<&Arc<EpochPlan>>, plan: &Arc<EpochPlan>) {
-        let seen = self.places.iter().filter_map(|place| place.life.as_ref()?.node.plan());
-        let newest = seen.map(|plan| plan.epoch).max().unwrap_or(0);
-        if plan.epoch > newest {
-            self.summary.epochs += 1;
+    fn entered(&mut self, at: u16, plan: &EpochPlan) {
+        if let Some(newest) = self.newest.clone().filter(|newest| newest.epoch < plan.epoch) {
+            let stays = |id| plan.index_of(id).is_some() || plan.leaving.iter().any(|member| member.id == id);
+            let lost = newest.roster.iter().filter(|member| !stays(member.id)).count() as u64;
+            if lost > 0 {
+                // Whether a fault was at it or not.
+                self.covered = 0;
+                self.steady = false;
+            }
+            self.summary.excluded += lost;
+            if plan.version().is_some() {
+                // What it begins from was copied among those before it.
+                self.covered = self.covered.min(newest.roster.len() - 1);
+            }
         }
-        // An old word or two of the node may still be under way to the member; the rest is abandoned.
-        if before.is_some()
-            && let Some(life) = self.life(at)
-        {
+        if self.newest.as_ref().is_none_or(|newest| newest.epoch < plan.epoch) {
+            self.summary.epochs += 1;
+            self.newest = Some(Arc::new(plan.clone()));
+        }
+        if let Some(life) = self.life(at) {
             life.snapshots = 0;
         }
     }
