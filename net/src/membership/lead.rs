@@ -45,6 +45,8 @@ const AHEAD_MAX: Duration = Duration::from_secs(1);
 const SPEED_OVER: Duration = Duration::from_millis(100);
 /// How many looks at a speed its average remembers.
 const SPEED_MEMORY: f64 = 4.0;
+/// A speed counts as unchanged within this fraction.
+const SPEED_BAND: f64 = 0.12;
 /// Between two moves of tiles while nobody comes or goes.
 const BALANCE_EVERY: Duration = Duration::from_millis(1500);
 
@@ -81,8 +83,12 @@ pub(super) struct Lead {
     /// By place in the roster.
     progress: Vec<Progress>,
     roster: Vec<MemberId>,
+    /// The epoch before, which goes on to the tick at which this one begins.
+    before: Option<(u32, Vec<MemberId>, Vec<Progress>)>,
     /// **Units**: points per second; survives the epoch.
     speeds: BTreeMap<MemberId, f64>,
+    /// The same as tiles were last shared out by it: small changes are none.
+    steady: BTreeMap<MemberId, f64>,
     joiners: BTreeMap<String, Joiner>,
     next_member: u32,
     watchers: Vec<LinkId>,
@@ -122,6 +128,8 @@ impl Lead {
     /// A new epoch: whatever was known of the old one's progress is past.
     pub(super) fn decided(&mut self, plan: &EpochPlan, now: Duration) {
         self.decided_at = now;
+        let before = (self.epoch, std::mem::take(&mut self.roster), std::mem::take(&mut self.progress));
+        self.before = Some(before).filter(|_| plan.hashes.is_empty());
         self.epoch = plan.epoch;
         self.roster = plan.roster.iter().map(|member| member.id).collect();
         let fresh = Progress { tick: plan.tick, moved_at: now, measured: (plan.tick, 0), ..Progress::default() };
@@ -136,6 +144,7 @@ impl Lead {
         self.balanced_at = now;
         self.leavers.retain(|id| self.roster.contains(id));
         self.speeds.retain(|id, _| self.roster.contains(id));
+        self.steady.retain(|id, _| self.roster.contains(id));
         self.joiners.retain(|identity, _| plan.member_of(identity).is_none());
     }
 
@@ -147,6 +156,7 @@ impl Lead {
 
     /// The coordinator itself has entered: from now on the others' time counts.
     pub(super) fn begun(&mut self, now: Duration) {
+        self.before = None;
         for progress in &mut self.progress {
             progress.moved_at = now;
         }
@@ -173,7 +183,10 @@ impl Lead {
     }
 
     fn loads(&self, roster: &[MemberInfo]) -> Vec<Load> {
-        let speed = |member: &MemberInfo| self.speeds.get(&member.id).copied().unwrap_or(member.speed);
+        let speed = |member: &MemberInfo| {
+            let known = self.steady.get(&member.id).or_else(|| self.speeds.get(&member.id));
+            known.copied().unwrap_or(member.speed)
+        };
         roster.iter().map(|member| Load { speed: speed(member), memory: member.memory, link_bytes_per_s: 0.0 }).collect()
     }
 }
@@ -349,8 +362,20 @@ impl Member {
         if !self.leads() {
             return;
         }
-        let Some(at) = self.decided.as_ref().and_then(|plan| plan.index_of(plan.member_of(identity)?.id)) else { return };
         let (now, epoch) = (self.now, self.lead.epoch);
+        if let (Message::Pace { epoch: of, tick, waiting, .. }, Some(id)) = (&message, self.member_id(identity))
+            && let Some((before, roster, progress)) = &mut self.lead.before
+            && before == of
+            && let Ok(at) = roster.binary_search(&id)
+        {
+            if *tick > progress[at].tick || *waiting != progress[at].waiting {
+                progress[at].moved_at = now;
+            }
+            progress[at].tick = progress[at].tick.max(*tick);
+            progress[at].waiting = *waiting;
+            return;
+        }
+        let Some(at) = self.decided.as_ref().and_then(|plan| plan.index_of(plan.member_of(identity)?.id)) else { return };
         let Some(progress) = self.lead.progress.get_mut(at.at()) else { return };
         match message {
             Message::Pace { epoch: of, tick, busy_us, waiting } if of == epoch => {
@@ -401,11 +426,10 @@ impl Member {
         self.send_drafts_if_changed();
         let Some(plan) = self.decided.clone() else { return };
         self.stand(&plan);
-        if self.trouble_at.is_some() || self.running.as_ref().is_none_or(|running| running.plan.epoch != plan.epoch) {
-            return;
+        if self.trouble_at.is_none() {
+            self.watch_stalls(&plan);
         }
-        self.watch_stalls(&plan);
-        if self.trouble_at.is_some() {
+        if self.trouble_at.is_some() || self.running.as_ref().is_none_or(|running| running.plan.epoch != plan.epoch) {
             return;
         }
         self.complete_snapshot(&plan);
@@ -435,15 +459,22 @@ impl Member {
         }
     }
 
+    /// Leaves out whoever everybody waits for, and who itself waits for nobody.
     fn watch_stalls(&mut self, plan: &EpochPlan) {
-        let limit = self.config.tuning.stall_limit;
-        let min = self.lead.min_tick();
-        let stalled = |progress: &Progress| {
-            let is_last = !progress.entered || (progress.tick == min && !progress.waiting && progress.tick < plan.end);
-            is_last && progress.report.is_none() && progress.moved_at + limit <= self.now
+        let (limit, now) = (self.config.tuning.stall_limit, self.now);
+        let has_entered = self.running.as_ref().is_some_and(|running| running.plan.epoch == plan.epoch && running.exchanges.is_some());
+        let is_before = self.lead.before.is_some();
+        let (roster, progress, end) = match &self.lead.before {
+            Some((_, roster, progress)) => (roster, progress, plan.tick),
+            None if has_entered => (&self.lead.roster, &self.lead.progress, plan.end),
+            None => return,
         };
-        let stalled: Vec<MemberId> =
-            self.lead.progress.iter().zip(&self.lead.roster).filter(|(progress, _)| stalled(progress)).map(|(_, id)| *id).collect();
+        let min = progress.iter().map(|progress| progress.tick).min().unwrap_or(0);
+        let is_stalled = |progress: &Progress| {
+            let is_last = progress.tick == min && !progress.waiting && progress.tick < end;
+            (is_last || !(progress.entered || is_before)) && progress.report.is_none() && progress.moved_at + limit <= now
+        };
+        let stalled: Vec<MemberId> = progress.iter().zip(roster).filter(|(progress, _)| is_stalled(progress)).map(|(_, id)| *id).collect();
         for id in stalled {
             self.bar(id, &format!("is alive but has completed no tick for {} s", limit.as_secs()));
         }
@@ -534,6 +565,11 @@ impl Member {
         let is_measured = |at: u16| self.lead.progress[usize::from(at)].measured.0 > plan.tick;
         if !(0..plan.roster.len() as u16).all(|at| !owns(at) || is_measured(at)) {
             return None;
+        }
+        for member in &plan.roster {
+            let measured = self.lead.speeds.get(&member.id).copied().unwrap_or(member.speed);
+            let steady = self.lead.steady.entry(member.id).or_insert(measured);
+            *steady = balance::steady_speed(*steady, measured, SPEED_BAND);
         }
         let loads = self.lead.loads(&plan.roster);
         let better = balance::improve(&self.config.parts, &plan.owners, &loads, &Rules::default())?;

@@ -145,6 +145,8 @@ pub struct Member {
     told: BTreeSet<(MemberId, MemberId)>,
     /// Since when `decided` needs a successor.
     trouble_at: Option<Duration>,
+    /// When this member was last asked to promise or to vote.
+    asked_at: Duration,
     orphaned_at: Option<Duration>,
     orphaned_told: bool,
     joining: Joining,
@@ -186,6 +188,7 @@ impl Member {
             reports: BTreeSet::new(),
             told: BTreeSet::new(),
             trouble_at: None,
+            asked_at: Duration::ZERO,
             orphaned_at: None,
             orphaned_told: false,
             joining: Joining::default(),

@@ -134,11 +134,21 @@ impl Member {
         if proposer != me {
             self.attempt = None;
             self.tell_suspects(&plan, proposer);
+            // It may not see that it should: it hears nobody, or counts on nobody.
+            let heard = self.trouble_at.unwrap_or(self.now).max(self.asked_at);
+            if heard + self.proposer_limit() <= self.now {
+                self.bar(proposer, "proposes no epoch, though one is needed");
+            }
             return;
         }
         if self.trouble_at.is_some_and(|since| since + GRACE <= self.now) {
             self.propose_recovery(&plan, me, &linked);
         }
+    }
+
+    /// How long a needed proposal may be waited for.
+    fn proposer_limit(&self) -> Duration {
+        (self.config.tuning.silence_min * 3).max(self.links.round_trip_max() * 8)
     }
 
     /// How long ago the newest epoch was decided.
@@ -274,6 +284,7 @@ impl Member {
             Ok(accepted) => Message::Promise { epoch, ballot, accepted, holdings: self.shelf.holdings() },
             Err(ballot) => Message::Nack { epoch, ballot },
         };
+        self.asked_at = self.now;
         // Somebody lower proposes: what this one began is moot.
         self.trouble_at.get_or_insert(self.now);
         self.answer(identity, &message);
@@ -307,6 +318,7 @@ impl Member {
         if plan.member_of(identity).map(|member| member.id.0) != Some(ballot.member) || (ballot.round == 0 && plan.coordinator().0 != ballot.member) {
             return;
         }
+        self.asked_at = self.now;
         // What cannot be followed gets no vote.
         let message = match EpochPlan::from_bytes(value.clone(), &self.config.parts) {
             Ok(next) if next.epoch == epoch + 1 && next.run == self.run => match self.acceptor.accept(ballot, value) {
