@@ -165,3 +165,19 @@ pub fn default_name(what: &str) -> String {
     let host = host.or_else(|| std::env::var("HOSTNAME").ok()).filter(|name| !name.is_empty());
     format!("{}:{}", host.as_deref().unwrap_or(what), std::process::id())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_listens_where_those_can_dial_it_whom_it_joins() {
+        let check = |address: &str, listen: &str| assert_eq!(listen_like(address), listen, "{address}");
+        check("/ip4/127.0.0.1/tcp/4001/p2p/x", "/ip4/127.0.0.1/tcp/0");
+        check("/ip4/127.0.0.1/udp/4001/quic-v1/p2p/x", "/ip4/127.0.0.1/udp/0/quic-v1");
+        check("/ip6/::1/tcp/4001/p2p/x", "/ip6/::1/tcp/0");
+        check("/ip6/fe80::1/udp/4001/quic-v1/p2p/x", "/ip6/::/udp/0/quic-v1");
+        check("/ip4/192.0.2.1/tcp/4001/p2p/x", "/ip4/0.0.0.0/tcp/0");
+        check("/dns4/example.com/tcp/4001/p2p/x", "/ip4/0.0.0.0/tcp/0");
+    }
+}
