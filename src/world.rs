@@ -126,8 +126,14 @@ pub fn link(bundle: &VerifiedBundle, session: &MemberSession, token: [u8; 16]) -
     }
 }
 
-/// Where a peer listens that dials this address: at home where it is there too, otherwise on every interface.
-pub fn listen_like(address: &str) -> String {
+/// Where a peer listens that joins at these addresses: at home where nobody is elsewhere, otherwise on every interface.
+pub fn listen_for(addresses: &[String]) -> String {
+    let is_home = |address: &&String| address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/");
+    let elsewhere = addresses.iter().find(|address| !is_home(address));
+    listen_like(elsewhere.or(addresses.first()).map_or("", String::as_str))
+}
+
+fn listen_like(address: &str) -> String {
     let is_quic = address.contains("/quic");
     let ip = if address.starts_with("/ip4/127.") {
         "/ip4/127.0.0.1"
@@ -179,5 +185,8 @@ mod tests {
         check("/ip6/fe80::1/udp/4001/quic-v1/p2p/x", "/ip6/::/udp/0/quic-v1");
         check("/ip4/192.0.2.1/tcp/4001/p2p/x", "/ip4/0.0.0.0/tcp/0");
         check("/dns4/example.com/tcp/4001/p2p/x", "/ip4/0.0.0.0/tcp/0");
+        // A host on every interface lists its own loopback too.
+        let all = ["/ip4/127.0.0.1/tcp/1/p2p/x", "/ip4/192.0.2.1/tcp/1/p2p/x"].map(str::to_owned);
+        assert_eq!((listen_for(&all), listen_for(&all[..1])), ("/ip4/0.0.0.0/tcp/0".into(), "/ip4/127.0.0.1/tcp/0".into()));
     }
 }
