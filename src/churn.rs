@@ -165,10 +165,8 @@ pub fn run(job: &ChurnJob, progress: &mut dyn FnMut(Progress)) -> Result<Churned
             if upheaval.peers[0].link.is_some() {
                 (1..job.peers).try_for_each(|_| upheaval.start())?;
             }
-        } else if items.peek().is_some_and(|item| item.tick <= upheaval.furthest && upheaval.is_ready()) {
-            if let Some(item) = items.next() {
-                upheaval.strike(&item.deed)?;
-            }
+        } else if let Some(item) = items.next_if(|item| item.tick <= upheaval.furthest && upheaval.is_ready()) {
+            upheaval.strike(&item.deed)?;
         }
         let is_over = upheaval.peers.iter().any(|peer| peer.done.is_some());
         if is_over {

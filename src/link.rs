@@ -165,6 +165,7 @@ mod tests {
         check(&text.replace("abab,", "ab,"), "bundle");
         check(&text.replace("0707", "07é"), "key");
         check(&text.replace("ffff,", "fffg,"), "token");
+        check(&text.replace("ffff,", "ff+f,"), "token");
         check(&text.replace("/ip4", "ip4"), "address");
         // Wherever a link was cut, the part that is missing or short is told, or an address is: those can be any length.
         for end in 0..text.len() {

@@ -57,6 +57,9 @@ pub enum Line {
         epoch: u32,
         /// Its first tick.
         tick: u64,
+        /// Ticks beyond that one that this member had computed, and computes again.
+        #[serde(default, skip_serializing_if = "is_zero")]
+        replayed: u64,
         /// This member's number.
         me: u32,
         /// Who is in it, in order; the first coordinates.
@@ -104,8 +107,12 @@ impl std::fmt::Display for Line {
             Line::Joined { id, name } => write!(f, "{name} joined as member {id}"),
             Line::Gone { id, name } => write!(f, "{name} (member {id}) is gone"),
             Line::Lost { id, name, reason } => write!(f, "{name} (member {id}) {reason}"),
-            Line::Epoch { epoch, tick, me, members } => {
-                write!(f, "epoch {epoch} from tick {tick}:")?;
+            Line::Epoch { epoch, tick, replayed, me, members } => {
+                write!(f, "epoch {epoch} from tick {tick}")?;
+                if *replayed > 0 {
+                    write!(f, ", {replayed} again")?;
+                }
+                write!(f, ":")?;
                 for (place, member) in members.iter().enumerate() {
                     let own = if member.id == *me { " (here)" } else { "" };
                     write!(f, "{} {}{own} {} tile{}", if place > 0 { "," } else { "" }, member.name, member.tiles, plural(member.tiles))?;
@@ -123,6 +130,11 @@ impl std::fmt::Display for Line {
     }
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 fn plural(count: u32) -> &'static str {
     if count == 1 { "" } else { "s" }
 }
@@ -132,6 +144,8 @@ fn plural(count: u32) -> &'static str {
 pub struct Teller {
     present: Vec<Present>,
     me: u32,
+    /// Of the newest epoch decided.
+    replayed: (u32, u64),
 }
 
 impl Teller {
@@ -148,8 +162,11 @@ impl Teller {
                 vec![Line::Progress { tick: *tick, epoch: *epoch, seconds: *seconds, shipped_bytes: *shipped_bytes }]
             }
             Told::Notice(Notice::Lost { id, name, reason }) => vec![Line::Lost { id: id.0, name: name.clone(), reason: reason.clone() }],
-            // Said at length once it is entered.
-            Told::Notice(Notice::Epoch { replayed: 0, .. }) => Vec::new(),
+            // Said once it is entered.
+            Told::Notice(Notice::Epoch { epoch, replayed, .. }) => {
+                self.replayed = (*epoch, *replayed);
+                Vec::new()
+            }
             Told::Notice(notice) => vec![Line::Notice { text: notice.to_string() }],
             Told::Stored { .. } => Vec::new(),
         }
@@ -170,7 +187,9 @@ impl Teller {
             lines.extend(missing(&present, &self.present).into_iter().map(|Present { id, name, .. }| Line::Gone { id, name }));
         }
         (self.present, self.me) = (present.clone(), me.0);
-        lines.push(Line::Epoch { epoch: plan.epoch, tick: plan.tick, me: me.0, members: present });
+        let (epoch, replayed) = self.replayed;
+        let replayed = if epoch == plan.epoch { replayed } else { 0 };
+        lines.push(Line::Epoch { epoch: plan.epoch, tick: plan.tick, replayed, me: me.0, members: present });
         lines
     }
 }
@@ -234,5 +253,67 @@ impl Report {
             snapshot: standing.snapshot,
             members: standing.members.iter().map(member).collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use peercompute_net::membership::{Keep, MemberInfo, Origin};
+    use peercompute_net::ownership::PeerIndex;
+
+    fn plan(epoch: u32, ids: &[u32], owners: &[u16]) -> EpochPlan {
+        let member = |id: &u32| MemberInfo {
+            id: MemberId(*id),
+            identity: id.to_string(),
+            name: ["host", "ann", "bob"][*id as usize - 1].into(),
+            addresses: Vec::new(),
+            speed: 0.0,
+            memory: 0,
+            keep: Keep::Share,
+            seeds: true,
+        };
+        EpochPlan {
+            epoch,
+            run: [0; 16],
+            tick: 10 * u64::from(epoch),
+            end: 100,
+            origin: Origin::Init,
+            replicas: 1,
+            next_member: MemberId(4),
+            roster: ids.iter().map(member).collect(),
+            leaving: Vec::new(),
+            owners: owners.iter().map(|owner| PeerIndex(*owner)).collect(),
+            sources: Vec::new(),
+            hashes: Vec::new(),
+            task: Default::default(),
+        }
+    }
+
+    #[test]
+    fn who_comes_and_goes_is_told_once_and_nobody_that_came_while_one_was_away() {
+        let mut teller = Teller::default();
+        let mut check = |plan: &EpochPlan, me: u16, expected: &[&str]| {
+            let lines = teller.lines(&Told::Entered { plan, me: PeerIndex(me) });
+            assert_eq!(lines.iter().map(Line::to_string).collect::<Vec<_>>(), expected);
+            // What a program reads is what was said.
+            for line in lines {
+                assert_eq!(serde_json::from_str::<Line>(&serde_json::to_string(&line).unwrap()).unwrap(), line);
+            }
+        };
+        check(&plan(1, &[1], &[0, 0, 0]), 0, &["epoch 1 from tick 10: host (here) 3 tiles"]);
+        check(&plan(2, &[1, 2], &[0, 1, 0]), 0, &["ann joined as member 2", "epoch 2 from tick 20: host (here) 2 tiles, ann 1 tile"]);
+        check(&plan(3, &[1, 2], &[0, 1, 1]), 0, &["epoch 3 from tick 30: host (here) 1 tile, ann 2 tiles"]);
+        // It was left out, and is another member now.
+        check(&plan(4, &[2, 3], &[0, 0, 1]), 1, &["epoch 4 from tick 40: ann 2 tiles, bob (here) 1 tile"]);
+        check(&plan(5, &[3], &[0, 0, 0]), 0, &["ann (member 2) is gone", "epoch 5 from tick 50: bob (here) 3 tiles"]);
+    }
+
+    #[test]
+    fn ticks_that_are_computed_again_are_told_with_their_epoch() {
+        let mut teller = Teller::default();
+        assert_eq!(teller.lines(&Told::Notice(&Notice::Epoch { epoch: 2, tick: 20, members: 1, replayed: 7 })), []);
+        let lines = teller.lines(&Told::Entered { plan: &plan(2, &[1], &[0]), me: PeerIndex(0) });
+        assert_eq!(lines[0].to_string(), "epoch 2 from tick 20, 7 again: host (here) 1 tile");
     }
 }

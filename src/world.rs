@@ -96,11 +96,7 @@ pub fn watch(link: &Link, look: &mut dyn FnMut(&Standing) -> bool) -> Result<(),
         let session = MemberSession::start(transport, config(Role::Watch { address: address.clone() }, link.bundle, parts, terms)?)?;
         loop {
             match session.next()? {
-                Output::Status(standing) => {
-                    if !look(&standing) {
-                        return Ok(());
-                    }
-                }
+                Output::Status(standing) if !look(&standing) => return Ok(()),
                 // Another member may still be there.
                 Output::Failed(error) => {
                     failed = Some(error);
@@ -130,8 +126,14 @@ pub fn link(bundle: &VerifiedBundle, session: &MemberSession, token: [u8; 16]) -
     }
 }
 
-/// Where a peer listens that dials this address: at home where it is there too, otherwise on every interface.
-pub fn listen_like(address: &str) -> String {
+/// Where a peer listens that joins at these addresses: at home where nobody is elsewhere, otherwise on every interface.
+pub fn listen_for(addresses: &[String]) -> String {
+    let is_home = |address: &&String| address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/");
+    let elsewhere = addresses.iter().find(|address| !is_home(address));
+    listen_like(elsewhere.or(addresses.first()).map_or("", String::as_str))
+}
+
+fn listen_like(address: &str) -> String {
     let is_quic = address.contains("/quic");
     let ip = if address.starts_with("/ip4/127.") {
         "/ip4/127.0.0.1"
@@ -168,4 +170,23 @@ pub fn default_name(what: &str) -> String {
     let host = std::fs::read_to_string(Path::new("/proc/sys/kernel/hostname")).ok().map(|name| name.trim().to_owned());
     let host = host.or_else(|| std::env::var("HOSTNAME").ok()).filter(|name| !name.is_empty());
     format!("{}:{}", host.as_deref().unwrap_or(what), std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_listens_where_those_can_dial_it_whom_it_joins() {
+        let check = |address: &str, listen: &str| assert_eq!(listen_like(address), listen, "{address}");
+        check("/ip4/127.0.0.1/tcp/4001/p2p/x", "/ip4/127.0.0.1/tcp/0");
+        check("/ip4/127.0.0.1/udp/4001/quic-v1/p2p/x", "/ip4/127.0.0.1/udp/0/quic-v1");
+        check("/ip6/::1/tcp/4001/p2p/x", "/ip6/::1/tcp/0");
+        check("/ip6/fe80::1/udp/4001/quic-v1/p2p/x", "/ip6/::/udp/0/quic-v1");
+        check("/ip4/192.0.2.1/tcp/4001/p2p/x", "/ip4/0.0.0.0/tcp/0");
+        check("/dns4/example.com/tcp/4001/p2p/x", "/ip4/0.0.0.0/tcp/0");
+        // A host on every interface lists its own loopback too.
+        let all = ["/ip4/127.0.0.1/tcp/1/p2p/x", "/ip4/192.0.2.1/tcp/1/p2p/x"].map(str::to_owned);
+        assert_eq!((listen_for(&all), listen_for(&all[..1])), ("/ip4/0.0.0.0/tcp/0".into(), "/ip4/127.0.0.1/tcp/0".into()));
+    }
 }

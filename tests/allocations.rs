@@ -14,15 +14,18 @@ use std::ops::Range;
 
 use counting::allocations;
 use peercompute::node::Task;
+use peercompute::node::member::{End, MemberNode, SharedTask, Throttle};
 use peercompute::node::peer::{Split, host, join};
 use peercompute::node::plan::{RunPlan, traffic};
+use peercompute::world::{self, Terms};
 use peercompute_bench::kernels::load;
 use peercompute_kernels::executor::any::{AnyExecutor, AnyRun};
 use peercompute_kernels::executor::cpu::{Cpu, CpuOptions};
 use peercompute_kernels::executor::{ExecutorError, Run};
 use peercompute_kernels::program::Op;
 use peercompute_kernels::{Program, VerifiedBundle};
-use peercompute_net::driver::{Session, SessionConfig};
+use peercompute_net::driver::{MemberSession, Session, SessionConfig};
+use peercompute_net::membership::{Keep, Role, Tuning};
 use peercompute_net::ownership::Ownership;
 use peercompute_net::transport::twin::{exchange_throughput, raw_stream_throughput};
 use pollster::block_on;
@@ -94,6 +97,35 @@ fn run_shared(cpus: &[AnyExecutor; 2], bundle: &VerifiedBundle, ticks: u64, told
     });
 }
 
+/// The same run by members of one whose peers come and go.
+fn run_members(cpus: &[AnyExecutor; 2], bundle: &VerifiedBundle, ticks: u64) {
+    let terms = |name: &str| Terms {
+        listen: vec![LISTEN.into()],
+        identity_seed: None,
+        name: name.into(),
+        speed: 0.0,
+        keep: Keep::Share,
+        seeds: true,
+        token: [0; 16],
+        tuning: Tuning { balance: false, ..Tuning::default() },
+    };
+    let role = Role::Host { assemble: 2, end: ticks, task: SharedTask::default().to_bytes().unwrap(), replicas: 0, stored: None };
+    let (host, parts) = world::start(bundle, role, terms("host")).unwrap();
+    let addresses = host.addresses().to_vec();
+    let throttle = Throttle::default();
+    let compute = |cpu, session: &MemberSession, parts| {
+        let end = block_on(MemberNode::new(cpu, bundle, session, parts, Vec::new(), &throttle, &mut |_| {}).take_part()).unwrap();
+        assert!(matches!(end, End::Finished(_)), "{end:?}");
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let (session, parts) = world::start(bundle, Role::Join { addresses }, terms("guest")).unwrap();
+            compute(&cpus[1], &session, parts);
+        });
+        compute(&cpus[0], &host, parts);
+    });
+}
+
 #[test]
 fn a_tick_allocates_what_its_executors_and_libp2p_allocate() {
     let open = || AnyExecutor::from(Cpu::open(CpuOptions { threads: Some(1), ..CpuOptions::default() }).unwrap());
@@ -112,6 +144,7 @@ fn a_tick_allocates_what_its_executors_and_libp2p_allocate() {
         told_in += ticks;
         run_shared(&cpus, &bundle, ticks, &mut told);
     });
+    let members = per_tick(TICKS, |ticks| run_members(&cpus, &bundle, ticks));
     let (mut tick, mut packed) = (0, Vec::new());
     let executors = per_tick(TICKS, |ticks| {
         let range = tick..tick + ticks;
@@ -125,11 +158,12 @@ fn a_tick_allocates_what_its_executors_and_libp2p_allocate() {
         raw_stream_throughput(LISTEN, payload_bytes, frames).unwrap();
     });
     let line = format!(
-        "two peers, {payload_bytes} bytes each way: a run {shared:.1}, its executors {executors:.1}, sessions {session:.1}, bare streams {raw:.1} allocations a tick"
+        "two peers, {payload_bytes} bytes each way: a run {shared:.1}, of members {members:.1}, its executors {executors:.1}, sessions {session:.1}, bare streams {raw:.1} allocations a tick"
     );
     eprintln!("{line}");
     assert!(raw > 0.0, "nothing was counted: {line}");
     assert!(executors.abs() < 0.1, "executors allocate: {line}");
     assert!(session <= raw + EXTRA_MAX, "sessions allocate by themselves: {line}");
     assert!(shared <= raw + EXTRA_MAX, "nodes allocate by themselves: {line}");
+    assert!(members <= raw + EXTRA_MAX, "members allocate by themselves: {line}");
 }

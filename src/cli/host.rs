@@ -161,7 +161,7 @@ impl Host<'_> {
         let link = world::link(self.bundle, &session, token).to_string();
         if self.json {
             say_json(&Line::Listening { link });
-        } else if is_hosting {
+        } else {
             let Record { workload, version, .. } = record;
             say(format!("{workload} {version} on {}; others join with\n\npeercompute join {link}\n", self.executor.info().named()));
         }

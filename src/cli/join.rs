@@ -62,10 +62,11 @@ pub(crate) fn join(args: &JoinArgs, choice: &Choice, json: bool) -> Result<(), L
     launch::wanted(&bundle, &args.member.export, &args.member.image)?;
     let executor = args.member.open_executor(choice)?;
     let speed = if args.member.control { 0.0 } else { pollster::block_on(peer::measure(&executor, &bundle, 2))? * args.member.throttle() };
-    let address = args.link.addresses.first().map_or("", String::as_str);
-    let transport = if address.contains("/quic") { TransportArg::Quic } else { TransportArg::Tcp };
+    let addresses = &args.link.addresses;
+    let is_quic = addresses.iter().all(|address| address.contains("/quic"));
+    let transport = if is_quic { TransportArg::Quic } else { TransportArg::Tcp };
     let terms = Terms {
-        listen: vec![args.member.listen.map_or_else(|| world::listen_like(address), |listen| multiaddress(Some(listen), transport))],
+        listen: vec![args.member.listen.map_or_else(|| world::listen_for(addresses), |listen| multiaddress(Some(listen), transport))],
         identity_seed: None,
         name: args.member.name("peer"),
         speed,
@@ -79,6 +80,8 @@ pub(crate) fn join(args: &JoinArgs, choice: &Choice, json: bool) -> Result<(), L
     let line = Line::Listening { link: Link { key: args.link.key, ..link }.to_string() };
     if json {
         say_json(&line);
+    } else {
+        say(format!("{} {} on {}; joining", args.link.workload, args.link.version, executor.info().named()));
     }
     let member = Member { args: &args.member, bundle: &bundle, executor: &executor, session: Arc::new(session), parts, imports, ticks: None, json };
     member.take_part(&mut |_| Vec::new())

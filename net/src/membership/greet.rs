@@ -259,6 +259,11 @@ impl Member {
         if reason == RefuseReason::PartsLost && self.member_id(&identity).is_some() {
             return self.fail(MemberError::Refused { name: identity, reason, text });
         }
+        // A joiner that could not do what it was given.
+        if self.leads() && self.id.is_some() && self.member_id(&identity).is_none() {
+            let name = self.links.all.get(&id).and_then(|link| link.greeted.as_ref()).map_or(identity, |member| member.name.clone());
+            self.notice(Notice::Refused { name, text: format!("it declined: {text}") });
+        }
         self.drop_link(id, &format!("turned this peer away: {text}"));
     }
 

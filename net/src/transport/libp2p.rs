@@ -34,7 +34,7 @@ use libp2p::core::transport::ListenerId;
 use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::swarm::{ConnectionId, NetworkBehaviour, Stream, SwarmEvent};
+use libp2p::swarm::{ConnectionId, DialError, NetworkBehaviour, Stream, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, noise, tcp, yamux};
 use libp2p_stream::Control;
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -461,7 +461,7 @@ async fn run_swarm(
                 }
                 SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
                     if let Some(address) = dials.remove(&connection_id) {
-                        let _ = events.send(Internal::DialFailed { address, error: error.to_string() }).await;
+                        let _ = events.send(Internal::DialFailed { address, error: dial_error(&error) }).await;
                     }
                 }
                 _ => {}
@@ -505,6 +505,25 @@ async fn run_swarm(
                 }
             },
         }
+    }
+}
+
+/// Why a dial failed, without the layers that it went through.
+fn dial_error(error: &DialError) -> String {
+    let root = |mut error: &dyn std::error::Error| {
+        while let Some(source) = error.source() {
+            error = source;
+        }
+        error.to_string()
+    };
+    match error {
+        DialError::Transport(errors) => {
+            let mut texts: Vec<String> = errors.iter().map(|(_, error)| root(error)).collect();
+            texts.dedup();
+            texts.join("; ")
+        }
+        DialError::WrongPeerId { obtained, .. } => format!("another peer is there, {obtained}"),
+        other => other.to_string(),
     }
 }
 

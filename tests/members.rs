@@ -1,0 +1,118 @@
+//! Members of a run whose peers come and go, in one process: real sockets, real executors, a thread each.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot go on ends there; waiting for another thread takes a clock")]
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use peercompute::node::member::{End, MemberNode, SharedTask, Throttle, Told};
+use peercompute::node::{NodeError, Outcome, Task, run_alone};
+use peercompute::world::{Terms, start};
+use peercompute_kernels::executor::any::AnyExecutor;
+use peercompute_kernels::executor::cpu::{Cpu, CpuOptions};
+use peercompute_kernels::{Manifest, Overrides, SecretKey, Trust, VerifiedBundle, bundle};
+use peercompute_net::driver::MemberSession;
+use peercompute_net::membership::{Keep, MemberError, Notice, Role, Tuning};
+use pollster::block_on;
+
+const TICKS: u64 = 60;
+
+/// Six tiles of heat.
+fn heat() -> VerifiedBundle {
+    let overrides = Overrides { shapes: vec![(None, vec![96, 64])], tiles: vec![(None, vec![32, 32])], ..Overrides::default() };
+    let manifest = Manifest::from_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders/physics/heat"), &overrides).unwrap();
+    let key = SecretKey::generate().unwrap();
+    VerifiedBundle::verify(&bundle::sign(&manifest, &key), &Trust::key(key.public())).unwrap()
+}
+
+fn cpu(memory_bytes_max: Option<u64>) -> AnyExecutor {
+    Cpu::open(CpuOptions { threads: Some(1), memory_bytes_max, ..CpuOptions::default() }).unwrap().into()
+}
+
+fn terms(name: &str) -> Terms {
+    Terms {
+        listen: vec!["/ip4/127.0.0.1/tcp/0".into()],
+        identity_seed: None,
+        name: name.into(),
+        speed: 0.0,
+        keep: Keep::Share,
+        seeds: true,
+        token: [7; 16],
+        tuning: Tuning::default(),
+    }
+}
+
+/// Takes part to the end on an executor.
+fn take_part(
+    bundle: &VerifiedBundle,
+    executor: &AnyExecutor,
+    role: Role,
+    name: &str,
+    throttle: &Throttle,
+    started: impl FnOnce(&MemberSession),
+    tell: &mut dyn FnMut(Told<'_>),
+) -> Result<Box<Outcome>, NodeError> {
+    let (session, parts) = start(bundle, role, terms(name)).unwrap();
+    started(&session);
+    match block_on(MemberNode::new(executor, bundle, &session, parts, Vec::new(), throttle, tell).take_part())? {
+        End::Finished(outcome) => Ok(outcome),
+        End::Left => panic!("{name} left"),
+    }
+}
+
+fn host_role(assemble: u16) -> Role {
+    Role::Host { assemble, end: TICKS, task: SharedTask::default().to_bytes().unwrap(), replicas: 1, stored: None }
+}
+
+#[test]
+fn members_without_tiles_take_part() {
+    let bundle = heat();
+    let alone = block_on(run_alone(&cpu(None), &bundle, &Task { ticks: TICKS, ..Task::default() }, &mut |_| {})).unwrap();
+    let (say, hear) = std::sync::mpsc::sync_channel(1);
+    std::thread::scope(|scope| {
+        let bundle = &bundle;
+        let mut members = vec![scope.spawn(move || {
+            let started = |session: &MemberSession| say.send(session.addresses().to_vec()).unwrap();
+            take_part(bundle, &cpu(None), host_role(8), "host", &Throttle::default(), started, &mut |_| {})
+        })];
+        let addresses = hear.recv().unwrap();
+        for index in 1..8 {
+            let role = Role::Join { addresses: addresses.clone() };
+            members.push(
+                scope.spawn(move || take_part(bundle, &cpu(None), role, &format!("member {index}"), &Throttle::default(), |_| {}, &mut |_| {})),
+            );
+        }
+        for member in members {
+            let outcome = member.join().unwrap().unwrap();
+            assert_eq!((&outcome.state_hash, outcome.adapters.len()), (&alone.state_hash, 8));
+        }
+    });
+}
+
+#[test]
+fn who_has_no_memory_for_its_share_is_turned_away_and_the_run_goes_on() {
+    let bundle = heat();
+    let alone = block_on(run_alone(&cpu(None), &bundle, &Task { ticks: TICKS, ..Task::default() }, &mut |_| {})).unwrap();
+    let (say, hear) = std::sync::mpsc::sync_channel(1);
+    // The host waits for what is to happen: its first ticks take as long as they need.
+    let (throttle, was_told) = (Throttle::default(), AtomicBool::new(false));
+    throttle.set(0.001);
+    std::thread::scope(|scope| {
+        let host = scope.spawn(|| {
+            let started = |session: &MemberSession| say.send(session.addresses().to_vec()).unwrap();
+            let mut tell = |told: Told<'_>| {
+                if let Told::Notice(Notice::Refused { name, text }) = told {
+                    assert!(name == "poor" && text.contains("memory"), "{name}: {text}");
+                    was_told.store(true, Ordering::Relaxed);
+                }
+            };
+            take_part(&bundle, &cpu(None), host_role(1), "host", &throttle, started, &mut tell)
+        });
+        let role = Role::Join { addresses: hear.recv().unwrap() };
+        let refused = take_part(&bundle, &cpu(Some(16 << 10)), role, "poor", &Throttle::default(), |_| {}, &mut |_| {}).unwrap_err();
+        assert!(matches!(&refused, NodeError::Member(MemberError::Stopped { text }) if text.contains("memory")), "{refused}");
+        throttle.set(1.0);
+        assert_eq!(host.join().unwrap().unwrap().state_hash, alone.state_hash);
+    });
+    assert!(was_told.into_inner());
+}
