@@ -391,6 +391,7 @@ impl Member {
         self.run = [0; 16];
         self.decided = None;
         self.running = None;
+        self.unhashed.clear();
         self.forget_succession();
         self.shelf = super::Shelf::new(self.config.parts.clone());
         self.fetch.clear();

@@ -130,6 +130,8 @@ pub struct Member {
     /// The newest epoch decided.
     decided: Option<Arc<EpochPlan>>,
     running: Option<Running>,
+    /// Own parts of the newest snapshot that are yet to be hashed and offered.
+    unhashed: VecDeque<(Version, PartId, Bytes)>,
     early: VecDeque<Early>,
     early_bytes: usize,
     /// This member's vote on the successor of `decided`, and its own attempt at one.
@@ -181,6 +183,7 @@ impl Member {
             encoded: Encoded::default(),
             decided: None,
             running: None,
+            unhashed: VecDeque::new(),
             early: VecDeque::new(),
             early_bytes: 0,
             acceptor: Acceptor::default(),
@@ -261,7 +264,8 @@ impl Member {
             return None;
         }
         let tuning = &self.config.tuning;
-        let rest = [self.links.deadline(tuning), self.fetch.deadline(tuning.replica_bytes_per_s), self.joining_deadline()];
+        let hashing = (!self.unhashed.is_empty()).then_some(self.now);
+        let rest = [self.links.deadline(tuning), self.fetch.deadline(tuning.replica_bytes_per_s), self.joining_deadline(), hashing];
         let own = [self.succession_deadline(), self.lead_deadline(), self.leave_deadline(), self.pace_deadline()];
         // Whatever was due by now was done with the latest event.
         rest.into_iter().chain(own).flatten().min().map(|at| at.max(self.now + CLOCK_EVERY_MIN))
@@ -280,6 +284,7 @@ impl Member {
         for address in self.links.due_dials(self.now) {
             self.outputs.push_back(Output::Dial { address });
         }
+        self.offer_some();
         self.advance_succession();
         self.advance_transition();
         self.advance_keeping();

@@ -591,6 +591,8 @@ impl Member {
             }
         }
         self.fetch.retain(|_, need| need != Need::Enter);
+        // What others wait for is still offered; after a loss nobody does.
+        self.unhashed.retain(|(version, ..)| plan.version() == Some(*version));
         self.running = Some(Running {
             me,
             places: (0u16..).map(PeerIndex).zip(&plan.roster).map(|(at, member)| (member.identity.clone(), at)).collect(),
