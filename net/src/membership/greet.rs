@@ -126,6 +126,7 @@ impl Member {
             }
             // What was under way on it is lost.
             if let Some(member) = self.member_id(&identity) {
+                self.frames_lost(member);
                 self.trouble(member);
             }
         }

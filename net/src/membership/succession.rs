@@ -553,6 +553,10 @@ impl Member {
         self.forget_succession();
         self.entered.clear();
         self.lead.decided(&plan, self.now);
+        if plan.hashes.is_empty() && self.running.as_ref().is_some_and(|running| running.is_lossy && plan.version().is_some()) {
+            // It begins where the running epoch never gets to.
+            self.trouble_at.get_or_insert(self.now);
+        }
         // Who is in it is given another chance, if it can be reached.
         for (id, reason) in suspects.into_iter().filter(|(id, _)| plan.index_of(*id).is_some()) {
             if self.link_to(id).is_none() {
@@ -608,6 +612,7 @@ impl Member {
             moved_at: self.now,
             report: None,
             done_said: false,
+            is_lossy: false,
             plan: plan.clone(),
         });
         self.outputs.push_back(Output::Enter { plan, me, parts });
