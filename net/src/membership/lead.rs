@@ -129,7 +129,9 @@ impl Lead {
     pub(super) fn decided(&mut self, plan: &EpochPlan, now: Duration) {
         self.decided_at = now;
         let before = (self.epoch, std::mem::take(&mut self.roster), std::mem::take(&mut self.progress));
-        self.before = Some(before).filter(|_| plan.hashes.is_empty());
+        // Only who led it was told how far its members are.
+        let led_before = before.1.first().is_some_and(|first| *first == plan.coordinator());
+        self.before = Some(before).filter(|_| plan.hashes.is_empty() && led_before);
         self.epoch = plan.epoch;
         self.roster = plan.roster.iter().map(|member| member.id).collect();
         let fresh = Progress { tick: plan.tick, moved_at: now, measured: (plan.tick, 0), ..Progress::default() };

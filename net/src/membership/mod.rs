@@ -145,6 +145,8 @@ pub struct Member {
     told: BTreeSet<(MemberId, MemberId)>,
     /// Since when `decided` needs a successor.
     trouble_at: Option<Duration>,
+    /// Parts of every snapshot are with nobody who can be reached.
+    parts_missing: bool,
     /// When this member was last asked to promise or to vote.
     asked_at: Duration,
     orphaned_at: Option<Duration>,
@@ -188,6 +190,7 @@ impl Member {
             reports: BTreeSet::new(),
             told: BTreeSet::new(),
             trouble_at: None,
+            parts_missing: false,
             asked_at: Duration::ZERO,
             orphaned_at: None,
             orphaned_told: false,
@@ -283,6 +286,8 @@ impl Member {
         // What a coordinator has computed itself, it hears before it grants more.
         self.pace(false);
         self.advance_lead();
+        // What a coordinator alone decides, it enters at once: no event may follow for long.
+        self.advance_transition();
         self.advance_leaving();
         self.advance_joining();
         self.pump();

@@ -57,6 +57,7 @@ impl Member {
         self.reports.clear();
         self.told.clear();
         self.trouble_at = None;
+        self.parts_missing = false;
     }
 
     /// A member of the newest epoch cannot be counted on.
@@ -136,7 +137,9 @@ impl Member {
             self.tell_suspects(&plan, proposer);
             // It may not see that it should: it hears nobody, or counts on nobody.
             let heard = self.trouble_at.unwrap_or(self.now).max(self.asked_at);
-            if heard + self.proposer_limit() <= self.now {
+            let is_accused = self.reports.iter().any(|(_, accused)| *accused == proposer);
+            let limit = if is_accused { self.proposer_limit() / 4 } else { self.proposer_limit() };
+            if heard + limit <= self.now {
                 self.bar(proposer, "proposes no epoch, though one is needed");
             }
             return;
@@ -151,6 +154,11 @@ impl Member {
         (self.config.tuning.silence_min * 3).max(self.links.round_trip_max() * 8)
     }
 
+    /// How long missing parts are waited for.
+    fn patience(&self) -> Duration {
+        self.config.tuning.silence_min * 5
+    }
+
     /// How long ago the newest epoch was decided.
     fn decided_for(&self) -> Duration {
         self.now.saturating_sub(self.lead.decided_at)
@@ -159,7 +167,7 @@ impl Member {
     fn dial_member(&mut self, plan: &EpochPlan, id: MemberId) {
         let Some(member) = plan.roster.iter().find(|member| member.id == id) else { return };
         // One of the two dials: the one that came later. In a half that cannot go on, both do.
-        let is_mine = self.id > Some(id) || self.orphaned_at.is_some();
+        let is_mine = self.id > Some(id) || self.orphaned_at.is_some() || self.parts_missing;
         if is_mine && self.links.to(&member.identity).is_none() && !self.links.is_dialling(&member.identity) {
             self.links.dial(member.addresses.clone(), Some(member.identity.clone()), Purpose::Link, self.now);
         }
@@ -234,6 +242,14 @@ impl Member {
             Some(value) => value,
             None => match self.recovery_plan(plan, linked) {
                 Ok(next) => next.to_bytes(),
+                Err(_) if self.trouble_at.is_some_and(|since| since + self.patience() > now) => {
+                    // Whoever holds them may only be out of reach.
+                    self.parts_missing = true;
+                    if let Some(attempt) = &mut self.attempt {
+                        attempt.again_at = Some(now + ASK_AGAIN);
+                    }
+                    return;
+                }
                 Err(error) => {
                     let text = error.to_string();
                     self.broadcast(plan, &Message::Refuse { reason: RefuseReason::PartsLost, text });
@@ -537,10 +553,12 @@ impl Member {
         self.forget_succession();
         self.entered.clear();
         self.lead.decided(&plan, self.now);
-        // Who is still in it and still not to be counted on.
+        // Who is in it is given another chance, if it can be reached.
         for (id, reason) in suspects.into_iter().filter(|(id, _)| plan.index_of(*id).is_some()) {
-            self.suspects.insert(id, reason);
-            self.trouble_at.get_or_insert(self.now);
+            if self.link_to(id).is_none() {
+                self.suspects.insert(id, reason);
+                self.trouble_at.get_or_insert(self.now);
+            }
         }
         self.links.dials.retain(|dial| dial.identity.as_ref().is_some_and(|identity| plan.member_of(identity).is_some()));
         for member in &plan.roster {
