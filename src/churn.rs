@@ -19,8 +19,10 @@ use crate::node::Progress;
 use crate::node::plan::ParamChange;
 use crate::told::{Line, Present};
 
-/// Gaps between first-time ticks that are longer than this count as lost.
+/// Gaps between first-time ticks count as lost where they are longer than this, and begin within that time of a deed: a busy
+/// machine has gaps of its own.
 const GAP_MIN: Duration = Duration::from_millis(250);
+const GAP_AFTER_DEED: Duration = Duration::from_secs(2);
 /// How long others may take to end once one has.
 const END_LIMIT: Duration = Duration::from_secs(8);
 /// The most addresses that a newcomer is given.
@@ -133,8 +135,9 @@ struct Upheaval<'a> {
     /// The furthest tick, and when it was first come to.
     furthest: u64,
     furthest_at: Option<Instant>,
-    /// When the last deed was done that the run must recover from.
+    /// When the last deed was done that the run must recover from, and the last of any.
     struck_at: Option<Instant>,
+    stirred_at: Option<Instant>,
     lost: BTreeSet<u32>,
     churned: Churned,
 }
@@ -152,6 +155,7 @@ pub fn run(job: &ChurnJob, progress: &mut dyn FnMut(Progress)) -> Result<Churned
         furthest: 0,
         furthest_at: None,
         struck_at: None,
+        stirred_at: None,
         lost: BTreeSet::new(),
         churned: Churned::default(),
     };
@@ -259,7 +263,8 @@ impl Upheaval<'_> {
             Said::Line(Line::Progress { tick, seconds, shipped_bytes, .. }) if tick > self.furthest => {
                 let now = Instant::now();
                 let gap = self.furthest_at.map_or(Duration::ZERO, |at| now - at);
-                if gap >= GAP_MIN {
+                let is_of_deed = self.stirred_at.zip(self.furthest_at).is_some_and(|(stirred, at)| at <= stirred + GAP_AFTER_DEED);
+                if gap >= GAP_MIN && is_of_deed {
                     self.churned.seconds_lost += gap.as_secs_f64();
                 }
                 (self.furthest, self.furthest_at) = (tick, Some(now));
@@ -299,6 +304,7 @@ impl Upheaval<'_> {
     #[allow(clippy::disallowed_methods, reason = "a process is frozen for a time")]
     fn strike(&mut self, deed: &Deed) -> Result<(), LaunchError> {
         let mut done = Done { deed: deed.to_string(), tick: self.furthest, peer: None, skipped: None };
+        self.stirred_at = Some(Instant::now());
         if *deed == Deed::Join {
             done.peer = Some(self.peers.len() as u16);
             self.start()?;

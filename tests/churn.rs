@@ -135,9 +135,11 @@ fn joins_a_kill_a_leave_and_a_return_change_no_bit() {
 }
 
 #[test]
-fn the_rest_go_on_without_their_host_and_can_be_joined() {
+fn the_rest_go_on_without_their_host_can_be_joined_and_it_can_come_back() {
     let place = Place::new();
-    let host = Peer::host(&place, &[]);
+    let store = place.path("heat.run");
+    let store = ["--store", store.to_str().unwrap()];
+    let host = Peer::host(&place, &store);
     let link = host.link();
     let [mut ann, bob] = ["ann", "bob"].map(|name| {
         let peer = Peer::join(&place, &link, name);
@@ -155,9 +157,14 @@ fn the_rest_go_on_without_their_host_and_can_be_joined() {
     // The link of one that lives is as good as the host's was.
     let cid = Peer::join(&place, &bob.link(), "cid");
     ann.is_with(&["ann", "bob", "cid"]);
+    // Its store knows who was there, so it joins them instead of going on alone from what was stored.
+    drop(host);
+    let mut back = Peer::host(&place, &store);
+    ann.is_with(&["ann", "bob", "cid", "host"]);
+    back.order("throttle 1");
     ann.order("throttle 1");
     let want = undisturbed(&place);
-    for peer in [ann, bob, cid] {
+    for peer in [ann, bob, cid, back] {
         assert_eq!(peer.state_hash(), want);
     }
 }

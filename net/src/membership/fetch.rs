@@ -233,6 +233,7 @@ impl Fetch {
     }
 
     /// Takes a chunk.
+    #[allow(clippy::too_many_arguments, reason = "what a chunk says, and what it is held against")]
     pub(super) fn chunk(
         &mut self,
         from: MemberId,

@@ -594,7 +594,7 @@ impl Member {
         self.lead.said_at = self.now;
         let snapshots: Vec<u64> = snapshot.into_iter().collect();
         let message = Message::Horizon { epoch: plan.epoch, until: self.lead.until, snapshots: snapshots.clone(), complete };
-        self.broadcast(&plan, &message);
+        self.broadcast(plan, &message);
         self.granted(self.lead.until, snapshots, complete);
     }
 

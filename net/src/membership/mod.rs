@@ -338,13 +338,13 @@ impl Member {
             Message::Decided { plan } => self.told_decided(link, plan),
             message => {
                 let Some(identity) = self.links.all.get(&link).map(|link| link.identity.clone()) else { return };
-                self.from_peer(&identity, message, bytes);
+                self.heard_from(&identity, message, bytes);
             }
         }
     }
 
     /// A message whose meaning depends on who sent it in which epoch.
-    fn from_peer(&mut self, identity: &str, message: Message, bytes: usize) {
+    fn heard_from(&mut self, identity: &str, message: Message, bytes: usize) {
         let outcome = match message {
             Message::Data { epoch, .. } | Message::Progress { epoch, .. } if self.is_early(epoch) => return self.hold(identity, message, bytes),
             Message::Offer { version, .. } if self.is_unknown(version) => {
@@ -447,7 +447,7 @@ impl Member {
         let early = std::mem::take(&mut self.early);
         self.early_bytes = 0;
         for Early { identity, message, bytes } in early {
-            self.from_peer(&identity, message, bytes);
+            self.heard_from(&identity, message, bytes);
         }
     }
 

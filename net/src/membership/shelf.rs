@@ -45,12 +45,13 @@ impl Shelf {
     }
 
     fn open(&mut self, version: Version) -> &mut Snapshot {
-        let count = self.parts.count();
-        if !self.versions.contains_key(&version) {
-            self.versions.insert(version, Snapshot { hashes: vec![None; count], held: vec![None; count] });
+        let (count, before) = (self.parts.count(), self.versions.len());
+        let empty = || Snapshot { hashes: vec![None; count], held: vec![None; count] };
+        self.versions.entry(version).or_insert_with(empty);
+        if self.versions.len() > before {
             self.make_room(version);
         }
-        self.versions.entry(version).or_insert_with(|| Snapshot { hashes: vec![None; count], held: vec![None; count] })
+        self.versions.entry(version).or_insert_with(empty)
     }
 
     fn make_room(&mut self, newest: Version) {
