@@ -48,6 +48,10 @@ const TIME_MAX: Duration = Duration::from_secs(600);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// A quorum that can talk gets on within this.
 const QUIET_MAX: Duration = Duration::from_secs(60);
+/// A joiner becomes a member within this, where nothing is wrong.
+const JOIN_MAX: Duration = Duration::from_secs(10);
+/// So near the end nobody needs to be let in.
+const END_TICKS: u64 = 30;
 /// Clocks of one member without time passing.
 const CLOCKS_MAX: u32 = 64;
 /// Snapshots that everybody takes before a loss counts as made good.
@@ -284,6 +288,8 @@ pub struct Churn<'a> {
     /// What had been achieved, when it last changed or a fault last was, and whether a quorum could talk since.
     progress: (u64, u64),
     progress_at: Duration,
+    /// Since when a quorum could talk and nothing was wrong anywhere.
+    calm_since: Duration,
     summary: Summary,
 }
 
@@ -321,6 +327,7 @@ impl<'a> Churn<'a> {
             steady: false,
             progress: (0, 0),
             progress_at: Duration::ZERO,
+            calm_since: Duration::ZERO,
             summary: Summary::default(),
             scenario,
         }
@@ -1064,6 +1071,7 @@ impl<'a> Churn<'a> {
         self.covered = 0;
         self.steady = false;
         self.progress_at = self.now;
+        self.calm_since = self.now;
         self.summary.losses += victims.len() as u64;
         for victim in victims {
             if let Some(life) = self.life(*victim) {
@@ -1216,14 +1224,35 @@ impl<'a> Churn<'a> {
         }
         let is_disturbed = !self.cuts.is_empty() || self.now < self.disturbed_until || self.places.iter().any(|place| place.slowness > 1);
         let is_narrow = self.places.iter().any(|place| place.link_bytes_per_s < self.scenario.link_bytes_per_s);
+        if !has_quorum || is_disturbed || is_narrow || self.living().any(|place| !self.is_well(place)) {
+            self.calm_since = self.now;
+        }
         if progress != self.progress || !has_quorum || is_disturbed || is_narrow {
             self.progress = progress;
             self.progress_at = self.now;
         }
+        self.look_at_joiners()?;
         let quiet = self.now - self.progress_at;
         if quiet > QUIET_MAX {
             let epoch = self.checker.newest().map_or(0, |plan| plan.epoch);
             return Err(CheckError::NoProgress { epoch, tick: progress.0, quiet_ms: quiet.as_millis() as u64 });
+        }
+        Ok(())
+    }
+}
+
+impl Churn<'_> {
+    /// In calm, whoever wants in gets in.
+    fn look_at_joiners(&self) -> Checked {
+        let Some(newest) = self.checker.newest() else { return Ok(()) };
+        for life in self.places.iter().filter(|place| place.config.part == Part::Joiner).filter_map(Place::alive) {
+            let is_in = life.node.plan().is_some_and(|plan| plan.epoch == newest.epoch);
+            let waited = self.now - self.calm_since.max(life.born);
+            // At the end nobody is let in any more.
+            let is_ending = self.checker.progress().0 + END_TICKS >= newest.end;
+            if !is_in && waited > JOIN_MAX && !is_ending {
+                return Err(CheckError::NotJoined { life: life.id, waited_ms: waited.as_millis() as u64 });
+            }
         }
         Ok(())
     }
