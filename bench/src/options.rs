@@ -25,17 +25,8 @@ pub enum Bench {
 
 impl Bench {
     /// Every bench, in the order in which they run.
-    pub const ALL: [Bench; 9] = [
-        Bench::Copy,
-        Bench::Heat,
-        Bench::Nbody,
-        Bench::Memory,
-        Bench::Strips,
-        Bench::Exchange,
-        Bench::Move,
-        Bench::Executors,
-        Bench::Browser,
-    ];
+    pub const ALL: [Bench; 9] =
+        [Bench::Copy, Bench::Heat, Bench::Nbody, Bench::Memory, Bench::Strips, Bench::Exchange, Bench::Move, Bench::Executors, Bench::Browser];
 
     /// Its name on command lines and in reports.
     pub fn name(self) -> &'static str {

@@ -449,6 +449,9 @@ impl Member {
     }
 
     fn send_drafts_if_changed(&mut self) {
+        if self.lead.joiners.is_empty() {
+            return;
+        }
         let members: Vec<MemberId> = match &self.decided {
             Some(plan) => plan.roster.iter().map(|member| member.id).collect(),
             None => vec![MemberId(1)],
@@ -476,7 +479,7 @@ impl Member {
         };
         let min = progress.iter().map(|progress| progress.tick).min().unwrap_or(0);
         let moved_at = progress.iter().map(|progress| progress.moved_at).max().unwrap_or(now);
-        if min < end && moved_at + limit * 2 <= now {
+        if min < end && moved_at + limit * 2 <= now && progress.iter().all(|progress| progress.waiting || !has_entered) {
             // Everybody waits and nobody is to blame: frames were lost that no link should lose.
             self.trouble_at.get_or_insert(now);
             return;

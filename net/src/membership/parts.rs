@@ -129,7 +129,7 @@ mod tests {
 
     #[test]
     fn what_cannot_move_is_refused() {
-        let grid = Grid::new(&[1 << 16, 1 << 15], &[1 << 16, 1 << 15]).unwrap();
-        assert!(Parts::new(&[grid], &[4], 0).unwrap_err().contains("smaller tiles"));
+        let grid = Grid::new(&[1 << 14, 1 << 14], &[1 << 14, 1 << 14]).unwrap();
+        assert!(Parts::new(&[grid], &[8], 0).unwrap_err().contains("smaller tiles"));
     }
 }
