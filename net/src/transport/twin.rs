@@ -340,10 +340,12 @@ async fn one_way(pattern: Pattern, mut stream: Stream, frame_bytes: u32, frames:
     if pattern == Pattern::Send {
         stream.flush().await?;
         stream.read_exact(&mut frame[..1]).await?;
-    } else {
-        stream.write_all(&frame[..1]).await?;
-        stream.flush().await?;
+        return Ok(begun.elapsed());
     }
+    stream.write_all(&frame[..1]).await?;
+    stream.flush().await?;
+    // The other side goes first: a connection that is torn down takes that byte with it.
+    let _ = stream.read(&mut frame[..1]).await;
     Ok(begun.elapsed())
 }
 
