@@ -38,6 +38,8 @@ pub(super) struct Joining {
     since: Duration,
     coordinator: Option<LinkId>,
     draft: Option<Arc<EpochPlan>>,
+    /// The number that the latest draft gave; an epoch may be decided with it, and its coordinator vanish.
+    drafted_as: Option<MemberId>,
     prepared: bool,
     prepare_sent: bool,
     /// What the last Ready named.
@@ -84,7 +86,7 @@ impl Member {
             token: self.config.token,
             run: self.run,
             epoch: self.decided.as_ref().map_or(0, |plan| plan.epoch),
-            member: own_profile(&self.config, self.id.unwrap_or(MemberId(0))),
+            member: own_profile(&self.config, self.id.or(self.joining.drafted_as).unwrap_or(MemberId(0))),
         };
         self.send(link, &Message::Hello(Box::new(hello)));
     }
@@ -203,6 +205,14 @@ impl Member {
 
     fn asked_to_join(&mut self, id: LinkId) {
         self.greet(id, Purpose::Link);
+        let member = self.links.all.get(&id).and_then(|link| link.greeted.as_deref());
+        let is_in =
+            |plan: &&Arc<EpochPlan>| member.is_some_and(|member| plan.roster.iter().any(|m| (m.id, &m.identity) == (member.id, &member.identity)));
+        if let Some(plan) = self.decided.as_ref().filter(is_in) {
+            // It is in already, and whoever was to tell it has vanished.
+            let plan = plan.to_bytes();
+            return self.send(id, &Message::Decided { plan });
+        }
         if self.orphaned_at.is_some() {
             return self.refuse(id, RefuseReason::Orphaned, "too few members can be reached here for the run to go on");
         }
@@ -282,6 +292,7 @@ impl Member {
         };
         self.joining.contacts =
             plan.roster.iter().filter(|m| m.identity != self.config.identity).flat_map(|m| m.addresses.clone()).take(64).collect();
+        self.joining.drafted_as = plan.member(me).map(|member| member.id);
         self.joining.draft = Some(plan.clone());
         if !self.joining.prepare_sent {
             self.joining.prepare_sent = true;
