@@ -1,7 +1,7 @@
 //! Measurements: the framework against its hand-written twins, in one run.
 //!
 //! ```text
-//! options ─► run ─► kernels::{copy, heat, nbody, memory, strips}, net::exchange, executors, browser ─► Report (JSON, table)
+//! options ─► run ─► kernels::{copy, heat, nbody, memory, strips}, net::{exchange, moves}, executors, browser ─► Report (JSON, table)
 //!                        └── twin: what a good engineer writes without the framework
 //! ```
 //!
@@ -105,6 +105,9 @@ pub fn run(options: &BenchOptions, progress: &mut dyn FnMut(&str)) -> Report {
     }
     if options.benches().any(|bench| bench == Bench::Exchange) {
         report.take(Bench::Exchange, |figures| net::exchange(options, figures, progress));
+    }
+    if options.benches().any(|bench| bench == Bench::Move) {
+        report.take(Bench::Move, |figures| net::moves(options, figures, progress));
     }
     if options.benches().any(|bench| bench == Bench::Executors) {
         report.take(Bench::Executors, |figures| executors::run(options, figures, progress));

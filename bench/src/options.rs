@@ -15,6 +15,8 @@ pub enum Bench {
     Strips,
     /// The network path against a bare stream.
     Exchange,
+    /// Tiles that move to a newcomer against a bare stream.
+    Move,
     /// The cpu executor against every adapter and against hand-written Rust; runs only where it is named.
     Executors,
     /// The cpu executor in a browser against the browser's WebGPU; runs only where it is named.
@@ -23,8 +25,8 @@ pub enum Bench {
 
 impl Bench {
     /// Every bench, in the order in which they run.
-    pub const ALL: [Bench; 8] =
-        [Bench::Copy, Bench::Heat, Bench::Nbody, Bench::Memory, Bench::Strips, Bench::Exchange, Bench::Executors, Bench::Browser];
+    pub const ALL: [Bench; 9] =
+        [Bench::Copy, Bench::Heat, Bench::Nbody, Bench::Memory, Bench::Strips, Bench::Exchange, Bench::Move, Bench::Executors, Bench::Browser];
 
     /// Its name on command lines and in reports.
     pub fn name(self) -> &'static str {
@@ -35,6 +37,7 @@ impl Bench {
             Bench::Memory => "memory",
             Bench::Strips => "strips",
             Bench::Exchange => "exchange",
+            Bench::Move => "move",
             Bench::Executors => "executors",
             Bench::Browser => "browser",
         }
@@ -47,7 +50,7 @@ impl Bench {
 
     /// Whether it measures the gpu executor, and so comes to nothing where no adapter is.
     pub fn needs_gpu(self) -> bool {
-        !matches!(self, Bench::Exchange | Bench::Executors | Bench::Browser)
+        !matches!(self, Bench::Exchange | Bench::Move | Bench::Executors | Bench::Browser)
     }
 
     /// Whether it runs where none is named.

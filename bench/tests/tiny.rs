@@ -52,6 +52,11 @@ fn exchange() {
 }
 
 #[test]
+fn tiles_that_move() {
+    assert_eq!(tiny(Bench::Move).figures[0].target, Some(0.6));
+}
+
+#[test]
 fn executors_agree_and_are_compared() {
     let report = tiny(Bench::Executors);
     for twin in ["cpu over Rust", "interpreter over machine code"] {

@@ -120,7 +120,7 @@ impl Default for Tuning {
             ping_every: millis(100),
             silence_min: millis(700),
             silence_max: millis(10_000),
-            stall_limit: millis(30_000),
+            stall_limit: millis(120_000),
             horizon: millis(200),
             snapshot_every: millis(2_000),
             replica_bytes_per_s: 256 << 20,

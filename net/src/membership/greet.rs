@@ -126,6 +126,7 @@ impl Member {
             }
             // What was under way on it is lost.
             if let Some(member) = self.member_id(&identity) {
+                self.frames_lost(member);
                 self.trouble(member);
             }
         }
@@ -391,6 +392,7 @@ impl Member {
         self.run = [0; 16];
         self.decided = None;
         self.running = None;
+        self.unhashed.clear();
         self.forget_succession();
         self.shelf = super::Shelf::new(self.config.parts.clone());
         self.fetch.clear();

@@ -449,13 +449,20 @@ impl Member {
     }
 
     fn send_drafts_if_changed(&mut self) {
-        let epoch = self.decided.as_ref().map_or(0, |plan| plan.epoch);
-        let stale = |joiner: &Joiner| joiner.drafted.is_empty();
-        let is_stale = self.lead.joiners.values().any(stale)
-            || self.decided.as_ref().is_some_and(|plan| {
-                let roster = |joiner: &Joiner| plan.roster.iter().all(|member| joiner.drafted.contains(&member.id));
-                epoch > 0 && self.lead.joiners.values().any(|joiner| !roster(joiner))
-            });
+        if self.lead.joiners.is_empty() {
+            return;
+        }
+        let members: Vec<MemberId> = match &self.decided {
+            Some(plan) => plan.roster.iter().map(|member| member.id).collect(),
+            None => vec![MemberId(1)],
+        };
+        let joiners: Vec<MemberId> = self.lead.joiners.values().map(|joiner| joiner.profile.id).collect();
+        // Everybody in the epoch, and nobody who has gone: a joiner waits for a link with each of them.
+        let is_fresh = |joiner: &Joiner| {
+            let is_here = |id: &MemberId| members.contains(id) || joiners.contains(id);
+            members.iter().all(|id| joiner.drafted.contains(id)) && joiner.drafted.iter().all(is_here)
+        };
+        let is_stale = !self.lead.joiners.values().all(is_fresh);
         if is_stale {
             self.send_drafts();
         }
@@ -468,10 +475,18 @@ impl Member {
         let is_before = self.lead.before.is_some();
         let (roster, progress, end) = match &self.lead.before {
             Some((_, roster, progress)) => (roster, progress, plan.tick),
-            None if has_entered => (&self.lead.roster, &self.lead.progress, plan.end),
-            None => return,
+            None => (&self.lead.roster, &self.lead.progress, plan.end),
         };
         let min = progress.iter().map(|progress| progress.tick).min().unwrap_or(0);
+        let moved_at = progress.iter().map(|progress| progress.moved_at).max().unwrap_or(now);
+        if min < end && moved_at + limit * 2 <= now && progress.iter().all(|progress| progress.waiting || !has_entered) {
+            // Everybody waits and nobody is to blame: frames were lost that no link should lose.
+            self.trouble_at.get_or_insert(now);
+            return;
+        }
+        if !(is_before || has_entered) {
+            return;
+        }
         let is_stalled = |progress: &Progress| {
             let is_last = progress.tick == min && !progress.waiting && progress.tick < end;
             (is_last || !(progress.entered || is_before)) && progress.report.is_none() && progress.moved_at + limit <= now

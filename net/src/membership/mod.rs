@@ -103,6 +103,8 @@ struct Running {
     moved_at: Duration,
     report: Option<Bytes>,
     done_said: bool,
+    /// Whether frames of its exchanges were lost: it cannot be computed to an end.
+    is_lossy: bool,
 }
 
 /// A frame that is of no use yet.
@@ -130,6 +132,8 @@ pub struct Member {
     /// The newest epoch decided.
     decided: Option<Arc<EpochPlan>>,
     running: Option<Running>,
+    /// Own parts of the newest snapshot that are yet to be hashed and offered.
+    unhashed: VecDeque<(Version, PartId, Bytes)>,
     early: VecDeque<Early>,
     early_bytes: usize,
     /// This member's vote on the successor of `decided`, and its own attempt at one.
@@ -181,6 +185,7 @@ impl Member {
             encoded: Encoded::default(),
             decided: None,
             running: None,
+            unhashed: VecDeque::new(),
             early: VecDeque::new(),
             early_bytes: 0,
             acceptor: Acceptor::default(),
@@ -262,7 +267,8 @@ impl Member {
             return None;
         }
         let tuning = &self.config.tuning;
-        let rest = [self.links.deadline(tuning), self.fetch.deadline(tuning.replica_bytes_per_s), self.joining_deadline()];
+        let hashing = (!self.unhashed.is_empty()).then_some(self.now);
+        let rest = [self.links.deadline(tuning), self.fetch.deadline(tuning.replica_bytes_per_s), self.joining_deadline(), hashing];
         let own = [self.succession_deadline(), self.lead_deadline(), self.leave_deadline(), self.pace_deadline()];
         // Whatever was due by now was done with the latest event.
         rest.into_iter().chain(own).flatten().min().map(|at| at.max(self.now + CLOCK_EVERY_MIN))
@@ -281,6 +287,7 @@ impl Member {
         for address in self.links.due_dials(self.now) {
             self.outputs.push_back(Output::Dial { address });
         }
+        self.offer_some();
         self.advance_succession();
         self.advance_transition();
         self.advance_keeping();
@@ -545,6 +552,7 @@ impl Member {
         self.lead.forget(link, &gone.identity);
         if let Some(id) = self.member_id(&gone.identity) {
             self.fetch.lost(id);
+            self.frames_lost(id);
             self.suspect(id, reason);
         }
         self.contact_lost(&gone, reason);
@@ -580,7 +588,7 @@ impl Member {
     }
 
     fn accuse(&mut self, at: PeerIndex, violation: &Violation) {
-        if self.trouble_at.is_some() {
+        if self.is_lossy() {
             return;
         }
         let identity = self.running.as_ref().and_then(|running| running.plan.member(at)).map(|member| member.identity.clone());
@@ -594,9 +602,29 @@ impl Member {
         self.running.as_ref().filter(|running| running.plan.epoch == epoch)?.places.get(identity).copied()
     }
 
+    fn is_lossy(&self) -> bool {
+        self.trouble_at.is_some() || self.running.as_ref().is_some_and(|running| running.is_lossy)
+    }
+
+    /// A link to a member is gone, or replaced: what was under way on it is lost.
+    fn frames_lost(&mut self, id: MemberId) {
+        if let Some(running) = self.running.as_mut().filter(|running| running.plan.index_of(id).is_some()) {
+            running.is_lossy = true;
+        }
+        // One that goes, and serves its parts no more before this member has entered.
+        let entered = self.running.as_ref().map_or(0, |running| running.plan.epoch);
+        let serves = |plan: &Arc<EpochPlan>| plan.epoch > entered && plan.leaving.iter().any(|member| member.id == id);
+        if self.decided.as_ref().is_some_and(serves) {
+            self.trouble_at.get_or_insert(self.now);
+        }
+    }
+
     fn data(&mut self, identity: &str, epoch: u32, exchange: u16, sequence: u64, payload: Bytes) -> Result<(), Violation> {
         // Where a link was lost, so were frames; the epoch that follows computes these ticks again.
-        if self.trouble_at.is_some() {
+        if self.is_lossy() {
+            if let Some(running) = &mut self.running {
+                running.is_lossy = true;
+            }
             return Ok(());
         }
         let Some(from) = self.place_of(identity, epoch) else { return Ok(()) };
@@ -607,7 +635,7 @@ impl Member {
     }
 
     fn progress(&mut self, identity: &str, epoch: u32, sequence: u64) -> Result<(), Violation> {
-        if self.trouble_at.is_some() {
+        if self.is_lossy() {
             return Ok(());
         }
         let Some(from) = self.place_of(identity, epoch) else { return Ok(()) };
@@ -731,13 +759,15 @@ impl Member {
         let now = self.now;
         let Some(running) = &mut self.running else { return };
         let taken = running.taken;
+        // A tick that was granted may have been begun.
+        let granted = running.until;
         let mut changed = until > running.until;
         if changed {
             running.until = until;
             running.moved_at = now;
         }
         for tick in snapshots {
-            if taken.is_none_or(|taken| tick > taken) && tick >= running.tick && running.due.len() < wire::SNAPSHOTS_MAX {
+            if taken.is_none_or(|taken| tick > taken) && tick >= granted && running.due.len() < wire::SNAPSHOTS_MAX {
                 changed |= running.due.insert(tick);
             }
         }

@@ -45,6 +45,9 @@ fn weight(part: PartId, id: MemberId) -> (u64, u32) {
     (x ^ (x >> 31), id.0)
 }
 
+/// Bytes hashed in one go: some milliseconds.
+const HASHED_AT_ONCE: usize = 8 << 20;
+
 impl Member {
     /// The node's parts at a tick.
     pub(super) fn node_snapshot(&mut self, epoch: u32, tick: u64, parts: Vec<(PartId, Bytes)>) {
@@ -65,24 +68,42 @@ impl Member {
         running.moved_at = self.now;
         let version = Version { epoch, tick };
         running.keeping = Some((version, false));
-        let mut offers = Vec::with_capacity(parts.len());
-        for (part, bytes) in parts {
+        // What somebody waits for goes first.
+        let next = self.decided.clone().filter(|next| next.version() == Some(version));
+        let moves = |part: PartId| {
+            let owner = next.as_ref().and_then(|next| next.member(*next.owners.get(part.at())?));
+            owner.is_some_and(|owner| Some(owner.id) != self.id)
+        };
+        let (first, rest): (Vec<_>, Vec<_>) = parts.into_iter().partition(|(part, _)| *part == tables || moves(*part));
+        self.unhashed.extend(first.into_iter().chain(rest).map(|(part, bytes)| (version, part, bytes)));
+        self.pace(true);
+    }
+
+    /// Hashes and offers some of the own parts: as much as may go by before pings want an answer.
+    pub(super) fn offer_some(&mut self) {
+        let Some(running) = self.running.as_ref().filter(|_| !self.unhashed.is_empty()) else { return };
+        let plan = running.plan.clone();
+        let tables = self.config.parts.tables();
+        let Some(version) = self.unhashed.front().map(|(version, ..)| *version) else { return };
+        let mut bytes_left = HASHED_AT_ONCE;
+        let mut offers = Vec::new();
+        while let Some((of, part, bytes)) = self.unhashed.pop_front_if(|(of, ..)| *of == version) {
             let hash = tile_hash(&bytes);
-            if part == tables && self.shelf.hash(version, part).is_some_and(|known| known != hash) {
+            if part == tables && self.shelf.hash(of, part).is_some_and(|known| known != hash) {
                 return self.fail(super::MemberError::Stopped {
                     text: "this peer's tables differ from another's: the run is not deterministic on these adapters".to_owned(),
                 });
             }
-            self.shelf.put(version, part, hash, bytes);
+            bytes_left = bytes_left.saturating_sub(bytes.len());
+            self.shelf.put(of, part, hash, bytes);
             offers.push((part, hash));
-        }
-        let to: Vec<MemberId> = self.audience(&plan);
-        for offers in offers.chunks(OFFER_PARTS_MAX) {
-            for id in &to {
-                self.send_to(*id, &Message::Offer { version, parts: offers.to_vec() });
+            if bytes_left == 0 || offers.len() == OFFER_PARTS_MAX {
+                break;
             }
         }
-        self.pace(true);
+        for id in self.audience(&plan) {
+            self.send_to(id, &Message::Offer { version, parts: offers.clone() });
+        }
     }
 
     /// Who hears of this member's snapshots: everybody of the running epoch, and of one that is decided.

@@ -44,6 +44,7 @@ pub(super) struct Attempt {
     /// What those who promised hold.
     holdings: BTreeMap<MemberId, Vec<Holding>>,
     asked_at: Duration,
+    begun_at: Duration,
     /// A higher ballot was met: the next round begins then.
     again_at: Option<Duration>,
 }
@@ -219,7 +220,7 @@ impl Member {
                 proposal.promised(me, accepted);
                 holdings.insert(me, self.shelf.holdings());
             }
-            self.attempt = Some(Attempt { proposal, holdings, asked_at: now, again_at: None });
+            self.attempt = Some(Attempt { proposal, holdings, asked_at: now, begun_at: now, again_at: None });
             self.broadcast(plan, &Message::Prepare { epoch: plan.epoch, ballot });
         }
         let Some(attempt) = &mut self.attempt else { return };
@@ -235,6 +236,13 @@ impl Member {
         let roster = Self::roster_ids(plan);
         let Some(attempt) = &self.attempt else { return };
         let all_promised = linked.iter().all(|id| attempt.proposal.has_promise(*id));
+        if !all_promised && attempt.proposal.value.is_none() && attempt.begun_at + self.proposer_limit() <= now {
+            let mute: Vec<MemberId> = linked.iter().copied().filter(|id| !attempt.proposal.has_promise(*id)).collect();
+            for id in mute {
+                self.bar(id, "lives, and answers no proposal");
+            }
+            return;
+        }
         if attempt.again_at.is_some() || attempt.proposal.value.is_some() || !all_promised || !attempt.proposal.is_prepared(&roster) {
             return;
         }
@@ -277,7 +285,13 @@ impl Member {
     pub(super) fn propose_planned(&mut self, plan: &Arc<EpochPlan>, next: &EpochPlan) {
         let Some(me) = self.id else { return };
         let ballot = Ballot { round: 0, member: me.0 };
-        self.attempt = Some(Attempt { proposal: Proposal::new(ballot, None), holdings: BTreeMap::new(), asked_at: self.now, again_at: None });
+        self.attempt = Some(Attempt {
+            proposal: Proposal::new(ballot, None),
+            holdings: BTreeMap::new(),
+            asked_at: self.now,
+            begun_at: self.now,
+            again_at: None,
+        });
         self.propose(plan, me, next.to_bytes());
     }
 
@@ -553,6 +567,10 @@ impl Member {
         self.forget_succession();
         self.entered.clear();
         self.lead.decided(&plan, self.now);
+        if plan.hashes.is_empty() && self.running.as_ref().is_some_and(|running| running.is_lossy && plan.version().is_some()) {
+            // It begins where the running epoch never gets to.
+            self.trouble_at.get_or_insert(self.now);
+        }
         // Who is in it is given another chance, if it can be reached.
         for (id, reason) in suspects.into_iter().filter(|(id, _)| plan.index_of(*id).is_some()) {
             if self.link_to(id).is_none() {
@@ -591,6 +609,8 @@ impl Member {
             }
         }
         self.fetch.retain(|_, need| need != Need::Enter);
+        // What others wait for is still offered; after a loss nobody does.
+        self.unhashed.retain(|(version, ..)| plan.version() == Some(*version));
         self.running = Some(Running {
             me,
             places: (0u16..).map(PeerIndex).zip(&plan.roster).map(|(at, member)| (member.identity.clone(), at)).collect(),
@@ -606,6 +626,7 @@ impl Member {
             moved_at: self.now,
             report: None,
             done_said: false,
+            is_lossy: false,
             plan: plan.clone(),
         });
         self.outputs.push_back(Output::Enter { plan, me, parts });

@@ -166,9 +166,9 @@ impl Message {
     }
 }
 
-/// Whether a frame may come twice or late, as far as this protocol is concerned: exchanges rely on a link's order.
+/// Whether a frame may come twice or late, as far as this protocol is concerned: exchanges and grants rely on a link's order.
 pub fn is_control(content: &[u8]) -> bool {
-    content.first().is_some_and(|kind| !matches!(kind, 32 | 33 | 35 | 37 | 38))
+    content.first().is_some_and(|kind| !matches!(kind, 32 | 33 | 35 | 37 | 38 | 42))
 }
 
 pub(super) fn encode(message: &Message) -> Frame {

@@ -1,8 +1,10 @@
-//! The framework's exchange path and its twin: a bare libp2p stream with the same sizes and pattern.
+//! The framework's exchange path and its twin, a bare libp2p stream with the same sizes and pattern; and the same for
+//! parts that move to a newcomer.
 //!
-//! Both measure lockstep: two peers on loopback TCP each send `frame_bytes` and wait for the other's,
-//! again and again. Only the ratio of two figures from one run means anything.
+//! An exchange is lockstep: two peers on loopback TCP each send `frame_bytes` and wait for the other's, again and again.
+//! Parts go one way. Only the ratio of two figures from one run means anything.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -10,13 +12,15 @@ use futures::StreamExt;
 use futures::io::{AsyncReadExt, AsyncWriteExt};
 use libp2p::identity::Keypair;
 use libp2p::swarm::Stream;
+use peercompute_buffers::Grid;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
 use super::libp2p::{PROTOCOL, acknowledge, build_swarm, listen, open_acknowledged};
 use super::{TransportConfig, TransportError};
 use crate::core::{ExchangeTraffic, Output, RunError, Traffic};
-use crate::driver::{Session, SessionConfig, SessionError};
+use crate::driver::{MemberSession, Session, SessionConfig, SessionError};
+use crate::membership::{self, MemberConfig, PartId, Parts};
 use crate::ownership::{Ownership, PeerIndex};
 
 const OUTPUT_LIMIT: Duration = Duration::from_secs(60);
@@ -127,14 +131,133 @@ fn run_exchanges(session: &Session, frame_bytes: u32, frames: u64) -> Result<Dur
     }
 }
 
+/// Parts that move to a newcomer: a host with `parts` twice over, which goes on ticking, hands half of them to a member that joins.
+/// The time is from the newcomer's word of its epoch until it has all its parts, checked against their hashes.
+///
+/// `listen` is the host's address; `part_bytes` a multiple of 4096.
+pub fn moved_throughput(listen: &str, part_bytes: u32, parts: u32) -> Result<Throughput, TwinError> {
+    let points = part_bytes / 4096;
+    let grid = Grid::new(&[points * parts * 2], &[points]).map_err(unexpected)?;
+    let all = Arc::new(Parts::new(&[grid], &[4096], 0).map_err(unexpected)?);
+    let transport = TransportConfig { listen: vec![listen.to_owned()], ..TransportConfig::default() };
+    let config = |role: membership::Role, name: &str| MemberConfig {
+        role,
+        identity: String::new(),
+        name: name.to_owned(),
+        addresses: Vec::new(),
+        speed: 1.0,
+        memory: u64::MAX,
+        keep: membership::Keep::Share,
+        seeds: true,
+        token: [1; 16],
+        bundle: [2; 32],
+        parts: all.clone(),
+        seed: 3,
+        frame_bytes_max: 8 << 20,
+        tuning: membership::Tuning { snapshot_every: Duration::from_secs(3600), balance: false, ..membership::Tuning::default() },
+    };
+    let role = membership::Role::Host { assemble: 1, end: u64::MAX, task: Bytes::new(), replicas: 1, stored: None };
+    let host = MemberSession::start(transport.clone(), config(role, "host"))?;
+    let role = membership::Role::Join { addresses: host.addresses().to_vec() };
+    let content = Bytes::from(vec![0x5a; part_bytes as usize]);
+    let (stop, stopped) = flume::bounded::<()>(1);
+    let hosting = {
+        let (all, content) = (all.clone(), content.clone());
+        std::thread::spawn(move || host_parts(&host, &all, &content, &stopped))
+    };
+    let joined = join_parts(transport, config(role, "newcomer"), &content);
+    drop(stop);
+    match hosting.join() {
+        Ok(hosted) => hosted?,
+        Err(_) => return Err(unexpected("the host panicked")),
+    }
+    let (bytes, elapsed) = joined?;
+    let seconds = elapsed.as_secs_f64().max(1e-9);
+    Ok(Throughput { megabytes_per_second: bytes as f64 / seconds / 1e6, exchange_us: seconds * 1e6 })
+}
+
+/// A host whose ticks take a millisecond and change nothing.
+fn host_parts(host: &MemberSession, all: &Parts, content: &Bytes, stopped: &flume::Receiver<()>) -> Result<(), TwinError> {
+    let mut at = (0, PeerIndex(0), 0);
+    let mut owned: Vec<PartId> = Vec::new();
+    while !matches!(stopped.try_recv(), Err(flume::TryRecvError::Disconnected)) {
+        match host.next_within(Duration::from_millis(20)) {
+            Ok(membership::Output::Enter { plan, me, .. }) => {
+                at = (plan.epoch, me, plan.tick);
+                owned = plan.owned(me).chain([all.tables()]).collect();
+                host.send(membership::Event::Entered { epoch: plan.epoch, traffic: Traffic::default() })?;
+            }
+            Ok(membership::Output::Pace { epoch, until, snapshots }) if epoch == at.0 => {
+                for tick in snapshots.into_iter().filter(|tick| *tick <= until) {
+                    let bytes = |part: &PartId| content.slice(..all.bytes(*part) as usize);
+                    let parts = owned.iter().map(|part| (*part, bytes(part))).collect();
+                    host.send(membership::Event::Snapshot { epoch, tick, parts })?;
+                }
+                at.2 = until;
+                std::thread::sleep(Duration::from_millis(1));
+                host.send(membership::Event::Ticked { epoch, tick: until, busy: Duration::from_millis(1) })?;
+            }
+            Ok(membership::Output::Failed(error)) => return Err(unexpected(error)),
+            Ok(_) | Err(SessionError::TimedOut { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// A newcomer: how many bytes it was given, and how long that took.
+#[allow(clippy::disallowed_methods, reason = "a measurement")]
+fn join_parts(transport: TransportConfig, config: MemberConfig, content: &Bytes) -> Result<(u64, Duration), TwinError> {
+    let session = MemberSession::start(transport, config)?;
+    let mut begun = Instant::now();
+    loop {
+        match session.next_within(OUTPUT_LIMIT)? {
+            membership::Output::Prepare { .. } => session.send(membership::Event::Prepared)?,
+            membership::Output::Notice(membership::Notice::Joined { .. }) => begun = Instant::now(),
+            membership::Output::Enter { parts, .. } => {
+                let elapsed = begun.elapsed();
+                let bytes = parts.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+                let is_right = parts.iter().all(|(_, bytes)| bytes[..] == content[..bytes.len()]);
+                return if is_right && bytes > 0 { Ok((bytes, elapsed)) } else { Err(unexpected("other parts than the host has")) };
+            }
+            membership::Output::Failed(error) => return Err(unexpected(error)),
+            _ => {}
+        }
+    }
+}
+
+/// The twin of parts that move: one bare stream that carries as many bytes one way.
+pub fn raw_one_way_throughput(listen: &str, frame_bytes: u32, frames: u64) -> Result<Throughput, TwinError> {
+    let (address_in, address) = oneshot::channel();
+    let acceptor = {
+        let listen = listen.to_owned();
+        std::thread::spawn(move || on_runtime(raw_acceptor(listen, address_in, Pattern::Receive, frame_bytes, frames)))
+    };
+    let elapsed = on_runtime(raw_dialer(address, Pattern::Send, frame_bytes, frames));
+    match acceptor.join() {
+        Ok(other) => other?,
+        Err(_) => return Err(unexpected("the other side panicked")),
+    };
+    let seconds = elapsed?.as_secs_f64().max(1e-9);
+    Ok(Throughput { megabytes_per_second: f64::from(frame_bytes) * frames as f64 / seconds / 1e6, exchange_us: seconds * 1e6 })
+}
+
+/// What one side of a bare stream does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Pattern {
+    Lockstep,
+    Send,
+    Receive,
+}
+
 /// The twin: two bare swarms, each on a thread of its own, one stream, the same sizes and pattern.
 pub fn raw_stream_throughput(listen: &str, frame_bytes: u32, frames: u64) -> Result<Throughput, TwinError> {
     let (address_in, address) = oneshot::channel();
     let acceptor = {
         let listen = listen.to_owned();
-        std::thread::spawn(move || on_runtime(raw_acceptor(listen, address_in, frame_bytes, frames)))
+        std::thread::spawn(move || on_runtime(raw_acceptor(listen, address_in, Pattern::Lockstep, frame_bytes, frames)))
     };
-    let elapsed = on_runtime(raw_dialer(address, frame_bytes, frames));
+    let elapsed = on_runtime(raw_dialer(address, Pattern::Lockstep, frame_bytes, frames));
     match acceptor.join() {
         Ok(other) => other?,
         Err(_) => return Err(unexpected("the other side panicked")),
@@ -146,7 +269,13 @@ fn on_runtime<T>(work: impl Future<Output = Result<T, TwinError>>) -> Result<T, 
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }
 
-async fn raw_acceptor(address: String, address_in: oneshot::Sender<libp2p::Multiaddr>, frame_bytes: u32, frames: u64) -> Result<Duration, TwinError> {
+async fn raw_acceptor(
+    address: String,
+    address_in: oneshot::Sender<libp2p::Multiaddr>,
+    pattern: Pattern,
+    frame_bytes: u32,
+    frames: u64,
+) -> Result<Duration, TwinError> {
     let mut swarm = build_swarm(Keypair::generate_ed25519(), 8)?;
     let addresses = listen(&mut swarm, &[address]).await?;
     let first = addresses.into_iter().next().ok_or_else(|| unexpected("no address"))?;
@@ -160,12 +289,12 @@ async fn raw_acceptor(address: String, address_in: oneshot::Sender<libp2p::Multi
     });
     let (_, mut stream) = incoming.next().await.ok_or_else(|| unexpected("no stream"))?;
     acknowledge(&mut stream).await?;
-    let elapsed = lockstep(stream, frame_bytes, frames).await;
+    let elapsed = follow(pattern, stream, frame_bytes, frames).await;
     swarm.abort();
     elapsed
 }
 
-async fn raw_dialer(address: oneshot::Receiver<libp2p::Multiaddr>, frame_bytes: u32, frames: u64) -> Result<Duration, TwinError> {
+async fn raw_dialer(address: oneshot::Receiver<libp2p::Multiaddr>, pattern: Pattern, frame_bytes: u32, frames: u64) -> Result<Duration, TwinError> {
     let mut swarm = build_swarm(Keypair::generate_ed25519(), 8)?;
     let address = address.await.map_err(unexpected)?;
     let mut control = swarm.behaviour().streams.new_control();
@@ -185,9 +314,39 @@ async fn raw_dialer(address: oneshot::Receiver<libp2p::Multiaddr>, frame_bytes: 
         }
     });
     let stream = open_acknowledged(&mut control, peer).await.map_err(unexpected)?;
-    let elapsed = lockstep(stream, frame_bytes, frames).await;
+    let elapsed = follow(pattern, stream, frame_bytes, frames).await;
     swarm.abort();
     elapsed
+}
+
+async fn follow(pattern: Pattern, stream: Stream, frame_bytes: u32, frames: u64) -> Result<Duration, TwinError> {
+    match pattern {
+        Pattern::Lockstep => lockstep(stream, frame_bytes, frames).await,
+        Pattern::Send | Pattern::Receive => one_way(pattern, stream, frame_bytes, frames).await,
+    }
+}
+
+/// All frames in one direction; one byte comes back when the last has been read.
+#[allow(clippy::disallowed_methods, reason = "a measurement")]
+async fn one_way(pattern: Pattern, mut stream: Stream, frame_bytes: u32, frames: u64) -> Result<Duration, TwinError> {
+    let mut frame = vec![0x5a; frame_bytes as usize];
+    let begun = Instant::now();
+    for _ in 0..frames {
+        match pattern {
+            Pattern::Send => stream.write_all(&frame).await?,
+            _ => stream.read_exact(&mut frame).await?,
+        }
+    }
+    if pattern == Pattern::Send {
+        stream.flush().await?;
+        stream.read_exact(&mut frame[..1]).await?;
+        return Ok(begun.elapsed());
+    }
+    stream.write_all(&frame[..1]).await?;
+    stream.flush().await?;
+    // The other side goes first: a connection that is torn down takes that byte with it.
+    let _ = stream.read(&mut frame[..1]).await;
+    Ok(begun.elapsed())
 }
 
 #[allow(clippy::disallowed_methods, reason = "a measurement")]

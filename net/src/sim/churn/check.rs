@@ -193,6 +193,14 @@ pub enum CheckError {
         /// For how long.
         quiet_ms: u64,
     },
+    /// A joiner is kept waiting, though nothing stands in its way.
+    #[error("life {life} has waited for {waited_ms} ms to become a member of a run that goes on")]
+    NotJoined {
+        /// Who.
+        life: LifeId,
+        /// For how long.
+        waited_ms: u64,
+    },
     /// Somebody alive and well has not got to the end of a run that must survive.
     #[error("life {life} did not get to the end: {text}")]
     NotFinished {

@@ -48,6 +48,10 @@ const TIME_MAX: Duration = Duration::from_secs(600);
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// A quorum that can talk gets on within this.
 const QUIET_MAX: Duration = Duration::from_secs(60);
+/// A joiner becomes a member within this, where nothing is wrong.
+const JOIN_MAX: Duration = Duration::from_secs(10);
+/// So near the end nobody needs to be let in.
+const END_TICKS: u64 = 30;
 /// Clocks of one member without time passing.
 const CLOCKS_MAX: u32 = 64;
 /// Snapshots that everybody takes before a loss counts as made good.
@@ -195,6 +199,8 @@ struct End {
     arrives: Duration,
     /// When the line is free for the next item.
     free_at: Duration,
+    /// When the latest frame arrives, those that were made late among them: only then the link closes.
+    latest: Duration,
     frame_bytes_max: u32,
     open: bool,
     /// What a cut holds back.
@@ -282,6 +288,8 @@ pub struct Churn<'a> {
     /// What had been achieved, when it last changed or a fault last was, and whether a quorum could talk since.
     progress: (u64, u64),
     progress_at: Duration,
+    /// Since when a quorum could talk and nothing was wrong anywhere.
+    calm_since: Duration,
     summary: Summary,
 }
 
@@ -319,6 +327,7 @@ impl<'a> Churn<'a> {
             steady: false,
             progress: (0, 0),
             progress_at: Duration::ZERO,
+            calm_since: Duration::ZERO,
             summary: Summary::default(),
             scenario,
         }
@@ -360,7 +369,11 @@ impl<'a> Churn<'a> {
         if let Err(error) = checked {
             return Err(ChurnError::Check { seed, elapsed_ms, error });
         }
-        let unfinished: Vec<u16> = self.living().collect();
+        let mut unfinished: Vec<u16> = self.living().collect();
+        if self.checker.newest().is_none() && !self.scenario.survives {
+            // Too few came for the first epoch: a host waits for more.
+            unfinished.clear();
+        }
         if !unfinished.is_empty() {
             return Err(ChurnError::Unfinished { seed, unfinished, elapsed_ms });
         }
@@ -820,7 +833,15 @@ impl<'a> Churn<'a> {
         let (link_from, link_to) = (self.new_link(from), self.new_link(to));
         let (identity_from, identity_to) = (self.places[usize::from(from)].identity.clone(), self.places[usize::from(to)].identity.clone());
         let Some(id_to) = self.life(to).map(|life| life.id) else { return Ok(()) };
-        let end = |other| End { other, arrives: opens, free_at: opens, frame_bytes_max: STRANGER_FRAME_BYTES_MAX, open: true, held: VecDeque::new() };
+        let end = |other| End {
+            other,
+            arrives: opens,
+            free_at: opens,
+            latest: opens,
+            frame_bytes_max: STRANGER_FRAME_BYTES_MAX,
+            open: true,
+            held: VecDeque::new(),
+        };
         if let Some(life) = self.life(from) {
             life.ends.insert(link_from, end((to, id_to, link_to)));
         }
@@ -860,17 +881,25 @@ impl<'a> Churn<'a> {
         let Some(end) = self.life(at).and_then(|life| life.ends.get_mut(&link)) else { return };
         end.free_at = end.free_at.max(now) + takes;
         end.arrives = end.arrives.max(end.free_at + delay);
-        let (other, arrives) = (end.other, end.arrives);
+        let (other, arrives, latest) = (end.other, end.arrives, end.latest);
         match item {
-            Item::Frame(content) => self.arrive(at, other, arrives, content),
+            Item::Frame(content) => {
+                let latest = self.arrive(at, other, arrives, content);
+                if let Some(end) = self.life(at).and_then(|life| life.ends.get_mut(&link)) {
+                    end.latest = end.latest.max(latest);
+                }
+            }
             Item::Close(reason) => {
+                let arrives = arrives.max(latest);
                 let event = Event::Closed { link: other.2, reason };
                 self.agenda.push(arrives, Happening::Event { place: other.0, life: other.1, event });
             }
         }
     }
 
-    fn arrive(&mut self, from: u16, (to, life, link): (u16, LifeId, LinkId), at: Duration, content: Bytes) {
+    /// Gives when the latest of what came of it arrives.
+    fn arrive(&mut self, from: u16, (to, life, link): (u16, LifeId, LinkId), at: Duration, content: Bytes) -> Duration {
+        let mut latest = at;
         let contents = match &mut self.tamper {
             Some(tamper) => tamper(from, to, content),
             None => vec![content],
@@ -887,10 +916,12 @@ impl<'a> Churn<'a> {
                 }
             }
             for at in times {
+                latest = latest.max(at);
                 let event = Event::Received { link, frame: frame.clone() };
                 self.agenda.push(at, Happening::Event { place: to, life, event });
             }
         }
+        latest
     }
 
     /// This end closes at once, the other after what is under way.
@@ -1040,6 +1071,7 @@ impl<'a> Churn<'a> {
         self.covered = 0;
         self.steady = false;
         self.progress_at = self.now;
+        self.calm_since = self.now;
         self.summary.losses += victims.len() as u64;
         for victim in victims {
             if let Some(life) = self.life(*victim) {
@@ -1192,14 +1224,35 @@ impl<'a> Churn<'a> {
         }
         let is_disturbed = !self.cuts.is_empty() || self.now < self.disturbed_until || self.places.iter().any(|place| place.slowness > 1);
         let is_narrow = self.places.iter().any(|place| place.link_bytes_per_s < self.scenario.link_bytes_per_s);
+        if !has_quorum || is_disturbed || is_narrow || self.living().any(|place| !self.is_well(place)) {
+            self.calm_since = self.now;
+        }
         if progress != self.progress || !has_quorum || is_disturbed || is_narrow {
             self.progress = progress;
             self.progress_at = self.now;
         }
+        self.look_at_joiners()?;
         let quiet = self.now - self.progress_at;
         if quiet > QUIET_MAX {
             let epoch = self.checker.newest().map_or(0, |plan| plan.epoch);
             return Err(CheckError::NoProgress { epoch, tick: progress.0, quiet_ms: quiet.as_millis() as u64 });
+        }
+        Ok(())
+    }
+}
+
+impl Churn<'_> {
+    /// In calm, whoever wants in gets in.
+    fn look_at_joiners(&self) -> Checked {
+        let Some(newest) = self.checker.newest() else { return Ok(()) };
+        for life in self.places.iter().filter(|place| place.config.part == Part::Joiner).filter_map(Place::alive) {
+            let is_in = life.node.plan().is_some_and(|plan| plan.epoch == newest.epoch);
+            let waited = self.now - self.calm_since.max(life.born);
+            // At the end nobody is let in any more.
+            let is_ending = self.checker.progress().0 + END_TICKS >= newest.end;
+            if !is_in && waited > JOIN_MAX && !is_ending {
+                return Err(CheckError::NotJoined { life: life.id, waited_ms: waited.as_millis() as u64 });
+            }
         }
         Ok(())
     }
