@@ -231,6 +231,11 @@ impl Member {
                 Some(value) => Message::Accept { epoch: plan.epoch, ballot, value },
                 None => Message::Prepare { epoch: plan.epoch, ballot },
             };
+            // Who does not answer may not know this epoch: whoever was to tell it is gone.
+            let mute: Vec<MemberId> = linked.iter().copied().filter(|id| !attempt.proposal.has_promise(*id)).collect();
+            for id in mute.into_iter().filter(|id| *id != me) {
+                self.send_to(id, &Message::Decided { plan: plan.to_bytes() });
+            }
             self.broadcast(plan, &message);
         }
         let roster = Self::roster_ids(plan);
@@ -306,6 +311,10 @@ impl Member {
     }
 
     pub(super) fn asked_to_promise(&mut self, identity: &str, epoch: u32, ballot: Ballot) {
+        if self.decided.as_ref().is_some_and(|plan| epoch > plan.epoch && plan.member_of(identity).is_some()) {
+            // An epoch was decided that this member was not told of; who asks will.
+            self.trouble_at.get_or_insert(self.now);
+        }
         let Some(plan) = self.voting_on(identity, epoch) else { return };
         if plan.index_of(MemberId(ballot.member)).is_none() || plan.member_of(identity).map(|member| member.id.0) != Some(ballot.member) {
             return;
