@@ -306,6 +306,12 @@ impl Upheaval<'_> {
         let mut done = Done { deed: deed.to_string(), tick: self.furthest, peer: None, skipped: None };
         self.stirred_at = Some(Instant::now());
         if *deed == Deed::Join {
+            if self.link().is_err() {
+                // All that are left have come to the end, or are on their way out.
+                done.skipped = Some("nobody was left to join".into());
+                self.churned.chaos.push(done);
+                return Ok(());
+            }
             done.peer = Some(self.peers.len() as u16);
             self.start()?;
             self.churned.chaos.push(done);

@@ -31,6 +31,8 @@ const QUEUE_EVENTS: usize = 64;
 const YIELDS_BEFORE_SLEEP: u32 = 200;
 /// Network events handled before the node and the clock get their turn.
 const BURST_MAX: usize = 64;
+/// … and for how long, so that what they wanted sent is sent, pings above all.
+const BURST_TIME_MAX: Duration = Duration::from_millis(2);
 /// Without anything due, the clock still looks this often.
 const IDLE_TICK: Duration = Duration::from_secs(1);
 
@@ -106,6 +108,8 @@ trait Machine: Sized + 'static {
     fn event_from_transport(event: TransportEvent) -> Self::Event;
     /// The deadline has come.
     fn clock() -> Self::Event;
+    /// Something has arrived on a link and is not handled yet, for a machine that takes such news.
+    fn heard(link: LinkId) -> Option<Self::Event>;
     fn node_gone() -> Self::Event;
     fn handle(&mut self, event: Self::Event, now: Duration);
     fn poll_output(&mut self) -> Option<Deed<Self::Output>>;
@@ -126,7 +130,7 @@ const NODE_GONE: &str = "the node has gone";
 
 /// The two machines name what they share alike.
 macro_rules! machine {
-    ($machine:ty, $module:ident, $clock:ident) => {
+    ($machine:ty, $module:ident, $clock:ident, $heard:expr) => {
         impl Machine for $machine {
             type Event = $module::Event;
             type Output = $module::Output;
@@ -143,6 +147,10 @@ macro_rules! machine {
 
             fn clock() -> $module::Event {
                 $module::Event::$clock
+            }
+
+            fn heard(link: LinkId) -> Option<$module::Event> {
+                $heard(link)
             }
 
             fn node_gone() -> $module::Event {
@@ -175,8 +183,8 @@ macro_rules! machine {
     };
 }
 
-machine!(Core, core, Tick);
-machine!(Member, membership, Clock);
+machine!(Core, core, Tick, |_| None);
+machine!(Member, membership, Clock, |link| Some(membership::Event::Heard { link }));
 
 /// A machine's thread, from the node's side. Dropping it tells the machine that the node has gone, unless it is over, and
 /// waits a moment for the last words.
@@ -460,15 +468,20 @@ async fn drive<M: Machine>(mut machine: M, mut transport: Transport, events: flu
             () = room.notified(), if waiting => Turn::Room,
             () = tokio::time::sleep(due) => Turn::Clock,
         };
+        let turned = begun.elapsed();
+        let is_long = || begun.elapsed() > turned + BURST_TIME_MAX;
         match turn {
             Turn::Network(event) => {
-                machine.handle(M::event_from_transport(event), begun.elapsed());
+                machine.handle(M::event_from_transport(event), turned);
                 for _ in 1..BURST_MAX {
                     let Some(event) = transport.try_next() else {
                         break;
                     };
                     carry_out(&mut machine, &mut transport, &outputs, begun);
                     machine.handle(M::event_from_transport(event), begun.elapsed());
+                    if is_long() {
+                        break;
+                    }
                 }
                 // However busy the network is, the node gets its turn.
                 let event = if transport.is_congested() { None } else { events.try_recv().ok() };
@@ -485,9 +498,24 @@ async fn drive<M: Machine>(mut machine: M, mut transport: Transport, events: flu
             Turn::Room => transport.pump(),
             Turn::Clock => machine.handle(M::clock(), begun.elapsed()),
         }
-        // Everything the network has brought is heard before anybody is called silent.
-        if machine.deadline().is_some_and(|at| at <= begun.elapsed()) && !transport.has_news() {
-            machine.handle(M::clock(), begun.elapsed());
+        // The links' tasks run on this thread too: where machines think long, peers would hear nothing and call this one silent.
+        if is_long() {
+            carry_out(&mut machine, &mut transport, &outputs, begun);
+            tokio::task::yield_now().await;
+        }
+        // Everything the network has brought is heard before anybody is called silent: handled, or noted by a machine that
+        // may have long to do with what it gets, and whose pings must not wait for that.
+        if machine.deadline().is_some_and(|at| at <= begun.elapsed()) {
+            let mut is_heard = true;
+            for link in transport.untaken() {
+                match M::heard(link) {
+                    Some(event) => machine.handle(event, begun.elapsed()),
+                    None => is_heard = false,
+                }
+            }
+            if is_heard {
+                machine.handle(M::clock(), begun.elapsed());
+            }
         }
     }
     drop(outputs);

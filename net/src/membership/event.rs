@@ -185,6 +185,11 @@ pub enum Event {
         /// The content, without its length.
         frame: Bytes,
     },
+    /// Something has arrived on a link, and may still wait to be handled: whoever sent it is not silent.
+    Heard {
+        /// The link.
+        link: LinkId,
+    },
     /// A link is gone.
     Closed {
         /// The link.

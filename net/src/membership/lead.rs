@@ -285,7 +285,7 @@ impl Member {
         for (id, link, profile, drafted) in joiners {
             before.push(profile.clone());
             let draft = match self.decided.clone() {
-                Some(plan) => self.planned(&plan, plan.tick.max(self.lead.until), &before, &BTreeSet::new()),
+                Some(plan) => self.planned(&plan, plan.tick.max(self.lead.until), &before, &BTreeSet::new(), &BTreeSet::new()),
                 None => self.first_plan(&before),
             };
             let roster: Vec<MemberId> = draft.roster.iter().map(|member| member.id).collect();
@@ -326,17 +326,22 @@ impl Member {
         ready
     }
 
-    /// A planned successor at a tick: these come, those go, everybody else keeps what it can.
-    fn planned(&self, plan: &EpochPlan, tick: u64, joiners: &[MemberInfo], leavers: &BTreeSet<MemberId>) -> EpochPlan {
-        let stay = plan.roster.iter().filter(|member| !leavers.contains(&member.id));
-        let roster: Vec<MemberInfo> = stay.chain(joiners).cloned().collect();
+    /// A planned successor at a tick: these come, these go, these hand over their tiles; everybody else keeps what it can.
+    fn planned(&self, plan: &EpochPlan, tick: u64, joiners: &[MemberInfo], go: &BTreeSet<MemberId>, empty: &BTreeSet<MemberId>) -> EpochPlan {
+        let stay = plan.roster.iter().filter(|member| !go.contains(&member.id)).chain(joiners);
+        let roster: Vec<MemberInfo> =
+            stay.map(|member| MemberInfo { memory: if empty.contains(&member.id) { 0 } else { member.memory }, ..member.clone() }).collect();
+        let takers: Vec<MemberInfo> = roster.iter().filter(|member| !empty.contains(&member.id)).cloned().collect();
         let place = |owner: &PeerIndex| {
             let id = plan.member(*owner)?.id;
-            roster.iter().position(|member| member.id == id).map(|at| PeerIndex(at as u16))
+            takers.iter().position(|member| member.id == id).map(|at| PeerIndex(at as u16))
         };
         let current: Vec<Option<PeerIndex>> = plan.owners.iter().map(place).collect();
-        let owners = self.lead.owners(&self.config.parts, &current, &roster);
-        self.planned_with(plan, tick, roster, leavers, owners)
+        let owners = self.lead.owners(&self.config.parts, &current, &takers);
+        // Places among all, from places among those who take.
+        let at: Vec<PeerIndex> = (0u16..).zip(&roster).filter(|(_, member)| !empty.contains(&member.id)).map(|(at, _)| PeerIndex(at)).collect();
+        let owners = owners.into_iter().map(|owner| at[owner.at()]).collect();
+        self.planned_with(plan, tick, roster, go, owners)
     }
 
     fn planned_with(&self, plan: &EpochPlan, tick: u64, roster: Vec<MemberInfo>, leavers: &BTreeSet<MemberId>, owners: Vec<PeerIndex>) -> EpochPlan {
@@ -546,14 +551,24 @@ impl Member {
             // Somebody has to stay: the coordinator goes last.
             leavers.remove(&plan.coordinator());
         }
+        // Who leaves hands over first, and goes once a snapshot has as many holders without it: its copies are missed by nobody.
+        let has_tiles = |id: &MemberId| plan.index_of(*id).is_some_and(|at| plan.owned(at).next().is_some());
+        let is_emptied = |id: &MemberId| !has_tiles(id) && plan.roster.iter().any(|member| member.id == *id && member.memory == 0);
+        let is_safe = self.shelf.complete().is_some_and(|complete| complete.epoch == plan.epoch);
+        let go: BTreeSet<MemberId> = leavers.iter().filter(|id| is_emptied(id) && is_safe).copied().collect();
+        let empty: BTreeSet<MemberId> = leavers.iter().filter(|id| !go.contains(id)).copied().collect();
+        let hands_over = empty.iter().any(|id| !is_emptied(id));
         let tick = self.lead.until.max(self.lead.min_tick());
-        let next = if joiners.is_empty() && leavers.is_empty() {
+        let next = if joiners.is_empty() && go.is_empty() && !hands_over {
+            if !leavers.is_empty() {
+                return;
+            }
             match self.balanced(plan, tick) {
                 Some(next) => next,
                 None => return,
             }
         } else {
-            self.planned(plan, tick, &joiners, &leavers)
+            self.planned(plan, tick, &joiners, &go, &empty)
         };
         if next.check(&self.config.parts).is_err() {
             return;

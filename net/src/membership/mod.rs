@@ -235,6 +235,7 @@ impl Member {
                 Opened::TurnAway(reason) => self.outputs.push_back(Output::Close { link, reason: reason.to_owned() }),
             },
             Event::Received { link, frame } => self.received(link, frame),
+            Event::Heard { link } => return self.links.heard(link, 0, self.now),
             Event::Closed { link, reason } => self.closed(link, &format!("lost its link: {reason}")),
             Event::DialFailed { address, error } => self.links.dial_failed(&address, error, self.now),
             Event::Clock => self.clock(),

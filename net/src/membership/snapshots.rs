@@ -21,7 +21,7 @@ use super::event::Keep;
 use super::fetch::{Need, Step};
 use super::plan::{EpochPlan, MemberId, Version};
 use super::wire::{CHUNK_BYTES, Message, OFFER_PARTS_MAX};
-use super::{Member, Notice, Output, PartId};
+use super::{Member, MemberInfo, Notice, Output, PartId};
 use crate::core::Violation;
 use crate::ownership::PeerIndex;
 
@@ -32,8 +32,10 @@ pub(super) fn replicates(plan: &EpochPlan, part: PartId, who: PeerIndex) -> bool
     if *owner == who {
         return false;
     }
-    let Some(own) = plan.member(who).map(|member| weight(part, member.id)) else { return false };
-    let others = (0u16..).zip(&plan.roster).filter(|(at, _)| PeerIndex(*at) != *owner && PeerIndex(*at) != who);
+    // One without room takes nothing; so does one that is about to leave.
+    let takes = |member: &&MemberInfo| member.memory > 0;
+    let Some(own) = plan.member(who).filter(takes).map(|member| weight(part, member.id)) else { return false };
+    let others = (0u16..).zip(&plan.roster).filter(|(at, member)| PeerIndex(*at) != *owner && PeerIndex(*at) != who && takes(member));
     others.filter(|(_, member)| weight(part, member.id) > own).count() < usize::from(plan.replicas)
 }
 
@@ -321,7 +323,6 @@ impl Member {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::membership::MemberInfo;
 
     #[test]
     fn replicas_are_as_many_as_asked_never_the_owner_and_stay_when_others_go() {
@@ -331,7 +332,7 @@ mod tests {
             name: String::new(),
             addresses: vec![],
             speed: 0.0,
-            memory: 0,
+            memory: 1,
             keep: Keep::Share,
             seeds: true,
         };

@@ -103,6 +103,8 @@ struct Handle {
     waiting: VecDeque<Frame>,
     /// Until this side closes the link; the link's task sees it go.
     open: Option<oneshot::Sender<()>>,
+    /// Frames that have been read and not taken.
+    untaken: Arc<AtomicU32>,
 }
 
 /// A listening endpoint and its links. Lives in a tokio runtime.
@@ -228,6 +230,11 @@ impl Transport {
         });
     }
 
+    /// Links on which frames have arrived that were not taken yet.
+    pub fn untaken(&self) -> impl Iterator<Item = LinkId> + '_ {
+        self.links.iter().filter(|(_, handle)| handle.untaken.load(Ordering::Relaxed) > 0).map(|(link, _)| *link)
+    }
+
     /// The next event. Dropping the future loses none.
     pub async fn next(&mut self) -> TransportEvent {
         loop {
@@ -252,11 +259,6 @@ impl Transport {
         None
     }
 
-    /// Whether events wait to be taken.
-    pub fn has_news(&self) -> bool {
-        !self.events.is_empty()
-    }
-
     fn take_in(&mut self, internal: Internal) -> Option<TransportEvent> {
         Some(match internal {
             Internal::Opened { link, peer, outgoing, handle } => {
@@ -264,7 +266,11 @@ impl Transport {
                 TransportEvent::Opened { link, identity: peer.to_string(), outgoing }
             }
             Internal::Received { link, frame } => {
-                self.links.get(&link).filter(|handle| !handle.is_closing())?;
+                let handle = self.links.get(&link)?;
+                handle.untaken.fetch_sub(1, Ordering::Relaxed);
+                if handle.is_closing() {
+                    return None;
+                }
                 TransportEvent::Received { link, frame }
             }
             Internal::Closed { link, reason } => {
@@ -604,13 +610,14 @@ async fn run_link(peer: PeerId, outgoing: bool, stream: Stream, shared: &Shared)
     let (frames, queue) = mpsc::channel(QUEUE_FRAMES);
     let limit = Arc::new(AtomicU32::new(shared.frame_bytes_max));
     let (open, closed) = oneshot::channel();
-    let handle = Handle { frames, limit: limit.clone(), waiting: VecDeque::new(), open: Some(open) };
+    let untaken = Arc::new(AtomicU32::new(0));
+    let handle = Handle { frames, limit: limit.clone(), waiting: VecDeque::new(), open: Some(open), untaken: untaken.clone() };
     if shared.events.send(Internal::Opened { link, peer, outgoing, handle }).await.is_err() {
         return;
     }
     let (read_half, write_half) = stream.split();
     let written_bytes = AtomicU64::new(0);
-    let mut reading = pin!(read_frames(read_half, link, &limit, &shared.events));
+    let mut reading = pin!(read_frames(read_half, link, &limit, &untaken, &shared.events));
     let writing = pin!(write_frames(write_half, queue, &shared.room, &written_bytes));
     let stuck = pin!(stuck_after_closing(closed, &written_bytes));
     let reason = match select(select(&mut reading, writing), stuck).await {
@@ -640,7 +647,13 @@ async fn stuck_after_closing(closed: oneshot::Receiver<()>, written_bytes: &Atom
 }
 
 /// Reads frames until the stream ends.
-async fn read_frames(stream: impl AsyncRead + Unpin, link: LinkId, limit: &AtomicU32, events: &mpsc::Sender<Internal>) -> CloseReason {
+async fn read_frames(
+    stream: impl AsyncRead + Unpin,
+    link: LinkId,
+    limit: &AtomicU32,
+    untaken: &AtomicU32,
+    events: &mpsc::Sender<Internal>,
+) -> CloseReason {
     let mut stream = BufReader::with_capacity(READ_BUFFER_BYTES, stream);
     let mut pool = Pool::default();
     loop {
@@ -657,6 +670,7 @@ async fn read_frames(stream: impl AsyncRead + Unpin, link: LinkId, limit: &Atomi
             return closed_from(&error);
         }
         let frame = pool.keep(content);
+        untaken.fetch_add(1, Ordering::Relaxed);
         if events.send(Internal::Received { link, frame }).await.is_err() {
             return CloseReason::Ended;
         }

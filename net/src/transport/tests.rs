@@ -196,6 +196,25 @@ fn a_closed_link_that_nobody_reads_holds_nobody_up_and_ends() {
     });
 }
 
+/// Who has sent something is not silent, however long it waits to be taken.
+#[test]
+fn frames_that_wait_to_be_taken_are_known_by_their_link() {
+    on_runtime(async {
+        for listen in [TCP, QUIC] {
+            let ((mut dialer, link), (mut acceptor, unread)) = pair(listen).await;
+            assert_eq!((dialer.untaken().count(), acceptor.untaken().count()), (0, 0));
+            (0..3).for_each(|_| dialer.send(link, frame(100)).expect("takes it"));
+            while acceptor.untaken().next() != Some(unread) {
+                tokio::task::yield_now().await;
+            }
+            for _ in 0..3 {
+                assert!(matches!(acceptor.next().await, TransportEvent::Received { .. }));
+            }
+            assert_eq!(acceptor.untaken().count(), 0);
+        }
+    });
+}
+
 #[test]
 fn a_frame_above_the_limit_closes_the_link_and_the_limit_can_be_raised() {
     on_runtime(async {

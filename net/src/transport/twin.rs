@@ -178,22 +178,26 @@ pub fn moved_throughput(listen: &str, part_bytes: u32, parts: u32) -> Result<Thr
 
 /// A host whose ticks take a millisecond and change nothing.
 fn host_parts(host: &MemberSession, all: &Parts, content: &Bytes, stopped: &flume::Receiver<()>) -> Result<(), TwinError> {
-    let mut at = (0, PeerIndex(0), 0);
+    let (mut entered, mut taken) = (0, None);
     let mut owned: Vec<PartId> = Vec::new();
     while !matches!(stopped.try_recv(), Err(flume::TryRecvError::Disconnected)) {
         match host.next_within(Duration::from_millis(20)) {
             Ok(membership::Output::Enter { plan, me, .. }) => {
-                at = (plan.epoch, me, plan.tick);
+                (entered, taken) = (plan.epoch, None);
                 owned = plan.owned(me).chain([all.tables()]).collect();
                 host.send(membership::Event::Entered { epoch: plan.epoch, traffic: Traffic::default() })?;
             }
-            Ok(membership::Output::Pace { epoch, until, snapshots }) if epoch == at.0 => {
-                for tick in snapshots.into_iter().filter(|tick| *tick <= until) {
+            Ok(membership::Output::Pace { epoch, until, snapshots }) if epoch == entered => {
+                for tick in snapshots {
+                    // One that is on its way may be asked for again.
+                    if tick > until || Some(tick) <= taken {
+                        continue;
+                    }
+                    taken = Some(tick);
                     let bytes = |part: &PartId| content.slice(..all.bytes(*part) as usize);
                     let parts = owned.iter().map(|part| (*part, bytes(part))).collect();
                     host.send(membership::Event::Snapshot { epoch, tick, parts })?;
                 }
-                at.2 = until;
                 std::thread::sleep(Duration::from_millis(1));
                 host.send(membership::Event::Ticked { epoch, tick: until, busy: Duration::from_millis(1) })?;
             }
