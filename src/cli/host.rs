@@ -9,7 +9,7 @@ use peercompute::launch::{self, LaunchError};
 use peercompute::link::bytes_from_hex;
 use peercompute::node::member::{SharedTask, Told};
 use peercompute::node::plan::ParamChange;
-use peercompute::node::{NodeError, parts, peer};
+use peercompute::node::{NodeError, parts, speed};
 use peercompute::store::{Heard, Record, RunStore, Storing};
 use peercompute::told::Line;
 use peercompute::world::{self, Terms};
@@ -72,7 +72,7 @@ pub(crate) fn run(args: &HostArgs, choice: &Choice, json: bool) -> Result<(), La
     }
     sign::keep(&bundle);
     let executor = args.member.open_executor(choice)?;
-    let speed = if args.member.control { 0.0 } else { pollster::block_on(peer::measure(&executor, &bundle, 1))? * args.member.throttle() };
+    let speed = if args.member.control { 0.0 } else { pollster::block_on(speed::measure(&executor, &bundle, 1))? * args.member.throttle() };
     let mut host = Host { args, bundle: &bundle, executor: &executor, imports, speed, json, stored: None, storing: None };
     let record = host.open(store)?;
     if !record.members.is_empty() {

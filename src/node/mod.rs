@@ -16,6 +16,7 @@ pub mod parts;
 pub mod peer;
 pub mod plan;
 mod shipping;
+pub mod speed;
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
