@@ -1,4 +1,4 @@
-//! Links over libp2p: TCP (noise, yamux) and QUIC, one long-lived stream per link.
+//! Links over libp2p: TCP (noise, yamux), QUIC and WebSocket, one long-lived stream per link.
 //!
 //! libp2p-stream drops inbound streams without a word when its accept queue is full. So a link is one
 //! stream for its whole life, opened by the dialer, and it counts only when the acceptor has written one
@@ -18,31 +18,28 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::IpAddr;
-use std::num::NonZeroU8;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt;
 use futures::future::{Either, select};
 use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
-use futures::{FutureExt, StreamExt};
-use libp2p::connection_limits::{self, ConnectionLimits};
-use libp2p::core::transport::ListenerId;
 use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::swarm::{ConnectionId, DialError, NetworkBehaviour, Stream, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, noise, tcp, yamux};
+use libp2p::swarm::{ConnectionId, DialError, Stream, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm};
 use libp2p_stream::Control;
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::time::timeout;
 
+use super::swarm::{Behaviour, build_swarm, listen};
 use super::{CloseReason, TransportConfig, TransportError, TransportEvent};
 use crate::core::LinkId;
 use crate::pool::Pool;
+use crate::runtime::{sleep, spawn, timeout};
 use crate::wire::{Frame, LENGTH_BYTES};
 
 pub(super) const PROTOCOL: StreamProtocol = StreamProtocol::new("/peercompute/link/1");
@@ -53,17 +50,12 @@ const OPEN_ATTEMPTS_MAX: u32 = 40;
 const OPEN_PAUSE_MS: u64 = 10;
 const OPEN_PAUSE_MS_MAX: u64 = 200;
 const ACK_TIMEOUT: Duration = Duration::from_secs(3);
-const LISTEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for the other side to close its half of a link that this side closed.
 const LINGER: Duration = Duration::from_secs(5);
 /// A link that this side closed, and whose other end has read nothing for this long, is dropped with what was sent on it.
 const CLOSE_IDLE: Duration = Duration::from_secs(2);
 /// A shutdown in which no frame has moved for this long is given up.
 const SHUTDOWN_IDLE: Duration = Duration::from_secs(10);
-/// A connection without a stream goes after this.
-const IDLE_CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
-const PENDING_CONNECTIONS_MAX: u32 = 128;
-const CONNECTIONS_PER_PEER_MAX: u32 = 4;
 const LINKS_PER_PEER_MAX: u32 = 4;
 /// Frames in a link's writer.
 const QUEUE_FRAMES: usize = 64;
@@ -75,12 +67,6 @@ const COMMANDS_MAX: usize = 4096;
 /// The size in which streams like to be read and written: yamux and noise cut to it.
 const CHUNK_BYTES: usize = 16 << 10;
 const READ_BUFFER_BYTES: usize = 64 << 10;
-
-#[derive(NetworkBehaviour)]
-pub(super) struct Behaviour {
-    pub(super) streams: libp2p_stream::Behaviour,
-    limits: connection_limits::Behaviour,
-}
 
 enum Command {
     Dial(String),
@@ -107,7 +93,7 @@ struct Handle {
     untaken: Arc<AtomicU32>,
 }
 
-/// A listening endpoint and its links. Lives in a tokio runtime.
+/// A listening endpoint and its links. Natively it lives in a tokio runtime.
 pub struct Transport {
     identity: String,
     addresses: Vec<String>,
@@ -136,8 +122,8 @@ impl Transport {
     /// **Errors**: an address that is taken, wrong or not to be had, by name.
     pub async fn start(config: TransportConfig) -> Result<Transport, TransportError> {
         let keypair = keypair_from_seed(config.identity_seed)?;
-        let mut swarm = build_swarm(keypair, config.links_max)?;
-        let addresses = listen(&mut swarm, &config.listen).await?;
+        let mut swarm = build_swarm(keypair, &config)?;
+        let addresses = listen(&mut swarm, &config).await?;
         let identity = swarm.local_peer_id().to_string();
         let mut control = swarm.behaviour().streams.new_control();
         let incoming = control.accept(PROTOCOL).map_err(|error| TransportError::Setup { error: error.to_string() })?;
@@ -154,7 +140,7 @@ impl Transport {
             frame_bytes_max: config.frame_bytes_max,
             alive,
         };
-        tokio::spawn(run_swarm(swarm, control, incoming, commands_out, shared, config.links_max));
+        spawn(run_swarm(swarm, control, incoming, commands_out, shared, config.links_max));
         let addresses = addresses.iter().map(|address| format!("{address}/p2p/{identity}")).collect();
         Ok(Transport { identity, addresses, commands, events, links: HashMap::new(), room, tasks })
     }
@@ -339,104 +325,6 @@ fn keypair_from_seed(seed: Option<[u8; 32]>) -> Result<Keypair, TransportError> 
     }
 }
 
-pub(super) fn build_swarm(keypair: Keypair, links_max: u32) -> Result<Swarm<Behaviour>, TransportError> {
-    let setup = |error: &dyn std::fmt::Display| TransportError::Setup { error: error.to_string() };
-    let limits = ConnectionLimits::default()
-        .with_max_pending_incoming(Some(PENDING_CONNECTIONS_MAX))
-        .with_max_pending_outgoing(Some(links_max))
-        .with_max_established(Some(links_max))
-        .with_max_established_per_peer(Some(CONNECTIONS_PER_PEER_MAX));
-    let swarm = SwarmBuilder::with_existing_identity(keypair)
-        .with_tokio()
-        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
-        .map_err(|error| setup(&error))?
-        .with_quic()
-        .with_behaviour(|_| Behaviour { streams: libp2p_stream::Behaviour::new(), limits: connection_limits::Behaviour::new(limits) })
-        .map_err(|error| setup(&error))?
-        .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE_CONNECTION_TIMEOUT).with_dial_concurrency_factor(NonZeroU8::MIN))
-        .build();
-    Ok(swarm)
-}
-
-/// Listens everywhere, and waits until every listener knows its address.
-pub(super) async fn listen(swarm: &mut Swarm<Behaviour>, texts: &[String]) -> Result<Vec<Multiaddr>, TransportError> {
-    let mut pending: HashMap<ListenerId, String> = HashMap::new();
-    for text in texts {
-        let bad = |error: &dyn std::fmt::Display| TransportError::BadAddress { address: text.clone(), error: error.to_string() };
-        let address: Multiaddr = text.parse().map_err(|error: libp2p::multiaddr::Error| bad(&error))?;
-        probe(&address).map_err(|error| listen_error(text, &error))?;
-        let listener = swarm.listen_on(address).map_err(|error| match error {
-            libp2p::TransportError::Other(error) => listen_error(text, &error),
-            unsupported => bad(&unsupported),
-        })?;
-        pending.insert(listener, text.clone());
-    }
-    let mut addresses = Vec::new();
-    let all = async {
-        while !pending.is_empty() {
-            match swarm.select_next_some().await {
-                SwarmEvent::NewListenAddr { listener_id, address } => {
-                    pending.remove(&listener_id);
-                    addresses.push(address);
-                }
-                SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
-                    if let (Some(text), Err(error)) = (pending.get(&listener_id), reason) {
-                        return Err(listen_error(text, &error));
-                    }
-                }
-                SwarmEvent::ListenerError { listener_id, error } => {
-                    if let Some(text) = pending.get(&listener_id) {
-                        return Err(listen_error(text, &error));
-                    }
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    };
-    match timeout(LISTEN_TIMEOUT, all).await {
-        Ok(outcome) => outcome?,
-        Err(_) => {
-            let address = pending.into_values().next().unwrap_or_default();
-            return Err(TransportError::Listen { address, error: "no address in time".to_owned() });
-        }
-    }
-    // A listener on all interfaces reports one after the other.
-    while let Some(Some(event)) = swarm.next().now_or_never() {
-        if let SwarmEvent::NewListenAddr { address, .. } = event {
-            addresses.push(address);
-        }
-    }
-    Ok(addresses)
-}
-
-/// Finds out whether the port is free. libp2p listens with SO_REUSEPORT, so a second listener would not
-/// fail: it would silently take every other connection.
-fn probe(address: &Multiaddr) -> io::Result<()> {
-    let mut ip = None;
-    for part in address {
-        match part {
-            Protocol::Ip4(v4) => ip = Some(IpAddr::V4(v4)),
-            Protocol::Ip6(v6) => ip = Some(IpAddr::V6(v6)),
-            Protocol::Tcp(port) if port > 0 => {
-                return ip.map_or(Ok(()), |ip| std::net::TcpListener::bind((ip, port)).map(drop));
-            }
-            Protocol::Udp(port) if port > 0 => {
-                return ip.map_or(Ok(()), |ip| std::net::UdpSocket::bind((ip, port)).map(drop));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-fn listen_error(text: &str, error: &io::Error) -> TransportError {
-    // libp2p wraps the operating system's error in its own, so the kind alone may not tell.
-    let taken = error.kind() == io::ErrorKind::AddrInUse || error.to_string().contains("in use");
-    let address = text.to_owned();
-    if taken { TransportError::AddressTaken { address } } else { TransportError::Listen { address, error: error.to_string() } }
-}
-
 /// Runs the swarm until the transport is dropped.
 async fn run_swarm(
     mut swarm: Swarm<Behaviour>,
@@ -462,7 +350,7 @@ async fn run_swarm(
                 SwarmEvent::ConnectionEstablished { connection_id, peer_id, .. } => {
                     if let (Some(address), Some(shared)) = (dials.remove(&connection_id), shared()) {
                         *links.entry(peer_id).or_default() += 1;
-                        tokio::spawn(open_link(control.clone(), peer_id, address, shared));
+                        spawn(open_link(control.clone(), peer_id, address, shared));
                     }
                 }
                 SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
@@ -479,7 +367,7 @@ async fn run_swarm(
                 // One too many is dropped, which its dialer sees as a stream that was not acknowledged.
                 if let Some(shared) = shared().filter(|_| all < links_max && of_peer < LINKS_PER_PEER_MAX) {
                     *links.entry(peer).or_default() += 1;
-                    tokio::spawn(accept_link(peer, stream, shared));
+                    spawn(accept_link(peer, stream, shared));
                 }
             }
             command = commands.recv() => match command {
@@ -561,7 +449,7 @@ pub(super) async fn open_acknowledged(control: &mut Control, peer: PeerId) -> Re
     for attempt in 0..OPEN_ATTEMPTS_MAX {
         if attempt > 0 {
             let pause_ms = fastrand::u64(1..=(OPEN_PAUSE_MS * u64::from(attempt)).min(OPEN_PAUSE_MS_MAX));
-            tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+            sleep(Duration::from_millis(pause_ms)).await;
         }
         let mut stream = match timeout(ACK_TIMEOUT, control.open_stream(peer, PROTOCOL)).await {
             Ok(Ok(stream)) => stream,
@@ -639,7 +527,7 @@ async fn stuck_after_closing(closed: oneshot::Receiver<()>, written_bytes: &Atom
     let _ = closed.await;
     loop {
         let before = written_bytes.load(Ordering::Relaxed);
-        tokio::time::sleep(CLOSE_IDLE).await;
+        sleep(CLOSE_IDLE).await;
         if written_bytes.load(Ordering::Relaxed) == before {
             return;
         }
