@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! pc1,heat@1.0.0,<bundle: 64 hex>,<key: 64 hex>,<token: 32 hex>,<address>[,<address> …]
+//! https://example.com/#pc1,…                the same, and a page that takes part; whoever opens it sends nothing of it to the server
 //! ```
 //!
 //! It names the code and carries none: who joins has the bundle already, and verifies it against a key. Invariants: a shell
@@ -32,6 +33,8 @@ pub struct Link {
     pub token: [u8; 16],
     /// Where the run is: multiaddresses of members, identities included.
     pub addresses: Vec<String>,
+    /// Where a page takes part in it, and where its bundle is.
+    pub page: Option<String>,
 }
 
 /// Why a text is no link.
@@ -39,7 +42,7 @@ pub struct Link {
 #[non_exhaustive]
 pub enum LinkError {
     /// It does not begin like one.
-    #[error("not a link: `peercompute host` prints one, it begins with `{PREFIX},`")]
+    #[error("not a link: `peercompute host` prints one that begins with `{PREFIX},`, `peercompute serve` one with `#{PREFIX},` in it")]
     Prefix,
     /// Longer than any.
     #[error("a link of {given} bytes, at most {LINK_BYTES_MAX} are read")]
@@ -62,6 +65,9 @@ pub enum LinkError {
 impl fmt::Display for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (bundle, key, token) = (hex(&self.bundle), hex(&self.key.0), hex(&self.token));
+        if let Some(page) = &self.page {
+            write!(f, "{page}#")?;
+        }
         write!(f, "{PREFIX},{}@{},{bundle},{key},{token},{}", self.workload, self.version, self.addresses.join(","))
     }
 }
@@ -74,6 +80,13 @@ impl FromStr for Link {
         if text.len() > LINK_BYTES_MAX {
             return Err(LinkError::Length { given: text.len() });
         }
+        let (page, text) = match text.split_once('#') {
+            Some((page, text)) if is_page(page) => (Some(page.to_owned()), text),
+            Some((page, _)) => {
+                return Err(LinkError::Part { part: "page", given: page.chars().take(80).collect(), needed: "like https://example.com/" });
+            }
+            None => (None, text),
+        };
         let mut words = text.split(',');
         if words.next() != Some(PREFIX) {
             return Err(LinkError::Prefix);
@@ -101,13 +114,20 @@ impl FromStr for Link {
             }
             addresses.push(given.to_owned());
         }
-        Ok(Link { workload: workload.to_owned(), version: version.to_owned(), bundle, key, token, addresses })
+        Ok(Link { workload: workload.to_owned(), version: version.to_owned(), bundle, key, token, addresses, page })
     }
 }
 
 /// Nothing that a shell or a terminal would take for something else.
 fn is_plain(word: &str) -> bool {
     !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._+-".contains(&byte))
+}
+
+fn is_page(text: &str) -> bool {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    rest.is_some_and(|rest| {
+        rest.ends_with('/') && rest.len() > 1 && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/.:-[]".contains(&byte))
+    })
 }
 
 fn is_address(text: &str) -> bool {
@@ -138,6 +158,7 @@ mod tests {
             key: PublicKey([7; 32]),
             token: [255; 16],
             addresses: vec!["/ip4/127.0.0.1/tcp/4001/p2p/12D3KooWx".into(), "/ip6/fe80::1/udp/1/quic-v1/p2p/12D3KooWx".into()],
+            page: None,
         }
     }
 
@@ -147,6 +168,20 @@ mod tests {
         assert_eq!(text.parse(), Ok(link()));
         assert_eq!(format!(" {text}\n").parse(), Ok(link()));
         assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b",@/.:+-".contains(&byte)), "{text}");
+    }
+
+    #[test]
+    fn a_page_s_link_is_its_address_and_the_rest_behind_it() {
+        let with_page = Link { page: Some("http://127.0.0.1:8080/".into()), ..link() };
+        let text = with_page.to_string();
+        assert_eq!(text, format!("http://127.0.0.1:8080/#{}", link()));
+        assert_eq!(text.parse(), Ok(with_page));
+        for wrong in ["http://127.0.0.1", "ftp://x/", "https:///", "https://a b/", "javascript:x/", ""] {
+            let error = format!("{wrong}#{}", link()).parse::<Link>().unwrap_err().to_string();
+            assert!(error.contains("page is"), "{wrong}: {error}");
+        }
+        // A page alone invites nobody.
+        assert_eq!("http://127.0.0.1:8080/".parse::<Link>(), Err(LinkError::Prefix));
     }
 
     #[test]

@@ -16,7 +16,7 @@
 //! Invariants: at most one frame per link is being read into memory; outgoing frames queue up to
 //! [`QUEUE_FRAMES`] in the writer, and beyond that here, where the driver sees the congestion.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -29,13 +29,17 @@ use futures::future::{Either, select};
 use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
+#[cfg(not(target_arch = "wasm32"))]
+use libp2p::relay;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{ConnectionId, DialError, Stream, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm};
 use libp2p_stream::Control;
 use tokio::sync::{Notify, mpsc, oneshot};
 
-use super::swarm::{Behaviour, build_swarm, listen};
+#[cfg(not(target_arch = "wasm32"))]
+use super::swarm::BehaviourEvent;
+use super::swarm::{Behaviour, Reserved, build_swarm, listen, reserve};
 use super::{CloseReason, TransportConfig, TransportError, TransportEvent};
 use crate::core::LinkId;
 use crate::pool::Pool;
@@ -70,8 +74,11 @@ const READ_BUFFER_BYTES: usize = 64 << 10;
 
 enum Command {
     Dial(String),
-    /// A link to this peer has ended; unless it has another, so does the connection.
-    Ended(PeerId),
+    /// A link to this peer has ended; unless it has another, or is a relay and nothing is wrong with it, so does the connection.
+    Ended {
+        peer: PeerId,
+        is_lost: bool,
+    },
 }
 
 /// What link tasks tell the transport.
@@ -124,6 +131,12 @@ impl Transport {
         let keypair = keypair_from_seed(config.identity_seed)?;
         let mut swarm = build_swarm(keypair, &config)?;
         let addresses = listen(&mut swarm, &config).await?;
+        #[cfg(not(target_arch = "wasm32"))]
+        if config.relay {
+            // What it tells those that reserve: where others find them.
+            addresses.iter().for_each(|address| swarm.add_external_address(address.clone()));
+        }
+        let reserved = reserve(&mut swarm, &config.relays).await?;
         let identity = swarm.local_peer_id().to_string();
         let mut control = swarm.behaviour().streams.new_control();
         let incoming = control.accept(PROTOCOL).map_err(|error| TransportError::Setup { error: error.to_string() })?;
@@ -140,8 +153,10 @@ impl Transport {
             frame_bytes_max: config.frame_bytes_max,
             alive,
         };
-        spawn(run_swarm(swarm, control, incoming, commands_out, shared, config.links_max));
-        let addresses = addresses.iter().map(|address| format!("{address}/p2p/{identity}")).collect();
+        let direct = addresses.iter().map(|address| format!("{address}/p2p/{identity}"));
+        let addresses = direct.chain(reserved.addresses.iter().map(|(_, address)| address.to_string())).collect();
+        let routes = Routes { control, links: HashMap::new(), links_max: config.links_max, reserved, relayed: HashSet::new() };
+        spawn(run_swarm(swarm, routes, incoming, commands_out, shared));
         Ok(Transport { identity, addresses, commands, events, links: HashMap::new(), room, tasks })
     }
 
@@ -325,17 +340,60 @@ fn keypair_from_seed(seed: Option<[u8; 32]>) -> Result<Keypair, TransportError> 
     }
 }
 
+/// Who is connected how, as the swarm's task knows it.
+struct Routes {
+    control: Control,
+    /// Links of each peer.
+    links: HashMap<PeerId, u32>,
+    links_max: u32,
+    /// Relays that this peer is reached through; their connections stay.
+    reserved: Reserved,
+    /// Peers that are reached through this one; so do theirs.
+    relayed: HashSet<PeerId>,
+}
+
+impl Routes {
+    /// Whether one more link may be.
+    fn admit(&mut self, peer: PeerId) -> bool {
+        let all: u32 = self.links.values().sum();
+        let of_peer = self.links.entry(peer).or_default();
+        let is_admitted = all < self.links_max && *of_peer < LINKS_PER_PEER_MAX;
+        *of_peer += u32::from(is_admitted);
+        is_admitted
+    }
+
+    /// A link has ended; whether its connection is of no use any more.
+    fn ended(&mut self, peer: PeerId, is_lost: bool) -> bool {
+        let left = self.links.get(&peer).copied().unwrap_or(1).saturating_sub(1);
+        if left > 0 {
+            self.links.insert(peer, left);
+            return false;
+        }
+        self.links.remove(&peer);
+        is_lost || !self.reserved.relays.contains(&peer) && !self.relayed.contains(&peer)
+    }
+}
+
+/// How to come to an address.
+enum Way {
+    /// By a new connection.
+    Dial(DialOpts),
+    /// By the connection that there is.
+    Connected(PeerId),
+}
+
+/// Between two attempts to get a reservation back.
+const RESERVE_AGAIN: Duration = Duration::from_secs(1);
+
 /// Runs the swarm until the transport is dropped.
 async fn run_swarm(
     mut swarm: Swarm<Behaviour>,
-    control: Control,
+    mut routes: Routes,
     mut incoming: libp2p_stream::IncomingStreams,
     mut commands: mpsc::Receiver<Command>,
     shared: Shared,
-    links_max: u32,
 ) {
     let mut dials: HashMap<ConnectionId, String> = HashMap::new();
-    let mut links: HashMap<PeerId, u32> = HashMap::new();
     // The swarm's own sender must not keep the loop alive.
     let shared_weak = shared.commands.downgrade();
     let Shared { events, room, next_link, frame_bytes_max, alive, commands: own } = shared;
@@ -344,13 +402,15 @@ async fn run_swarm(
         let commands = shared_weak.upgrade()?;
         Some(Shared { events: events.clone(), commands, room: room.clone(), next_link: next_link.clone(), frame_bytes_max, alive: alive.clone() })
     };
+    let mut lost: Vec<Multiaddr> = std::mem::take(&mut routes.reserved.lost).iter().filter_map(|id| routes.reserved.listeners.remove(id)).collect();
     loop {
+        let is_lost = !lost.is_empty();
         tokio::select! {
             event = swarm.select_next_some() => match event {
                 SwarmEvent::ConnectionEstablished { connection_id, peer_id, .. } => {
                     if let (Some(address), Some(shared)) = (dials.remove(&connection_id), shared()) {
-                        *links.entry(peer_id).or_default() += 1;
-                        spawn(open_link(control.clone(), peer_id, address, shared));
+                        *routes.links.entry(peer_id).or_default() += 1;
+                        spawn(open_link(routes.control.clone(), peer_id, address, shared));
                     }
                 }
                 SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
@@ -358,23 +418,29 @@ async fn run_swarm(
                         let _ = events.send(Internal::DialFailed { address, error: dial_error(&error) }).await;
                     }
                 }
+                SwarmEvent::ListenerClosed { listener_id, .. } => lost.extend(routes.reserved.listeners.remove(&listener_id)),
+                #[cfg(not(target_arch = "wasm32"))]
+                SwarmEvent::Behaviour(BehaviourEvent::Relay(event)) => match event {
+                    relay::Event::ReservationReqAccepted { src_peer_id, .. } => drop(routes.relayed.insert(src_peer_id)),
+                    relay::Event::ReservationClosed { src_peer_id } | relay::Event::ReservationTimedOut { src_peer_id } => {
+                        routes.relayed.remove(&src_peer_id);
+                    }
+                    _ => {}
+                },
                 _ => {}
             },
             stream = incoming.next() => {
                 let Some((peer, stream)) = stream else { return };
-                let all: u32 = links.values().sum();
-                let of_peer = links.get(&peer).copied().unwrap_or_default();
                 // One too many is dropped, which its dialer sees as a stream that was not acknowledged.
-                if let Some(shared) = shared().filter(|_| all < links_max && of_peer < LINKS_PER_PEER_MAX) {
-                    *links.entry(peer).or_default() += 1;
+                if let Some(shared) = shared().filter(|_| routes.admit(peer)) {
                     spawn(accept_link(peer, stream, shared));
                 }
             }
             command = commands.recv() => match command {
                 None => return,
                 Some(Command::Dial(address)) => {
-                    let failed = match dial_opts(&address) {
-                        Ok(opts) => {
+                    let failed = match way(&address, &swarm, &routes) {
+                        Ok(Way::Dial(opts)) => {
                             let connection = opts.connection_id();
                             let outcome = swarm.dial(opts).map_err(|error| error.to_string());
                             if outcome.is_ok() {
@@ -382,22 +448,32 @@ async fn run_swarm(
                             }
                             outcome.err()
                         }
+                        Ok(Way::Connected(peer)) => {
+                            if let Some(shared) = shared() {
+                                *routes.links.entry(peer).or_default() += 1;
+                                spawn(open_link(routes.control.clone(), peer, address.clone(), shared));
+                            }
+                            None
+                        }
                         Err(error) => Some(error),
                     };
                     if let Some(error) = failed {
                         let _ = events.send(Internal::DialFailed { address, error }).await;
                     }
                 }
-                Some(Command::Ended(peer)) => {
-                    let left = links.get(&peer).copied().unwrap_or(1).saturating_sub(1);
-                    if left == 0 {
-                        links.remove(&peer);
+                Some(Command::Ended { peer, is_lost }) => {
+                    if routes.ended(peer, is_lost) {
                         let _ = swarm.disconnect_peer_id(peer);
-                    } else {
-                        links.insert(peer, left);
                     }
                 }
             },
+            () = sleep(RESERVE_AGAIN), if is_lost => {
+                for circuit in lost.drain(..) {
+                    if let Ok(listener) = swarm.listen_on(circuit.clone()) {
+                        routes.reserved.listeners.insert(listener, circuit);
+                    }
+                }
+            }
         }
     }
 }
@@ -421,27 +497,33 @@ fn dial_error(error: &DialError) -> String {
     }
 }
 
-fn dial_opts(address: &str) -> Result<DialOpts, String> {
+fn way(address: &str, swarm: &Swarm<Behaviour>, routes: &Routes) -> Result<Way, String> {
     let address: Multiaddr = address.parse().map_err(|error: libp2p::multiaddr::Error| error.to_string())?;
-    let peer = address.iter().find_map(|part| match part {
-        Protocol::P2p(peer) => Some(peer),
-        _ => None,
-    });
-    Ok(match peer {
-        Some(peer) => DialOpts::peer_id(peer).addresses(vec![address]).condition(PeerCondition::Always).build(),
-        None => DialOpts::unknown_peer_id().address(address).build(),
-    })
+    let peers: Vec<PeerId> = address.iter().filter_map(|part| if let Protocol::P2p(peer) = part { Some(peer) } else { None }).collect();
+    let is_circuit = address.iter().any(|part| part == Protocol::P2pCircuit);
+    let Some(&peer) = peers.last() else {
+        return Ok(Way::Dial(DialOpts::unknown_peer_id().address(address).build()));
+    };
+    // Who is reached through this peer is connected to it, and so is a relay to whoever is reached through it.
+    if is_circuit && peers.first() == Some(swarm.local_peer_id()) {
+        return if swarm.is_connected(&peer) { Ok(Way::Connected(peer)) } else { Err("it is not connected to this relay any more".to_owned()) };
+    }
+    if routes.reserved.relays.contains(&peer) && swarm.is_connected(&peer) {
+        return Ok(Way::Connected(peer));
+    }
+    Ok(Way::Dial(DialOpts::peer_id(peer).addresses(vec![address]).condition(PeerCondition::Always).build()))
 }
 
 /// Dialer: opens the link's stream on a fresh connection, and again until it is acknowledged.
 async fn open_link(mut control: Control, peer: PeerId, address: String, shared: Shared) {
-    match open_acknowledged(&mut control, peer).await {
+    let is_lost = match open_acknowledged(&mut control, peer).await {
         Ok(stream) => run_link(peer, true, stream, &shared).await,
         Err(error) => {
             let _ = shared.events.send(Internal::DialFailed { address, error }).await;
+            true
         }
-    }
-    let _ = shared.commands.send(Command::Ended(peer)).await;
+    };
+    let _ = shared.commands.send(Command::Ended { peer, is_lost }).await;
 }
 
 pub(super) async fn open_acknowledged(control: &mut Control, peer: PeerId) -> Result<Stream, String> {
@@ -478,10 +560,11 @@ pub(super) async fn open_acknowledged(control: &mut Control, peer: PeerId) -> Re
 
 /// Acceptor: acknowledges the stream.
 async fn accept_link(peer: PeerId, mut stream: Stream, shared: Shared) {
-    if acknowledge(&mut stream).await.is_ok() {
-        run_link(peer, false, stream, &shared).await;
-    }
-    let _ = shared.commands.send(Command::Ended(peer)).await;
+    let is_lost = match acknowledge(&mut stream).await {
+        Ok(()) => run_link(peer, false, stream, &shared).await,
+        Err(_) => true,
+    };
+    let _ = shared.commands.send(Command::Ended { peer, is_lost }).await;
 }
 
 pub(super) async fn acknowledge(stream: &mut Stream) -> io::Result<()> {
@@ -492,8 +575,8 @@ pub(super) async fn acknowledge(stream: &mut Stream) -> io::Result<()> {
     timeout(ACK_TIMEOUT, acknowledged).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
-/// A link from its first frame to its last.
-async fn run_link(peer: PeerId, outgoing: bool, stream: Stream, shared: &Shared) {
+/// A link from its first frame to its last; whether it was lost, and not closed by either side.
+async fn run_link(peer: PeerId, outgoing: bool, stream: Stream, shared: &Shared) -> bool {
     let link = LinkId(shared.next_link.fetch_add(1, Ordering::Relaxed));
     let (frames, queue) = mpsc::channel(QUEUE_FRAMES);
     let limit = Arc::new(AtomicU32::new(shared.frame_bytes_max));
@@ -501,7 +584,7 @@ async fn run_link(peer: PeerId, outgoing: bool, stream: Stream, shared: &Shared)
     let untaken = Arc::new(AtomicU32::new(0));
     let handle = Handle { frames, limit: limit.clone(), waiting: VecDeque::new(), open: Some(open), untaken: untaken.clone() };
     if shared.events.send(Internal::Opened { link, peer, outgoing, handle }).await.is_err() {
-        return;
+        return false;
     }
     let (read_half, write_half) = stream.split();
     let written_bytes = AtomicU64::new(0);
@@ -513,12 +596,13 @@ async fn run_link(peer: PeerId, outgoing: bool, stream: Stream, shared: &Shared)
         Either::Left((Either::Right((Err(error), _)), _)) => CloseReason::Broken { error: error.to_string() },
         Either::Left((Either::Right((Ok(()), _)), _)) => {
             // Closed on this side. The other side has read everything once it closes its own.
-            let _ = timeout(LINGER, reading).await;
-            return;
+            return timeout(LINGER, reading).await.is_err();
         }
         Either::Right(((), _)) => CloseReason::Broken { error: "nothing was read any more".to_owned() },
     };
+    let is_lost = reason != CloseReason::Ended;
     let _ = shared.events.send(Internal::Closed { link, reason }).await;
+    is_lost
 }
 
 /// Ends when the link has been closed on this side and nothing of what was sent has moved for a while: a frozen process

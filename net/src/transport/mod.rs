@@ -29,6 +29,11 @@ pub struct TransportConfig {
     /// Where an HTTP server hands over its WebSockets: then it, and not this transport, listens where `listen` says `/ws` or `/wss`.
     #[cfg(not(target_arch = "wasm32"))]
     pub doorway: Option<websocket::Doorway>,
+    /// Whether others may reach each other through this peer; it relays at the addresses of `listen`.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub relay: bool,
+    /// Relays to be reached through, by address, identity included. One that does not answer is asked again later.
+    pub relays: Vec<String>,
     /// The secret that the identity is made of; `None` makes a new identity.
     pub identity_seed: Option<[u8; 32]>,
     /// The largest frame content of a link whose limit nobody has raised.
@@ -43,6 +48,9 @@ impl Default for TransportConfig {
             listen: if cfg!(target_arch = "wasm32") { Vec::new() } else { vec!["/ip4/127.0.0.1/tcp/0".to_owned()] },
             #[cfg(not(target_arch = "wasm32"))]
             doorway: None,
+            #[cfg(not(target_arch = "wasm32"))]
+            relay: false,
+            relays: Vec::new(),
             identity_seed: None,
             frame_bytes_max: crate::wire::STRANGER_FRAME_BYTES_MAX,
             links_max: 2048,

@@ -342,6 +342,97 @@ fn a_burst_of_dials_opens_every_link() {
     });
 }
 
+/// A transport that nobody can dial, as in a browser.
+async fn behind(relay: &Transport) -> Transport {
+    let config = TransportConfig { listen: Vec::new(), relays: vec![relay.addresses()[0].clone()], ..TransportConfig::default() };
+    let behind = Transport::start(config).await.expect("starts");
+    let circuit = format!("{}/p2p-circuit/p2p/{}", relay.addresses()[0], behind.identity());
+    assert_eq!(behind.addresses(), [circuit]);
+    behind
+}
+
+async fn relay(listen: &str) -> Transport {
+    let config = TransportConfig { listen: vec![listen.to_owned()], relay: true, identity_seed: Some([9; 32]), ..TransportConfig::default() };
+    Transport::start(config).await.expect("starts")
+}
+
+/// One sends, the other has it.
+async fn carries(from: &mut Transport, out: LinkId, to: &mut Transport) {
+    from.send(out, frame(4_000)).expect("is queued");
+    match to.next().await {
+        TransportEvent::Received { frame: content, .. } => assert_eq!(content, frame(4_000).body),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn two_that_nobody_can_dial_reach_each_other_through_a_relay_and_it_reaches_them() {
+    on_runtime(async {
+        for listen in [TCP, WEBSOCKET] {
+            let mut root = relay(listen).await;
+            let (mut one, mut two) = (behind(&root).await, behind(&root).await);
+            one.dial(&root.addresses()[0].clone()).expect("dials");
+            let to_root = opened(&mut one).await;
+            opened(&mut root).await;
+            one.dial(&two.addresses()[0].clone()).expect("dials");
+            let to_two = opened(&mut one).await;
+            let from_one = opened(&mut two).await;
+            carries(&mut one, to_two, &mut two).await;
+            // The link to the relay may end: what goes through it does not.
+            one.close(to_root);
+            assert!(matches!(root.next().await, TransportEvent::Closed { reason: CloseReason::Ended, .. }));
+            carries(&mut two, from_one, &mut one).await;
+            // A relay knows whom it relays to, and needs no way but theirs.
+            root.dial(&two.addresses()[0].clone()).expect("dials");
+            let from_root = opened(&mut root).await;
+            opened(&mut two).await;
+            carries(&mut root, from_root, &mut two).await;
+            let gone = format!("{}/p2p-circuit/p2p/{}", root.addresses()[0], start(TCP).await.identity());
+            root.dial(&gone).expect("is queued");
+            assert!(matches!(root.next().await, TransportEvent::DialFailed { address, .. } if address == gone));
+        }
+    });
+}
+
+#[test]
+fn nobody_relays_who_was_not_asked_to_and_that_keeps_nobody_away() {
+    on_runtime(async {
+        let mut plain = start(TCP).await;
+        let config = TransportConfig { listen: Vec::new(), relays: vec![plain.addresses()[0].clone()], ..TransportConfig::default() };
+        let mut other = Transport::start(config).await.expect("starts");
+        assert!(other.addresses().is_empty());
+        other.dial(&plain.addresses()[0].clone()).expect("dials");
+        tokio::join!(opened(&mut other), opened(&mut plain));
+    });
+}
+
+#[test]
+fn a_reservation_is_had_again_after_its_relay() {
+    on_runtime(async {
+        let first = relay(TCP).await;
+        let (address, listen) = (first.addresses()[0].clone(), first.addresses()[0].split("/p2p/").next().expect("a prefix").to_owned());
+        let behind = behind(&first).await;
+        first.shutdown().await;
+        let root = loop {
+            let config = TransportConfig { listen: vec![listen.clone()], relay: true, identity_seed: Some([9; 32]), ..TransportConfig::default() };
+            match Transport::start(config).await {
+                Ok(root) => break root,
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        };
+        assert_eq!(root.addresses()[0], address);
+        let mut dialer = start(TCP).await;
+        loop {
+            dialer.dial(&behind.addresses()[0].clone()).expect("dials");
+            match dialer.next().await {
+                TransportEvent::Opened { .. } => break,
+                TransportEvent::DialFailed { .. } => tokio::time::sleep(Duration::from_millis(50)).await,
+                other => panic!("{other:?}"),
+            }
+        }
+    });
+}
+
 #[test]
 fn one_identity_holds_few_links() {
     on_runtime(async {
