@@ -322,7 +322,7 @@ fn try_peer(job: &Path, index: u16, link: Option<&str>, tell: &mut dyn FnMut(&Me
     let executor = open_executor(&job.executor, ExecutorOptions { threads, unchecked: job.unchecked, is_profiled: false })?;
     let speed = match job.split {
         Split::Even => 0.0,
-        Split::Measured => pollster::block_on(peer::measure(&executor, &bundle, usize::from(job.peers)))?,
+        Split::Measured => pollster::block_on(crate::node::measure::measure(&executor, &bundle, usize::from(job.peers)))?,
     };
     let config = session_config(&job, &bundle, index, speed);
     match link {

@@ -9,6 +9,7 @@
 //! takes a link as one word, unquoted; what does not parse is refused with the part that is wrong.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use peercompute_buffers::digest::hex;
@@ -134,6 +135,60 @@ fn is_address(text: &str) -> bool {
     text.starts_with('/') && text.contains("/p2p/") && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/.:-%".contains(&byte))
 }
 
+/// Where a page is: a URL without a path, and the multiaddress of the WebSocket on the same port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageAddress {
+    /// Whether it is https.
+    pub is_secure: bool,
+    /// A name, or a number; one of IPv6 in brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl PageAddress {
+    /// `None` if it is no such URL.
+    pub fn parse(url: &str) -> Option<PageAddress> {
+        let (scheme, rest) = url.split_once("://")?;
+        let is_secure = match scheme {
+            "https" => true,
+            "http" => false,
+            _ => return None,
+        };
+        let authority = rest.strip_suffix('/').unwrap_or(rest);
+        let standard = if is_secure { 443 } else { 80 };
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, port.parse().ok()?),
+            _ => (authority, standard),
+        };
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte);
+        (!host.is_empty() && host.bytes().all(is_plain)).then(|| PageAddress { is_secure, host: host.to_owned(), port })
+    }
+
+    /// As a URL.
+    pub fn url(&self) -> String {
+        let PageAddress { is_secure, host, port } = self;
+        match (is_secure, port) {
+            (true, 443) => format!("https://{host}/"),
+            (false, 80) => format!("http://{host}/"),
+            (true, _) => format!("https://{host}:{port}/"),
+            (false, _) => format!("http://{host}:{port}/"),
+        }
+    }
+
+    /// Where peers join.
+    pub fn multiaddress(&self) -> String {
+        let PageAddress { is_secure, host, port } = self;
+        let bare = host.trim_matches(['[', ']']);
+        let host = match bare.parse::<IpAddr>() {
+            Ok(IpAddr::V4(ip)) => format!("/ip4/{ip}"),
+            Ok(IpAddr::V6(ip)) => format!("/ip6/{ip}"),
+            Err(_) => format!("/dns/{bare}"),
+        };
+        format!("{host}/tcp/{port}/{}", if *is_secure { "wss" } else { "ws" })
+    }
+}
+
 /// As many bytes as are wanted, from twice as many hexadecimal digits.
 pub fn bytes_from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     if text.len() != 2 * N || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
@@ -182,6 +237,22 @@ mod tests {
         }
         // A page alone invites nobody.
         assert_eq!("http://127.0.0.1:8080/".parse::<Link>(), Err(LinkError::Prefix));
+    }
+
+    #[test]
+    fn a_port_has_a_url_and_a_multiaddress() {
+        let check = |given: &str, url: &str, address: &str| {
+            let public = PageAddress::parse(given).unwrap_or_else(|| panic!("{given}"));
+            assert_eq!((public.url().as_str(), public.multiaddress().as_str()), (url, address));
+        };
+        check("https://example.com", "https://example.com/", "/dns/example.com/tcp/443/wss");
+        check("https://example.com:8443/", "https://example.com:8443/", "/dns/example.com/tcp/8443/wss");
+        check("http://192.0.2.1:8080", "http://192.0.2.1:8080/", "/ip4/192.0.2.1/tcp/8080/ws");
+        check("http://192.0.2.1", "http://192.0.2.1/", "/ip4/192.0.2.1/tcp/80/ws");
+        check("http://[::1]:8080", "http://[::1]:8080/", "/ip6/::1/tcp/8080/ws");
+        for wrong in ["example.com", "ftp://example.com", "https://", "https://a b", "https://example.com/path", "http://x:99999"] {
+            assert_eq!(PageAddress::parse(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

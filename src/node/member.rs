@@ -137,6 +137,15 @@ pub enum Told<'a> {
     },
 }
 
+/// A wish to see a part of the state, as it is between two ticks.
+#[derive(Debug)]
+pub struct Look {
+    /// Which.
+    pub part: PartId,
+    /// Where it goes; `None` if the part is not this member's.
+    pub answer: flume::Sender<Option<Bytes>>,
+}
+
 /// How a member's part ended.
 #[derive(Debug)]
 pub enum End {
@@ -170,6 +179,7 @@ pub struct MemberNode<'a> {
     shipping: Shipping,
     /// When it first entered an epoch.
     begun: Option<Instant>,
+    looks: Option<flume::Receiver<Look>>,
 }
 
 /// An epoch to take up.
@@ -243,7 +253,13 @@ impl<'a> MemberNode<'a> {
         throttle: &'a Throttle,
         tell: &'a mut dyn FnMut(Told<'_>),
     ) -> MemberNode<'a> {
-        MemberNode { executor, bundle, session, parts, imports, throttle, tell, shipping: Shipping::default(), begun: None }
+        MemberNode { executor, bundle, session, parts, imports, throttle, tell, shipping: Shipping::default(), begun: None, looks: None }
+    }
+
+    /// The same, and answers those who want to look: between ticks, and as long as it computes.
+    pub fn shown(mut self, looks: flume::Receiver<Look>) -> MemberNode<'a> {
+        self.looks = Some(looks);
+        self
     }
 
     /// Takes part until the run is over or this member has left.
@@ -384,6 +400,9 @@ impl<'a> MemberNode<'a> {
                     return Ok(turn);
                 }
             }
+            while let Some(look) = self.looks.as_ref().and_then(|looks| looks.try_recv().ok()) {
+                self.show(epoch, &look).await?;
+            }
             if epoch.snapshots.pop_front_if(|due| *due <= epoch.tick).is_some() {
                 self.snapshot(epoch).await?;
                 continue;
@@ -404,6 +423,15 @@ impl<'a> MemberNode<'a> {
                 return Ok(turn);
             }
         }
+    }
+
+    /// Shows a part, if it is owned here.
+    async fn show(&self, epoch: &mut Epoch<'a>, look: &Look) -> Result<(), NodeError> {
+        let owned = epoch.plan.owned(epoch.me).find(|part| *part == look.part);
+        let parts = read(self.bundle.program(), &self.parts, owned.into_iter(), &mut epoch.run).await?;
+        // The tables, everybody's, come along. Whoever asked may have gone.
+        let _ = look.answer.try_send(parts.into_iter().find(|(part, _)| *part == look.part).map(|(_, bytes)| bytes));
+        Ok(())
     }
 
     /// Init and imports.

@@ -14,6 +14,7 @@
 mod gather;
 #[cfg(not(target_arch = "wasm32"))]
 mod lockstep;
+pub mod measure;
 pub mod member;
 pub mod parts;
 #[cfg(not(target_arch = "wasm32"))]

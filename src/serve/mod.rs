@@ -36,6 +36,8 @@ use peercompute_net::transport::websocket::Door;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
 
+use crate::link::PageAddress;
+
 pub use fetch::{FetchError, fetch_bundle};
 use site::{Asset, Site};
 pub use site::{SiteError, package_folder};
@@ -95,55 +97,7 @@ pub struct Server {
     address: SocketAddr,
     site: Site,
     tls: Option<tokio_rustls::TlsAcceptor>,
-    public: Option<Public>,
-}
-
-/// A port as others see it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Public {
-    is_secure: bool,
-    host: String,
-    port: u16,
-}
-
-impl Public {
-    fn parse(url: &str) -> Option<Public> {
-        let (scheme, rest) = url.split_once("://")?;
-        let is_secure = match scheme {
-            "https" => true,
-            "http" => false,
-            _ => return None,
-        };
-        let authority = rest.strip_suffix('/').unwrap_or(rest);
-        let standard = if is_secure { 443 } else { 80 };
-        let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, port.parse().ok()?),
-            _ => (authority, standard),
-        };
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte);
-        (!host.is_empty() && host.bytes().all(is_plain)).then(|| Public { is_secure, host: host.to_owned(), port })
-    }
-
-    fn url(&self) -> String {
-        let Public { is_secure, host, port } = self;
-        match (is_secure, port) {
-            (true, 443) => format!("https://{host}/"),
-            (false, 80) => format!("http://{host}/"),
-            (true, _) => format!("https://{host}:{port}/"),
-            (false, _) => format!("http://{host}:{port}/"),
-        }
-    }
-
-    fn multiaddress(&self) -> String {
-        let Public { is_secure, host, port } = self;
-        let bare = host.trim_matches(['[', ']']);
-        let host = match bare.parse::<IpAddr>() {
-            Ok(IpAddr::V4(ip)) => format!("/ip4/{ip}"),
-            Ok(IpAddr::V6(ip)) => format!("/ip6/{ip}"),
-            Err(_) => format!("/dns/{bare}"),
-        };
-        format!("{host}/tcp/{port}/{}", if *is_secure { "wss" } else { "ws" })
-    }
+    public: Option<PageAddress>,
 }
 
 impl Server {
@@ -152,7 +106,7 @@ impl Server {
     /// **Errors:** [`ServeError`].
     pub fn bind(config: &ServeConfig) -> Result<Server, ServeError> {
         let public = match &config.public {
-            Some(given) => Some(Public::parse(given).ok_or_else(|| ServeError::Public { given: given.clone() })?),
+            Some(given) => Some(PageAddress::parse(given).ok_or_else(|| ServeError::Public { given: given.clone() })?),
             None => None,
         };
         let tls = config.tls.as_ref().map(|(chain, key)| tls::acceptor(chain, key)).transpose()?;
@@ -165,14 +119,14 @@ impl Server {
     }
 
     /// How others see the port, the best first.
-    fn places(&self) -> Vec<Public> {
-        let here = |ip: IpAddr| Public {
+    fn places(&self) -> Vec<PageAddress> {
+        let here = |ip: IpAddr| PageAddress {
             is_secure: self.tls.is_some(),
             host: if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() },
             port: self.address.port(),
         };
         let ip = self.address.ip();
-        let mut places: Vec<Public> = self.public.iter().cloned().collect();
+        let mut places: Vec<PageAddress> = self.public.iter().cloned().collect();
         if ip.is_unspecified() {
             places.extend(outward(ip).map(here));
             places.push(here(if ip.is_ipv4() { IpAddr::from([127, 0, 0, 1]) } else { IpAddr::from(std::net::Ipv6Addr::LOCALHOST) }));
@@ -185,12 +139,12 @@ impl Server {
 
     /// What to listen on, as the transport has it: the WebSocket at every address of the port.
     pub fn addresses(&self) -> Vec<String> {
-        self.places().iter().map(Public::multiaddress).collect()
+        self.places().iter().map(PageAddress::multiaddress).collect()
     }
 
     /// The page's address.
     pub fn url(&self) -> String {
-        self.places().first().map(Public::url).unwrap_or_default()
+        self.places().first().map(PageAddress::url).unwrap_or_default()
     }
 
     /// Whether a page from here may use WebGPU: browsers want TLS, except at home.
@@ -371,26 +325,5 @@ fn answer(asset: &Asset, headers: &HeaderMap, keep: &'static str) -> Response {
     match asset.gzipped() {
         Some(gzipped) if has(header::ACCEPT_ENCODING, "gzip") => (common, kind, [(header::CONTENT_ENCODING, "gzip")], gzipped).into_response(),
         _ => (common, kind, asset.content.clone()).into_response(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_port_has_a_url_and_a_multiaddress() {
-        let check = |given: &str, url: &str, address: &str| {
-            let public = Public::parse(given).unwrap_or_else(|| panic!("{given}"));
-            assert_eq!((public.url().as_str(), public.multiaddress().as_str()), (url, address));
-        };
-        check("https://example.com", "https://example.com/", "/dns/example.com/tcp/443/wss");
-        check("https://example.com:8443/", "https://example.com:8443/", "/dns/example.com/tcp/8443/wss");
-        check("http://192.0.2.1:8080", "http://192.0.2.1:8080/", "/ip4/192.0.2.1/tcp/8080/ws");
-        check("http://192.0.2.1", "http://192.0.2.1/", "/ip4/192.0.2.1/tcp/80/ws");
-        check("http://[::1]:8080", "http://[::1]:8080/", "/ip6/::1/tcp/8080/ws");
-        for wrong in ["example.com", "ftp://example.com", "https://", "https://a b", "https://example.com/path", "http://x:99999"] {
-            assert_eq!(Public::parse(wrong), None, "{wrong}");
-        }
     }
 }
