@@ -305,6 +305,13 @@ pub fn keep(bundle: &VerifiedBundle) -> Result<(), KeyFileError> {
     std::fs::write(&next, bundle.bytes()).and_then(|()| std::fs::rename(&next, &path)).map_err(file_error("write", &path))
 }
 
+/// Whether the bundle that a link asks for was verified here before.
+///
+/// **Errors:** there is no home to look in.
+pub fn is_kept(link: &Link) -> Result<bool, KeyFileError> {
+    Ok(bundle_path(&link.bundle, &link.key)?.exists())
+}
+
 /// The bundle that a link asks for: out of `given`, a folder or a bundle, or else one that was verified here before.
 /// What `trusted` names must have signed it; if nothing is, the link's key must.
 ///

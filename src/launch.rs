@@ -164,6 +164,12 @@ pub enum LaunchError {
     /// The member that was to write them is gone.
     #[error("peer 0 was to write what is exported, and did not reach the end: the exports are lost")]
     ExportsLost,
+    /// The server for browsers.
+    #[error(transparent)]
+    Serve(#[from] crate::serve::ServeError),
+    /// A bundle was to come from a page.
+    #[error(transparent)]
+    Fetch(#[from] crate::serve::FetchError),
     /// A run's store.
     #[error(transparent)]
     Store(#[from] crate::store::StoreError),

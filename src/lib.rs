@@ -3,7 +3,7 @@
 //! This package joins the layers: [`node`] runs a signed workload on an executor, alone or in
 //! lockstep with other peers; [`files`] brings fields in and out; [`picture`] makes them visible;
 //! [`keys`] remembers whom to trust; [`inspect`] watches a small run for races; [`launch`] starts a run
-//! of several processes on this machine; `web` is what a browser's worker sees.
+//! of several processes on this machine; [`serve`] is the root's port for browsers; `web` is what a browser's worker sees.
 //!
 //! ```text
 //! folder or .pcb ─ verify ─► VerifiedBundle ─► node ─┬─ executor (kernels)
@@ -24,12 +24,12 @@ pub mod inspect;
 pub mod keys;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod launch;
-#[cfg(not(target_arch = "wasm32"))]
 pub mod link;
-#[cfg(not(target_arch = "wasm32"))]
 pub mod node;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod picture;
+#[cfg(not(target_arch = "wasm32"))]
+pub mod serve;
 pub mod state;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod store;
@@ -37,5 +37,4 @@ pub mod store;
 pub mod told;
 #[cfg(target_arch = "wasm32")]
 pub mod web;
-#[cfg(not(target_arch = "wasm32"))]
 pub mod world;

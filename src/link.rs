@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! pc1,heat@1.0.0,<bundle: 64 hex>,<key: 64 hex>,<token: 32 hex>,<address>[,<address> …]
+//! https://example.com/#pc1,…                the same, and a page that takes part; whoever opens it sends nothing of it to the server
 //! ```
 //!
 //! It names the code and carries none: who joins has the bundle already, and verifies it against a key. Invariants: a shell
 //! takes a link as one word, unquoted; what does not parse is refused with the part that is wrong.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use peercompute_buffers::digest::hex;
@@ -32,6 +34,8 @@ pub struct Link {
     pub token: [u8; 16],
     /// Where the run is: multiaddresses of members, identities included.
     pub addresses: Vec<String>,
+    /// Where a page takes part in it, and where its bundle is.
+    pub page: Option<String>,
 }
 
 /// Why a text is no link.
@@ -39,7 +43,7 @@ pub struct Link {
 #[non_exhaustive]
 pub enum LinkError {
     /// It does not begin like one.
-    #[error("not a link: `peercompute host` prints one, it begins with `{PREFIX},`")]
+    #[error("not a link: `peercompute host` prints one that begins with `{PREFIX},`, `peercompute serve` one with `#{PREFIX},` in it")]
     Prefix,
     /// Longer than any.
     #[error("a link of {given} bytes, at most {LINK_BYTES_MAX} are read")]
@@ -62,6 +66,9 @@ pub enum LinkError {
 impl fmt::Display for Link {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (bundle, key, token) = (hex(&self.bundle), hex(&self.key.0), hex(&self.token));
+        if let Some(page) = &self.page {
+            write!(f, "{page}#")?;
+        }
         write!(f, "{PREFIX},{}@{},{bundle},{key},{token},{}", self.workload, self.version, self.addresses.join(","))
     }
 }
@@ -74,6 +81,13 @@ impl FromStr for Link {
         if text.len() > LINK_BYTES_MAX {
             return Err(LinkError::Length { given: text.len() });
         }
+        let (page, text) = match text.split_once('#') {
+            Some((page, text)) if is_page(page) => (Some(page.to_owned()), text),
+            Some((page, _)) => {
+                return Err(LinkError::Part { part: "page", given: page.chars().take(80).collect(), needed: "like https://example.com/" });
+            }
+            None => (None, text),
+        };
         let mut words = text.split(',');
         if words.next() != Some(PREFIX) {
             return Err(LinkError::Prefix);
@@ -101,7 +115,7 @@ impl FromStr for Link {
             }
             addresses.push(given.to_owned());
         }
-        Ok(Link { workload: workload.to_owned(), version: version.to_owned(), bundle, key, token, addresses })
+        Ok(Link { workload: workload.to_owned(), version: version.to_owned(), bundle, key, token, addresses, page })
     }
 }
 
@@ -110,8 +124,69 @@ fn is_plain(word: &str) -> bool {
     !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._+-".contains(&byte))
 }
 
+fn is_page(text: &str) -> bool {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    rest.is_some_and(|rest| {
+        rest.ends_with('/') && rest.len() > 1 && rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/.:-[]".contains(&byte))
+    })
+}
+
 fn is_address(text: &str) -> bool {
     text.starts_with('/') && text.contains("/p2p/") && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/.:-%".contains(&byte))
+}
+
+/// Where a page is: a URL without a path, and the multiaddress of the WebSocket on the same port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PageAddress {
+    /// Whether it is https.
+    pub is_secure: bool,
+    /// A name, or a number; one of IPv6 in brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+impl PageAddress {
+    /// `None` if it is no such URL.
+    pub fn parse(url: &str) -> Option<PageAddress> {
+        let (scheme, rest) = url.split_once("://")?;
+        let is_secure = match scheme {
+            "https" => true,
+            "http" => false,
+            _ => return None,
+        };
+        let authority = rest.strip_suffix('/').unwrap_or(rest);
+        let standard = if is_secure { 443 } else { 80 };
+        let (host, port) = match authority.rsplit_once(':') {
+            Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, port.parse().ok()?),
+            _ => (authority, standard),
+        };
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte);
+        (!host.is_empty() && host.bytes().all(is_plain)).then(|| PageAddress { is_secure, host: host.to_owned(), port })
+    }
+
+    /// As a URL.
+    pub fn url(&self) -> String {
+        let PageAddress { is_secure, host, port } = self;
+        match (is_secure, port) {
+            (true, 443) => format!("https://{host}/"),
+            (false, 80) => format!("http://{host}/"),
+            (true, _) => format!("https://{host}:{port}/"),
+            (false, _) => format!("http://{host}:{port}/"),
+        }
+    }
+
+    /// Where peers join.
+    pub fn multiaddress(&self) -> String {
+        let PageAddress { is_secure, host, port } = self;
+        let bare = host.trim_matches(['[', ']']);
+        let host = match bare.parse::<IpAddr>() {
+            Ok(IpAddr::V4(ip)) => format!("/ip4/{ip}"),
+            Ok(IpAddr::V6(ip)) => format!("/ip6/{ip}"),
+            Err(_) => format!("/dns/{bare}"),
+        };
+        format!("{host}/tcp/{port}/{}", if *is_secure { "wss" } else { "ws" })
+    }
 }
 
 /// As many bytes as are wanted, from twice as many hexadecimal digits.
@@ -138,6 +213,7 @@ mod tests {
             key: PublicKey([7; 32]),
             token: [255; 16],
             addresses: vec!["/ip4/127.0.0.1/tcp/4001/p2p/12D3KooWx".into(), "/ip6/fe80::1/udp/1/quic-v1/p2p/12D3KooWx".into()],
+            page: None,
         }
     }
 
@@ -147,6 +223,36 @@ mod tests {
         assert_eq!(text.parse(), Ok(link()));
         assert_eq!(format!(" {text}\n").parse(), Ok(link()));
         assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b",@/.:+-".contains(&byte)), "{text}");
+    }
+
+    #[test]
+    fn a_page_s_link_is_its_address_and_the_rest_behind_it() {
+        let with_page = Link { page: Some("http://127.0.0.1:8080/".into()), ..link() };
+        let text = with_page.to_string();
+        assert_eq!(text, format!("http://127.0.0.1:8080/#{}", link()));
+        assert_eq!(text.parse(), Ok(with_page));
+        for wrong in ["http://127.0.0.1", "ftp://x/", "https:///", "https://a b/", "javascript:x/", ""] {
+            let error = format!("{wrong}#{}", link()).parse::<Link>().unwrap_err().to_string();
+            assert!(error.contains("page is"), "{wrong}: {error}");
+        }
+        // A page alone invites nobody.
+        assert_eq!("http://127.0.0.1:8080/".parse::<Link>(), Err(LinkError::Prefix));
+    }
+
+    #[test]
+    fn a_port_has_a_url_and_a_multiaddress() {
+        let check = |given: &str, url: &str, address: &str| {
+            let public = PageAddress::parse(given).unwrap_or_else(|| panic!("{given}"));
+            assert_eq!((public.url().as_str(), public.multiaddress().as_str()), (url, address));
+        };
+        check("https://example.com", "https://example.com/", "/dns/example.com/tcp/443/wss");
+        check("https://example.com:8443/", "https://example.com:8443/", "/dns/example.com/tcp/8443/wss");
+        check("http://192.0.2.1:8080", "http://192.0.2.1:8080/", "/ip4/192.0.2.1/tcp/8080/ws");
+        check("http://192.0.2.1", "http://192.0.2.1/", "/ip4/192.0.2.1/tcp/80/ws");
+        check("http://[::1]:8080", "http://[::1]:8080/", "/ip6/::1/tcp/8080/ws");
+        for wrong in ["example.com", "ftp://example.com", "https://", "https://a b", "https://example.com/path", "http://x:99999"] {
+            assert_eq!(PageAddress::parse(wrong), None, "{wrong}");
+        }
     }
 
     #[test]

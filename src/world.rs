@@ -7,13 +7,17 @@
 //!
 //! Invariant: a peer joins only a run whose bundle it has and has verified itself.
 
+#[cfg(not(target_arch = "wasm32"))]
 use std::path::Path;
 use std::sync::Arc;
+#[cfg(not(target_arch = "wasm32"))]
 use std::time::Duration;
 
 use peercompute_kernels::VerifiedBundle;
 use peercompute_net::driver::MemberSession;
-use peercompute_net::membership::{Keep, MemberConfig, Output, Parts, Role, Standing, Tuning};
+use peercompute_net::membership::{Keep, MemberConfig, Parts, Role, Tuning};
+#[cfg(not(target_arch = "wasm32"))]
+use peercompute_net::membership::{Output, Standing};
 use peercompute_net::transport::TransportConfig;
 
 use crate::link::Link;
@@ -22,15 +26,14 @@ use crate::node::parts::parts_of;
 
 /// Of the memory that is free, the part that a run's state may take: executors hold most buffers twice, and snapshots and
 /// replicas lie beside them.
+#[cfg(not(target_arch = "wasm32"))]
 const MEMORY_SHARE: u64 = 4;
 
 /// On which terms a peer takes part.
 #[derive(Clone, Debug)]
 pub struct Terms {
-    /// Multiaddresses to listen on.
-    pub listen: Vec<String>,
-    /// The secret that this peer's identity is made of; `None` makes a new identity.
-    pub identity_seed: Option<[u8; 32]>,
+    /// Where to listen, and as whom.
+    pub transport: TransportConfig,
     /// A name for people.
     pub name: String,
     /// **Units**: points per second, self-measured; 0 where it is not known.
@@ -48,11 +51,11 @@ pub struct Terms {
 /// Begins to take part: hosts or joins.
 ///
 /// **Errors:** the state's parts are too large to move, or the transport does not start.
-pub fn start(bundle: &VerifiedBundle, role: Role, terms: Terms) -> Result<(MemberSession, Arc<Parts>), NodeError> {
+pub async fn start(bundle: &VerifiedBundle, role: Role, terms: Terms) -> Result<(MemberSession, Arc<Parts>), NodeError> {
     let program = bundle.program();
     let parts = Arc::new(parts_of(program).map_err(|cause| NodeError::Parts { cause })?);
-    let transport = TransportConfig { listen: terms.listen.clone(), identity_seed: terms.identity_seed, ..TransportConfig::default() };
-    Ok((MemberSession::start(transport, config(role, program.hash, parts.clone(), terms)?)?, parts))
+    let transport = terms.transport.clone();
+    Ok((MemberSession::open(transport, config(role, program.hash, parts.clone(), terms)?).await?, parts))
 }
 
 fn config(role: Role, bundle: [u8; 32], parts: Arc<Parts>, terms: Terms) -> Result<MemberConfig, NodeError> {
@@ -77,12 +80,12 @@ fn config(role: Role, bundle: [u8; 32], parts: Arc<Parts>, terms: Terms) -> Resu
 /// Looks on at the run of a link, until `look` has seen enough.
 ///
 /// **Errors:** nobody at the link's addresses answers, or this peer is turned away.
+#[cfg(not(target_arch = "wasm32"))]
 pub fn watch(link: &Link, look: &mut dyn FnMut(&Standing) -> bool) -> Result<(), NodeError> {
     let mut failed = None;
     for address in &link.addresses {
         let terms = Terms {
-            listen: vec![listen_like(address)],
-            identity_seed: None,
+            transport: TransportConfig { listen: vec![listen_like(address)], ..TransportConfig::default() },
             name: default_name("onlooker"),
             speed: 0.0,
             keep: Keep::Share,
@@ -92,8 +95,7 @@ pub fn watch(link: &Link, look: &mut dyn FnMut(&Standing) -> bool) -> Result<(),
         };
         // An onlooker needs no bundle: it holds nothing.
         let parts = Arc::new(Parts::new(&[], &[], 0).map_err(|cause| NodeError::Parts { cause })?);
-        let transport = TransportConfig { listen: terms.listen.clone(), ..TransportConfig::default() };
-        let session = MemberSession::start(transport, config(Role::Watch { address: address.clone() }, link.bundle, parts, terms)?)?;
+        let session = MemberSession::start(terms.transport.clone(), config(Role::Watch { address: address.clone() }, link.bundle, parts, terms)?)?;
         loop {
             match session.next()? {
                 Output::Status(standing) if !look(&standing) => return Ok(()),
@@ -123,16 +125,28 @@ pub fn link(bundle: &VerifiedBundle, session: &MemberSession, token: [u8; 16]) -
         key: bundle.signer(),
         token,
         addresses: session.addresses().to_vec(),
+        page: None,
     }
 }
 
+/// Relays to be reached through by members that cannot dial: those at whose addresses browsers join.
+pub fn relays_at(addresses: &[String]) -> Vec<String> {
+    let is_for_browsers = |address: &&String| {
+        let parts: Vec<&str> = address.split('/').collect();
+        matches!(parts[..], [_, _, _, "tcp", _, "ws" | "wss", "p2p", _])
+    };
+    addresses.iter().filter(is_for_browsers).take(1).cloned().collect()
+}
+
 /// Where a peer listens that joins at these addresses: at home where nobody is elsewhere, otherwise on every interface.
+#[cfg(not(target_arch = "wasm32"))]
 pub fn listen_for(addresses: &[String]) -> String {
     let is_home = |address: &&String| address.starts_with("/ip4/127.") || address.starts_with("/ip6/::1/");
     let elsewhere = addresses.iter().find(|address| !is_home(address));
     listen_like(elsewhere.or(addresses.first()).map_or("", String::as_str))
 }
 
+#[cfg(not(target_arch = "wasm32"))]
 fn listen_like(address: &str) -> String {
     let is_quic = address.contains("/quic");
     let ip = if address.starts_with("/ip4/127.") {
@@ -156,7 +170,14 @@ pub fn random<const N: usize>() -> Result<[u8; N], NodeError> {
     Ok(bytes)
 }
 
+/// What a browser lets a worker have, at most: its WebAssembly reaches four gigabytes, and holds everything more than once.
+#[cfg(target_arch = "wasm32")]
+fn memory_bytes() -> u64 {
+    512 << 20
+}
+
 /// Bytes of a run's state that this machine can take: a part of what is free now, where that can be told.
+#[cfg(not(target_arch = "wasm32"))]
 fn memory_bytes() -> u64 {
     let free = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
         let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
@@ -166,6 +187,7 @@ fn memory_bytes() -> u64 {
 }
 
 /// A name that tells peers of one machine apart.
+#[cfg(not(target_arch = "wasm32"))]
 pub fn default_name(what: &str) -> String {
     let host = std::fs::read_to_string(Path::new("/proc/sys/kernel/hostname")).ok().map(|name| name.trim().to_owned());
     let host = host.or_else(|| std::env::var("HOSTNAME").ok()).filter(|name| !name.is_empty());
@@ -177,6 +199,14 @@ mod tests {
     use super::*;
 
     #[test]
+    fn who_joins_where_browsers_do_is_reached_through_the_same_relay() {
+        let all = ["/ip4/127.0.0.1/tcp/1/p2p/x", "/dns/example.com/tcp/443/wss/p2p/x", "/ip4/192.0.2.1/tcp/80/ws/p2p/x"].map(str::to_owned);
+        assert_eq!(relays_at(&all), all[1..2]);
+        assert_eq!(relays_at(&all[..1]), [""; 0]);
+        assert_eq!(relays_at(&[format!("{}/p2p-circuit/p2p/y", all[2])]), [""; 0]);
+    }
+
+    #[test]
     fn a_peer_listens_where_those_can_dial_it_whom_it_joins() {
         let check = |address: &str, listen: &str| assert_eq!(listen_like(address), listen, "{address}");
         check("/ip4/127.0.0.1/tcp/4001/p2p/x", "/ip4/127.0.0.1/tcp/0");
@@ -185,6 +215,7 @@ mod tests {
         check("/ip6/fe80::1/udp/4001/quic-v1/p2p/x", "/ip6/::/udp/0/quic-v1");
         check("/ip4/192.0.2.1/tcp/4001/p2p/x", "/ip4/0.0.0.0/tcp/0");
         check("/dns4/example.com/tcp/4001/p2p/x", "/ip4/0.0.0.0/tcp/0");
+        check("/ip4/127.0.0.1/tcp/8080/ws/p2p/x", "/ip4/127.0.0.1/tcp/0");
         // A host on every interface lists its own loopback too.
         let all = ["/ip4/127.0.0.1/tcp/1/p2p/x", "/ip4/192.0.2.1/tcp/1/p2p/x"].map(str::to_owned);
         assert_eq!((listen_for(&all), listen_for(&all[..1])), ("/ip4/0.0.0.0/tcp/0".into(), "/ip4/127.0.0.1/tcp/0".into()));

@@ -27,6 +27,7 @@ use peercompute_kernels::{Program, VerifiedBundle};
 use peercompute_net::driver::{MemberSession, Session, SessionConfig};
 use peercompute_net::membership::{Keep, Role, Tuning};
 use peercompute_net::ownership::Ownership;
+use peercompute_net::transport::TransportConfig;
 use peercompute_net::transport::twin::{exchange_throughput, raw_stream_throughput};
 use pollster::block_on;
 
@@ -100,8 +101,7 @@ fn run_shared(cpus: &[AnyExecutor; 2], bundle: &VerifiedBundle, ticks: u64, told
 /// The same run by members of one whose peers come and go.
 fn run_members(cpus: &[AnyExecutor; 2], bundle: &VerifiedBundle, ticks: u64) {
     let terms = |name: &str| Terms {
-        listen: vec![LISTEN.into()],
-        identity_seed: None,
+        transport: TransportConfig { listen: vec![LISTEN.into()], ..TransportConfig::default() },
         name: name.into(),
         speed: 0.0,
         keep: Keep::Share,
@@ -110,7 +110,7 @@ fn run_members(cpus: &[AnyExecutor; 2], bundle: &VerifiedBundle, ticks: u64) {
         tuning: Tuning { balance: false, ..Tuning::default() },
     };
     let role = Role::Host { assemble: 2, end: ticks, task: SharedTask::default().to_bytes().unwrap(), replicas: 0, stored: None };
-    let (host, parts) = world::start(bundle, role, terms("host")).unwrap();
+    let (host, parts) = block_on(world::start(bundle, role, terms("host"))).unwrap();
     let addresses = host.addresses().to_vec();
     let throttle = Throttle::default();
     let compute = |cpu, session: &MemberSession, parts| {
@@ -119,7 +119,7 @@ fn run_members(cpus: &[AnyExecutor; 2], bundle: &VerifiedBundle, ticks: u64) {
     };
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let (session, parts) = world::start(bundle, Role::Join { addresses }, terms("guest")).unwrap();
+            let (session, parts) = block_on(world::start(bundle, Role::Join { addresses }, terms("guest"))).unwrap();
             compute(&cpus[1], &session, parts);
         });
         compute(&cpus[0], &host, parts);

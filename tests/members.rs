@@ -13,6 +13,7 @@ use peercompute_kernels::executor::cpu::{Cpu, CpuOptions};
 use peercompute_kernels::{Manifest, Overrides, SecretKey, Trust, VerifiedBundle, bundle};
 use peercompute_net::driver::MemberSession;
 use peercompute_net::membership::{Keep, MemberError, Notice, Role, Tuning};
+use peercompute_net::transport::TransportConfig;
 use pollster::block_on;
 
 const TICKS: u64 = 60;
@@ -31,8 +32,7 @@ fn cpu(memory_bytes_max: Option<u64>) -> AnyExecutor {
 
 fn terms(name: &str) -> Terms {
     Terms {
-        listen: vec!["/ip4/127.0.0.1/tcp/0".into()],
-        identity_seed: None,
+        transport: TransportConfig { listen: vec!["/ip4/127.0.0.1/tcp/0".into()], ..TransportConfig::default() },
         name: name.into(),
         speed: 0.0,
         keep: Keep::Share,
@@ -52,7 +52,7 @@ fn take_part(
     started: impl FnOnce(&MemberSession),
     tell: &mut dyn FnMut(Told<'_>),
 ) -> Result<Box<Outcome>, NodeError> {
-    let (session, parts) = start(bundle, role, terms(name)).unwrap();
+    let (session, parts) = block_on(start(bundle, role, terms(name))).unwrap();
     started(&session);
     match block_on(MemberNode::new(executor, bundle, &session, parts, Vec::new(), throttle, tell).take_part())? {
         End::Finished(outcome) => Ok(outcome),
@@ -138,7 +138,7 @@ fn a_member_that_was_slow_gets_tiles_again_once_it_is_well() {
         }
     };
     let take_part = |kind, name: &str, throttle: &Throttle, started: Box<dyn FnOnce(&MemberSession) + Send>, count: bool| {
-        let (session, parts) = start(&bundle, endless(kind), terms(name)).unwrap();
+        let (session, parts) = block_on(start(&bundle, endless(kind), terms(name))).unwrap();
         started(&session);
         let mut tell = |told: Told<'_>| {
             if let (Told::Entered { plan, me }, true) = (&told, count) {

@@ -3,7 +3,8 @@
 //!
 //! The thread answers pings while the node computes, so a busy peer is never taken for a silent one. The
 //! node talks to it through two queues and blocks on them as it likes. Which machine it is, a fixed roster's
-//! [`Core`] or a [`Member`] of a run whose peers come and go, makes no difference to the loop.
+//! [`Core`] or a [`Member`] of a run whose peers come and go, makes no difference to the loop. In a browser the same loop is a
+//! task on the node's thread; there the node waits for it and never blocks.
 //!
 //! ```text
 //!  node ── Event ──► [ 64 ] ──►  thread: machine ◄──► transport
@@ -13,21 +14,27 @@
 //! Invariant: while frames wait for a slow link, no further event of the node is taken, so the node meets
 //! back-pressure; the network and the clock are served always.
 
+#[cfg(not(target_arch = "wasm32"))]
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+#[cfg(not(target_arch = "wasm32"))]
 use bytes::Bytes;
 use thiserror::Error;
 
-use crate::core::{self, CommitBody, Core, CoreConfig, LinkId, Role, Traffic};
-
+use crate::core::{self, Core, CoreConfig, LinkId, Role};
+#[cfg(not(target_arch = "wasm32"))]
+use crate::core::{CommitBody, Traffic};
 use crate::membership::{self, Member, MemberConfig};
+#[cfg(not(target_arch = "wasm32"))]
 use crate::ownership::{Ownership, PeerIndex};
+use crate::runtime::{self, Instant};
 use crate::transport::{Transport, TransportConfig, TransportError, TransportEvent};
 use crate::wire::Frame;
 
 const QUEUE_EVENTS: usize = 64;
 /// How often a waiting node gives its turn away before it sleeps: some 100 µs on an idle core.
+#[cfg(not(target_arch = "wasm32"))]
 const YIELDS_BEFORE_SLEEP: u32 = 200;
 /// Network events handled before the node and the clock get their turn.
 const BURST_MAX: usize = 64;
@@ -194,13 +201,20 @@ struct Driven<Event, Output> {
     addresses: Vec<String>,
     events: Option<flume::Sender<Event>>,
     outputs: Option<flume::Receiver<Output>>,
+    #[cfg(not(target_arch = "wasm32"))]
     thread: Option<JoinHandle<()>>,
 }
 
+/// Who and where this peer is, once the transport knows.
+type Started = Result<(String, Vec<String>), TransportError>;
+
 impl<Event: Send + 'static, Output: Send + 'static> Driven<Event, Output> {
-    /// `make` is called once the transport knows who and where this peer is.
+    /// Starts the loop; `make` is called once the transport knows who and where this peer is, which is then told.
     #[allow(clippy::disallowed_methods, reason = "the outputs are bounded by the machine, as the module's head says")]
-    fn start<M>(transport: TransportConfig, make: impl FnOnce(&str, &[String]) -> M + Send + 'static) -> Result<Self, SessionError>
+    fn begin<M>(
+        transport: TransportConfig,
+        make: impl FnOnce(&str, &[String]) -> M + Send + 'static,
+    ) -> Result<(Self, flume::Receiver<Started>), SessionError>
     where
         M: Machine<Event = Event, Output = Output>,
     {
@@ -208,36 +222,56 @@ impl<Event: Send + 'static, Output: Send + 'static> Driven<Event, Output> {
         // The machine bounds what is in it, and a thread that waited here could not answer pings.
         let (outputs_in, outputs) = flume::unbounded();
         let (started_in, started) = flume::bounded(1);
-        // One thread for all links: measured as fast as several, and no work moves between cores.
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let thread = std::thread::Builder::new().name("peercompute-net".to_owned()).spawn(move || {
-            runtime.block_on(async move {
-                let transport = match Transport::start(transport).await {
-                    Ok(transport) => transport,
-                    Err(error) => {
-                        let _ = started_in.send(Err(error));
-                        return;
-                    }
-                };
-                let machine = make(transport.identity(), transport.addresses());
-                if started_in.send(Ok((transport.identity().to_owned(), transport.addresses().to_vec()))).is_ok() {
-                    drive(machine, transport, events_out, outputs_in).await;
+        // A machine is born where it lives.
+        let work = move || async move {
+            let transport = match Transport::start(transport).await {
+                Ok(transport) => transport,
+                Err(error) => {
+                    let _ = started_in.send(Err(error));
+                    return;
                 }
-            });
-        })?;
-        let (identity, addresses) = started.recv().map_err(|_| SessionError::Ended)??;
-        Ok(Driven { identity, addresses, events: Some(events), outputs: Some(outputs), thread: Some(thread) })
+            };
+            let machine = make(transport.identity(), transport.addresses());
+            if started_in.send(Ok((transport.identity().to_owned(), transport.addresses().to_vec()))).is_ok() {
+                drive(machine, transport, events_out, outputs_in).await;
+            }
+        };
+        #[cfg(not(target_arch = "wasm32"))]
+        let thread = {
+            // One thread for all links: measured as fast as several, and no work moves between cores.
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let thread = std::thread::Builder::new().name("peercompute-net".to_owned());
+            Some(thread.spawn(move || runtime.block_on(work()))?)
+        };
+        #[cfg(target_arch = "wasm32")]
+        runtime::spawn(work());
+        let driven = Driven {
+            identity: String::new(),
+            addresses: Vec::new(),
+            events: Some(events),
+            outputs: Some(outputs),
+            #[cfg(not(target_arch = "wasm32"))]
+            thread,
+        };
+        Ok((driven, started))
     }
 
-    fn next(&self) -> Result<Output, SessionError> {
-        // An exchange is often over before a sleeping thread would be awake again.
-        for _ in 0..YIELDS_BEFORE_SLEEP {
-            match self.try_next()? {
-                Some(output) => return Ok(output),
-                None => std::thread::yield_now(),
-            }
+    fn started(mut self, started: Started) -> Result<Self, SessionError> {
+        (self.identity, self.addresses) = started?;
+        Ok(self)
+    }
+
+    async fn next_async(&self) -> Result<Output, SessionError> {
+        #[cfg(not(target_arch = "wasm32"))]
+        if let Some(output) = self.next_soon()? {
+            return Ok(output);
         }
-        self.outputs()?.recv().map_err(|_| SessionError::Ended)
+        self.outputs()?.recv_async().await.map_err(|_| SessionError::Ended)
+    }
+
+    async fn send_async(&self, event: Event) -> Result<(), SessionError> {
+        let events = self.events.as_ref().ok_or(SessionError::Ended)?;
+        events.send_async(event).await.map_err(|_| SessionError::Ended)
     }
 
     fn try_next(&self) -> Result<Option<Output>, SessionError> {
@@ -245,6 +279,41 @@ impl<Event: Send + 'static, Output: Send + 'static> Driven<Event, Output> {
             Ok(output) => Ok(Some(output)),
             Err(flume::TryRecvError::Empty) => Ok(None),
             Err(flume::TryRecvError::Disconnected) => Err(SessionError::Ended),
+        }
+    }
+
+    fn outputs(&self) -> Result<&flume::Receiver<Output>, SessionError> {
+        self.outputs.as_ref().ok_or(SessionError::Ended)
+    }
+}
+
+/// For a node that blocks.
+#[cfg(not(target_arch = "wasm32"))]
+impl<Event: Send + 'static, Output: Send + 'static> Driven<Event, Output> {
+    fn start<M>(transport: TransportConfig, make: impl FnOnce(&str, &[String]) -> M + Send + 'static) -> Result<Self, SessionError>
+    where
+        M: Machine<Event = Event, Output = Output>,
+    {
+        let (driven, started) = Self::begin(transport, make)?;
+        let started = started.recv().map_err(|_| SessionError::Ended)?;
+        driven.started(started)
+    }
+
+    /// The next output, if it is here before a sleeping thread would be awake again: an exchange is often over by then.
+    fn next_soon(&self) -> Result<Option<Output>, SessionError> {
+        for _ in 0..YIELDS_BEFORE_SLEEP {
+            match self.try_next()? {
+                Some(output) => return Ok(Some(output)),
+                None => std::thread::yield_now(),
+            }
+        }
+        Ok(None)
+    }
+
+    fn next(&self) -> Result<Output, SessionError> {
+        match self.next_soon()? {
+            Some(output) => Ok(output),
+            None => self.outputs()?.recv().map_err(|_| SessionError::Ended),
         }
     }
 
@@ -259,23 +328,20 @@ impl<Event: Send + 'static, Output: Send + 'static> Driven<Event, Output> {
         let events = self.events.as_ref().ok_or(SessionError::Ended)?;
         events.send(event).map_err(|_| SessionError::Ended)
     }
-
-    fn outputs(&self) -> Result<&flume::Receiver<Output>, SessionError> {
-        self.outputs.as_ref().ok_or(SessionError::Ended)
-    }
 }
 
 impl<Event, Output> Drop for Driven<Event, Output> {
     fn drop(&mut self) {
         self.events = None;
         self.outputs = None;
+        #[cfg(not(target_arch = "wasm32"))]
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
 }
 
-/// One member's side of a run whose peers come and go, for a node that blocks.
+/// One member's side of a run whose peers come and go.
 ///
 /// Dropping it is as [`membership::Event::Stop`]: this peer is gone at once, and the others go on.
 #[derive(Debug)]
@@ -288,11 +354,10 @@ impl MemberSession {
     /// those that the transport proves and has.
     ///
     /// **Errors**: the transport does not start.
-    pub fn start(transport: TransportConfig, config: MemberConfig) -> Result<MemberSession, SessionError> {
-        let make = move |identity: &str, addresses: &[String]| {
-            Member::new(MemberConfig { identity: identity.to_owned(), addresses: addresses.to_vec(), ..config })
-        };
-        Ok(MemberSession { driven: Driven::start(transport, make)? })
+    pub async fn open(transport: TransportConfig, config: MemberConfig) -> Result<MemberSession, SessionError> {
+        let (driven, started) = Driven::begin(transport, member(config))?;
+        let started = started.recv_async().await.map_err(|_| SessionError::Ended)?;
+        Ok(MemberSession { driven: driven.started(started)? })
     }
 
     /// The identity that this peer proves to others.
@@ -305,15 +370,36 @@ impl MemberSession {
         &self.driven.addresses
     }
 
-    /// The next output for the node; blocks. After `Finished`, `Left` or `Failed`, [`SessionError::Ended`].
-    #[allow(clippy::should_implement_trait, reason = "an iterator could not tell why it ended")]
-    pub fn next(&self) -> Result<membership::Output, SessionError> {
-        self.driven.next()
-    }
-
     /// The next output, if there is one now.
     pub fn try_next(&self) -> Result<Option<membership::Output>, SessionError> {
         self.driven.try_next()
+    }
+
+    /// The next output for the node. After `Finished`, `Left` or `Failed`, [`SessionError::Ended`].
+    pub async fn next_async(&self) -> Result<membership::Output, SessionError> {
+        self.driven.next_async().await
+    }
+
+    /// Hands an event of the node to the member; waits while links are congested.
+    ///
+    /// **Errors**: the run is over; [`MemberSession::next_async`] says why.
+    pub async fn send_async(&self, event: membership::Event) -> Result<(), SessionError> {
+        self.driven.send_async(event).await
+    }
+}
+
+/// For those that block.
+#[cfg(not(target_arch = "wasm32"))]
+impl MemberSession {
+    /// As [`MemberSession::open`].
+    pub fn start(transport: TransportConfig, config: MemberConfig) -> Result<MemberSession, SessionError> {
+        Ok(MemberSession { driven: Driven::start(transport, member(config))? })
+    }
+
+    /// As [`MemberSession::next_async`].
+    #[allow(clippy::should_implement_trait, reason = "an iterator could not tell why it ended")]
+    pub fn next(&self) -> Result<membership::Output, SessionError> {
+        self.driven.next()
     }
 
     /// As [`MemberSession::next`], for a bounded time.
@@ -321,22 +407,26 @@ impl MemberSession {
         self.driven.next_within(limit)
     }
 
-    /// Hands an event of the node to the member; blocks while links are congested.
-    ///
-    /// **Errors**: the run is over; [`MemberSession::next`] says why.
+    /// As [`MemberSession::send_async`].
     pub fn send(&self, event: membership::Event) -> Result<(), SessionError> {
         self.driven.send(event)
     }
 }
 
+fn member(config: MemberConfig) -> impl FnOnce(&str, &[String]) -> Member + Send + 'static {
+    move |identity, addresses| Member::new(MemberConfig { identity: identity.to_owned(), addresses: addresses.to_vec(), ..config })
+}
+
 /// One peer's side of a run, for a node that blocks.
 ///
 /// Dropping it ends the run for everybody, unless it is over, and waits a moment for the last words.
+#[cfg(not(target_arch = "wasm32"))]
 #[derive(Debug)]
 pub struct Session {
     driven: Driven<core::Event, core::Output>,
 }
 
+#[cfg(not(target_arch = "wasm32"))]
 impl Session {
     /// Opens a run for `peers` peers, this one included, and becomes its coordinator.
     pub fn host(config: SessionConfig, peers: u16) -> Result<Session, SessionError> {
@@ -423,6 +513,7 @@ impl Session {
     }
 }
 
+#[cfg(not(target_arch = "wasm32"))]
 fn core_config(config: &SessionConfig, role: Role, identity: &str, addresses: &[String]) -> CoreConfig {
     CoreConfig {
         role,
@@ -466,7 +557,7 @@ async fn drive<M: Machine>(mut machine: M, mut transport: Transport, events: flu
             event = transport.next() => Turn::Network(event),
             event = events.recv_async(), if node_here && !congested => event.map_or(Turn::NodeGone, Turn::Node),
             () = room.notified(), if waiting => Turn::Room,
-            () = tokio::time::sleep(due) => Turn::Clock,
+            () = runtime::sleep(due) => Turn::Clock,
         };
         let turned = begun.elapsed();
         let is_long = || begun.elapsed() > turned + BURST_TIME_MAX;
@@ -501,7 +592,7 @@ async fn drive<M: Machine>(mut machine: M, mut transport: Transport, events: flu
         // The links' tasks run on this thread too: where machines think long, peers would hear nothing and call this one silent.
         if is_long() {
             carry_out(&mut machine, &mut transport, &outputs, begun);
-            tokio::task::yield_now().await;
+            runtime::yield_now().await;
         }
         // Everything the network has brought is heard before anybody is called silent: handled, or noted by a machine that
         // may have long to do with what it gets, and whose pings must not wait for that.

@@ -6,17 +6,21 @@ use std::time::Duration;
 
 use clap::Args;
 use peercompute::launch::{self, LaunchError};
-use peercompute::link::bytes_from_hex;
+use peercompute::link::{Link, bytes_from_hex};
 use peercompute::node::member::{SharedTask, Told};
 use peercompute::node::plan::ParamChange;
 use peercompute::node::{NodeError, parts, speed};
+use peercompute::serve::{Server, Serving};
 use peercompute::store::{Heard, Record, RunStore, Storing};
 use peercompute::told::Line;
 use peercompute::world::{self, Terms};
 use peercompute_buffers::digest::hex;
 use peercompute_kernels::VerifiedBundle;
 use peercompute_kernels::executor::any::{AnyExecutor, Choice};
+use peercompute_net::driver::MemberSession;
 use peercompute_net::membership::{Keep, MemberError, Role, Stored, Tuning};
+use peercompute_net::transport::TransportConfig;
+use peercompute_net::transport::websocket::{self, Door, Doorway};
 
 use super::member::{Member, MemberArgs};
 use super::run::{TransportArg, change, multiaddress, seconds};
@@ -54,7 +58,35 @@ pub(crate) struct HostArgs {
     transport: TransportArg,
 }
 
+impl HostArgs {
+    /// The port that was asked for.
+    pub(super) fn listen(&self) -> Option<std::net::SocketAddr> {
+        self.member.listen
+    }
+}
+
 pub(crate) fn run(args: &HostArgs, choice: &Choice, json: bool) -> Result<(), LaunchError> {
+    host(args, None, choice, json)
+}
+
+/// Hosts a run on a server's port.
+pub(super) fn serve(args: &HostArgs, server: Server, choice: &Choice, json: bool) -> Result<(), LaunchError> {
+    let (door, doorway) = websocket::door();
+    let site = Site { addresses: server.addresses(), url: server.url(), doorway, waiting: Some((server, door)), serving: None };
+    host(args, Some(site), choice, json)
+}
+
+/// A port that browsers come to.
+struct Site {
+    addresses: Vec<String>,
+    url: String,
+    doorway: Doorway,
+    /// Until the run can be joined.
+    waiting: Option<(Server, Door)>,
+    serving: Option<Serving>,
+}
+
+fn host(args: &HostArgs, site: Option<Site>, choice: &Choice, json: bool) -> Result<(), LaunchError> {
     let bundle = args.workload.open()?;
     let program = bundle.program();
     // A wrong name, value or file is told before anything starts.
@@ -73,7 +105,7 @@ pub(crate) fn run(args: &HostArgs, choice: &Choice, json: bool) -> Result<(), La
     sign::keep(&bundle);
     let executor = args.member.open_executor(choice)?;
     let speed = if args.member.control { 0.0 } else { pollster::block_on(speed::measure(&executor, &bundle, 1))? * args.member.throttle() };
-    let mut host = Host { args, bundle: &bundle, executor: &executor, imports, speed, json, stored: None, storing: None };
+    let mut host = Host { args, bundle: &bundle, executor: &executor, imports, speed, json, site, stored: None, storing: None };
     let record = host.open(store)?;
     if !record.members.is_empty() {
         host.note(format!("looking for the members of the stored run at {} addresses", record.members.len()));
@@ -98,6 +130,7 @@ struct Host<'a> {
     imports: Vec<(usize, Vec<u8>)>,
     speed: f64,
     json: bool,
+    site: Option<Site>,
     /// What the store had.
     stored: Option<Stored>,
     storing: Option<Storing>,
@@ -137,6 +170,51 @@ impl Host<'_> {
         Ok(record)
     }
 
+    /// Where the others find this host, and as whom.
+    fn transport(&self, record: &Record) -> TransportConfig {
+        let identity_seed = bytes_from_hex(&record.identity_seed);
+        match &self.site {
+            Some(site) => TransportConfig {
+                listen: site.addresses.clone(),
+                doorway: Some(site.doorway.clone()),
+                relay: true,
+                identity_seed,
+                ..TransportConfig::default()
+            },
+            None => TransportConfig {
+                listen: vec![multiaddress(self.args.member.listen, self.args.transport)],
+                identity_seed,
+                ..TransportConfig::default()
+            },
+        }
+    }
+
+    /// Opens the site, if there is one, and says how to join.
+    fn announce(&mut self, link: Link, session: &MemberSession) -> Result<(), LaunchError> {
+        let program = self.bundle.program();
+        let what = format!("{} {} on {}", program.manifest.name, program.manifest.version, self.executor.info().named());
+        let Some(site) = &mut self.site else {
+            let link = link.to_string();
+            if self.json {
+                say_json(&Line::Listening { link });
+            } else {
+                say(format!("{what}; others join with\n\npeercompute join {link}\n"));
+            }
+            return Ok(());
+        };
+        if let Some((server, door)) = site.waiting.take() {
+            site.serving = Some(server.start(self.bundle, door)?);
+        }
+        let link = Link { page: Some(site.url.clone()), ..link }.to_string();
+        if self.json {
+            say_json(&serde_json::json!({ "event": "listening", "link": link, "peer_id": session.identity(), "addresses": session.addresses() }));
+        } else {
+            let picture = super::serve::picture(&link);
+            say(format!("{what}; browsers open\n\n{link}\n\n{picture}\nothers join with\n\npeercompute join {link}\n"));
+        }
+        Ok(())
+    }
+
     fn take_part(&mut self, role: Role, record: &Record, has_entered: &mut bool) -> Result<(), LaunchError> {
         let args = &self.args.member;
         let keep = match (&self.storing, args.wants_state(), record.end) {
@@ -148,8 +226,7 @@ impl Host<'_> {
         let dial_limit = if is_hosting { Tuning::default().dial_limit } else { SEARCH_LIMIT };
         let token = bytes_from_hex(&record.token).unwrap_or_default();
         let terms = Terms {
-            listen: vec![multiaddress(args.listen, self.args.transport)],
-            identity_seed: bytes_from_hex(&record.identity_seed),
+            transport: self.transport(record),
             name: args.name("host"),
             speed: self.speed,
             keep,
@@ -157,14 +234,8 @@ impl Host<'_> {
             token,
             tuning: Tuning { snapshot_every: Duration::from_secs_f64(self.args.snapshot_every), dial_limit, ..Tuning::default() },
         };
-        let (session, parts) = world::start(self.bundle, role, terms)?;
-        let link = world::link(self.bundle, &session, token).to_string();
-        if self.json {
-            say_json(&Line::Listening { link });
-        } else {
-            let Record { workload, version, .. } = record;
-            say(format!("{workload} {version} on {}; others join with\n\npeercompute join {link}\n", self.executor.info().named()));
-        }
+        let (session, parts) = pollster::block_on(world::start(self.bundle, role, terms))?;
+        self.announce(world::link(self.bundle, &session, token), &session)?;
         let own = session.identity().to_owned();
         let member = Member {
             args,

@@ -1,5 +1,6 @@
 //! `peercompute join` and `status`: taking part in a run by its link, and looking on.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,11 +9,13 @@ use peercompute::keys;
 use peercompute::launch::{self, LaunchError};
 use peercompute::link::Link;
 use peercompute::node::speed;
+use peercompute::serve;
 use peercompute::told::{Line, Report};
 use peercompute::world::{self, Terms};
 use peercompute_kernels::Overrides;
 use peercompute_kernels::executor::any::Choice;
 use peercompute_net::membership::{Keep, Role, Tuning};
+use peercompute_net::transport::TransportConfig;
 
 use super::member::{Member, MemberArgs};
 use super::run::{TransportArg, multiaddress};
@@ -20,7 +23,7 @@ use super::{GridExtents, extents, say, say_json, si};
 
 #[derive(Args)]
 pub(crate) struct JoinArgs {
-    /// What `peercompute host` printed.
+    /// What `peercompute host` or `serve` printed.
     link: Link,
     /// The workload's folder, if it was not verified on this machine before.
     #[arg(long, value_name = "DIR", conflicts_with = "bundle")]
@@ -46,7 +49,7 @@ pub(crate) struct JoinArgs {
 
 #[derive(Args)]
 pub(crate) struct StatusArgs {
-    /// What `peercompute host` printed.
+    /// What `peercompute host` or `serve` printed.
     link: Link,
     /// Go on looking until Ctrl-C.
     #[arg(long)]
@@ -57,6 +60,11 @@ pub(crate) fn join(args: &JoinArgs, choice: &Choice, json: bool) -> Result<(), L
     let trusted = args.trust.iter().map(|key| keys::read_public(key)).collect::<Result<Vec<_>, _>>()?;
     let given = args.workload.as_deref().or(args.bundle.as_deref());
     let overrides = Overrides { tiles: args.tile.clone(), shapes: args.shape.clone(), params: Vec::new() };
+    let fetched = match (given, &args.link.page) {
+        (None, Some(page)) if !keys::is_kept(&args.link)? => Some(fetch(page, &args.link)?),
+        _ => None,
+    };
+    let given = given.or(fetched.as_ref().map(|file| file.path()));
     let bundle = keys::open_linked(&args.link, given, &overrides, &trusted)?;
     let imports = launch::read_imports(&bundle, &args.member.import)?;
     launch::wanted(&bundle, &args.member.export, &args.member.image)?;
@@ -66,8 +74,11 @@ pub(crate) fn join(args: &JoinArgs, choice: &Choice, json: bool) -> Result<(), L
     let is_quic = addresses.iter().all(|address| address.contains("/quic"));
     let transport = if is_quic { TransportArg::Quic } else { TransportArg::Tcp };
     let terms = Terms {
-        listen: vec![args.member.listen.map_or_else(|| world::listen_for(addresses), |listen| multiaddress(Some(listen), transport))],
-        identity_seed: None,
+        transport: TransportConfig {
+            listen: vec![args.member.listen.map_or_else(|| world::listen_for(addresses), |listen| multiaddress(Some(listen), transport))],
+            relays: world::relays_at(addresses),
+            ..TransportConfig::default()
+        },
         name: args.member.name("peer"),
         speed,
         keep: if args.member.wants_state() { Keep::End } else { Keep::Share },
@@ -75,7 +86,7 @@ pub(crate) fn join(args: &JoinArgs, choice: &Choice, json: bool) -> Result<(), L
         token: args.link.token,
         tuning: Tuning::default(),
     };
-    let (session, parts) = world::start(&bundle, Role::Join { addresses: args.link.addresses.clone() }, terms)?;
+    let (session, parts) = pollster::block_on(world::start(&bundle, Role::Join { addresses: args.link.addresses.clone() }, terms))?;
     let link = world::link(&bundle, &session, args.link.token);
     let line = Line::Listening { link: Link { key: args.link.key, ..link }.to_string() };
     if json {
@@ -85,6 +96,13 @@ pub(crate) fn join(args: &JoinArgs, choice: &Choice, json: bool) -> Result<(), L
     }
     let member = Member { args: &args.member, bundle: &bundle, executor: &executor, session: Arc::new(session), parts, imports, ticks: None, json };
     member.take_part(&mut |_| Vec::new())
+}
+
+/// The page's bundle, in a file for as long as it takes to verify it.
+fn fetch(page: &str, link: &Link) -> Result<tempfile::NamedTempFile, LaunchError> {
+    let bytes = serve::fetch_bundle(page, link)?;
+    let written = tempfile::NamedTempFile::new().and_then(|mut file| file.write_all(&bytes).map(|()| file));
+    written.map_err(|cause| LaunchError::System { action: "write the bundle", cause })
 }
 
 pub(crate) fn status(args: &StatusArgs, json: bool) -> Result<(), LaunchError> {

@@ -9,6 +9,7 @@ mod host;
 mod join;
 mod member;
 mod run;
+mod serve;
 mod sign;
 
 use std::path::PathBuf;
@@ -45,6 +46,8 @@ enum Command {
     Run(Box<run::RunArgs>),
     /// Start a run that others can join, and take part in it.
     Host(Box<host::HostArgs>),
+    /// Start a run that browsers can join too, from a page on the same port, and take part in it.
+    Serve(Box<serve::ServeArgs>),
     /// Take part in a run, by its link.
     Join(Box<join::JoinArgs>),
     /// How a run stands, by its link.
@@ -147,6 +150,7 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
         Some(Command::Check(args)) => check::run(&args, executor, json),
         Some(Command::Run(args)) => run::run(&args, executor, json),
         Some(Command::Host(args)) => host::run(&args, executor, json),
+        Some(Command::Serve(args)) => serve::run(&args, executor, json),
         Some(Command::Join(args)) => join::join(&args, executor, json),
         Some(Command::Status(args)) => join::status(&args, json),
         Some(Command::Keygen(args)) => sign::keygen(&args, json),

@@ -15,7 +15,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use peercompute_buffers::digest::{StateDigest, hex, tile_hash};
@@ -26,6 +26,7 @@ use peercompute_kernels::{Program, VerifiedBundle};
 use peercompute_net::driver::MemberSession;
 use peercompute_net::membership::{EpochPlan, Event, Keep, Notice, Origin, Output, PartId, Parts, Version};
 use peercompute_net::ownership::PeerIndex;
+use peercompute_net::runtime::{Instant, give_way, rest};
 use serde::{Deserialize, Serialize};
 
 use super::parts::{read, write};
@@ -144,6 +145,15 @@ pub enum Told<'a> {
     },
 }
 
+/// A wish to see a part of the state, as it is between two ticks.
+#[derive(Debug)]
+pub struct Look {
+    /// Which.
+    pub part: PartId,
+    /// Where it goes; `None` if the part is not this member's.
+    pub answer: flume::Sender<Option<Bytes>>,
+}
+
 /// How a member's part ended.
 #[derive(Debug)]
 pub enum End {
@@ -179,6 +189,7 @@ pub struct MemberNode<'a> {
     begun: Option<Instant>,
     /// When it last tried how fast it would be.
     tried: Option<Instant>,
+    looks: Option<flume::Receiver<Look>>,
 }
 
 /// An epoch to take up.
@@ -254,47 +265,53 @@ impl<'a> MemberNode<'a> {
         throttle: &'a Throttle,
         tell: &'a mut dyn FnMut(Told<'_>),
     ) -> MemberNode<'a> {
-        MemberNode { executor, bundle, session, parts, imports, throttle, tell, shipping: Shipping::default(), begun: None, tried: None }
+        MemberNode { executor, bundle, session, parts, imports, throttle, tell, shipping: Shipping::default(), begun: None, tried: None, looks: None }
+    }
+
+    /// The same, and answers those who want to look: between ticks, and as long as it computes.
+    pub fn shown(mut self, looks: flume::Receiver<Look>) -> MemberNode<'a> {
+        self.looks = Some(looks);
+        self
     }
 
     /// Takes part until the run is over or this member has left.
     ///
     /// **Errors:** [`NodeError`]; the others have been told.
     pub async fn take_part(mut self) -> Result<End, NodeError> {
-        let mut turn = self.wait(None);
+        let mut turn = self.wait(None).await;
         loop {
             turn = match turn {
                 Ok(Turn::Over(end)) => return Ok(end),
                 Ok(Turn::Enter(start)) => self.epoch(start).await,
                 Ok(Turn::Prepare(plan, me)) => {
                     self.prepare(&plan, me).await;
-                    self.wait(None)
+                    self.wait(None).await
                 }
-                Err(error) => return Err(self.stop(error)),
+                Err(error) => return Err(self.stop(error).await),
             }
         }
     }
 
     /// Says why this node cannot go on.
-    fn stop(&self, error: NodeError) -> NodeError {
+    async fn stop(&self, error: NodeError) -> NodeError {
         if matches!(error, NodeError::Member(_)) {
             return error;
         }
-        if self.session.send(Event::Stop { text: error.to_string() }).is_ok() {
-            while self.session.next().is_ok() {}
+        if self.session.send_async(Event::Stop { text: error.to_string() }).await.is_ok() {
+            while self.session.next_async().await.is_ok() {}
         }
         error
     }
 
     /// Where the run is over, nothing is sent: the last output says how it ended.
-    fn send(&self, event: Event) {
-        let _ = self.session.send(event);
+    async fn send(&self, event: Event) {
+        let _ = self.session.send_async(event).await;
     }
 
     /// Waits until something ends what is done here now.
-    fn wait(&mut self, mut epoch: Option<&mut Epoch<'a>>) -> Result<Turn, NodeError> {
+    async fn wait(&mut self, mut epoch: Option<&mut Epoch<'a>>) -> Result<Turn, NodeError> {
         loop {
-            let output = self.session.next()?;
+            let output = self.session.next_async().await?;
             if let Some(turn) = self.hear(output, epoch.as_deref_mut())? {
                 return Ok(turn);
             }
@@ -337,7 +354,7 @@ impl<'a> MemberNode<'a> {
             Ok(()) => Event::Prepared,
             Err(error) => Event::Declined { text: error.to_string() },
         };
-        self.send(answer);
+        self.send(answer).await;
     }
 
     /// Takes an epoch up and computes until something ends it.
@@ -371,7 +388,7 @@ impl<'a> MemberNode<'a> {
             is_idle: plan.owned(me).next().is_none() && plan.member(me).is_some_and(|member| member.memory > 0),
             plan,
         };
-        self.send(event);
+        self.send(event).await;
         let turn = self.compute(&mut epoch, &task.imports).await?;
         // The last member takes the state with it: where it has a store, all of it, and not only the newest snapshot.
         let keeps = epoch.plan.member(me).is_some_and(|member| member.keep == Keep::All);
@@ -396,6 +413,9 @@ impl<'a> MemberNode<'a> {
                     return Ok(turn);
                 }
             }
+            while let Some(look) = self.looks.as_ref().and_then(|looks| looks.try_recv().ok()) {
+                self.show(epoch, &look).await?;
+            }
             if epoch.snapshots.pop_front_if(|due| *due <= epoch.tick).is_some() {
                 self.snapshot(epoch).await?;
                 continue;
@@ -407,7 +427,7 @@ impl<'a> MemberNode<'a> {
             if epoch.is_reported || epoch.tick >= epoch.until {
                 self.tick_told(epoch).await?;
                 self.try_out(epoch).await?;
-                let output = self.session.next()?;
+                let output = self.session.next_async().await?;
                 if let Some(turn) = self.hear(output, Some(epoch))? {
                     return Ok(turn);
                 }
@@ -417,6 +437,15 @@ impl<'a> MemberNode<'a> {
                 return Ok(turn);
             }
         }
+    }
+
+    /// Shows a part, if it is owned here.
+    async fn show(&self, epoch: &mut Epoch<'a>, look: &Look) -> Result<(), NodeError> {
+        let owned = epoch.plan.owned(epoch.me).find(|part| *part == look.part);
+        let parts = read(self.bundle.program(), &self.parts, owned.into_iter(), &mut epoch.run).await?;
+        // The tables, everybody's, come along. Whoever asked may have gone.
+        let _ = look.answer.try_send(parts.into_iter().find(|(part, _)| *part == look.part).map(|(_, bytes)| bytes));
+        Ok(())
     }
 
     /// Init and imports.
@@ -452,13 +481,13 @@ impl<'a> MemberNode<'a> {
         if epoch.queued >= epoch.queued_max || epoch.told.elapsed() >= TOLD_EVERY {
             self.tick_told(epoch).await?;
         }
-        self.nap(epoch, before);
+        self.nap(epoch, before).await;
         Ok(None)
     }
 
     /// Sleeps as a throttled member does after work, which counts as work.
     #[allow(clippy::disallowed_methods, reason = "a slow machine is imitated")]
-    fn nap(&self, epoch: &mut Epoch<'a>, before: Duration) {
+    async fn nap(&self, epoch: &mut Epoch<'a>, before: Duration) {
         let per_work = self.throttle.sleep_per_work();
         if per_work <= 0.0 {
             return;
@@ -466,7 +495,7 @@ impl<'a> MemberNode<'a> {
         let mut owed = (epoch.busy - before).mul_f64(per_work);
         while owed >= NAP_MIN {
             let nap = owed.min(NAP_MAX);
-            std::thread::sleep(nap);
+            rest(nap).await;
             epoch.busy += nap;
             owed -= nap;
         }
@@ -491,9 +520,9 @@ impl<'a> MemberNode<'a> {
                         let payloads = self.shipping.take_out(&mut epoch.run, exchange).await?;
                         epoch.busy += resumed.elapsed();
                         let (number, sequence) = (epoch.plan.epoch, self.shipping.sequence);
-                        self.send(Event::Post { epoch: number, sequence, exchange: exchange as u16, payloads });
+                        self.send(Event::Post { epoch: number, sequence, exchange: exchange as u16, payloads }).await;
                         let payloads = loop {
-                            match self.session.next()? {
+                            match self.session.next_async().await? {
                                 Output::Deliver { epoch, sequence: delivered, payloads } if (epoch, delivered) == (number, sequence) => {
                                     break payloads;
                                 }
@@ -533,10 +562,11 @@ impl<'a> MemberNode<'a> {
             epoch.queued_max = (epoch.queued_max / 2).max(1);
         }
         (epoch.told, epoch.told_tick, epoch.queued) = (now, epoch.tick, 0);
-        self.send(Event::Ticked { epoch: epoch.plan.epoch, tick: epoch.tick, busy: epoch.busy });
+        self.send(Event::Ticked { epoch: epoch.plan.epoch, tick: epoch.tick, busy: epoch.busy }).await;
         let seconds = self.begun.map_or(0.0, |begun| (now - begun).as_secs_f64());
         let shipped_bytes = self.shipping.shipped_bytes;
         (self.tell)(Told::Progress { tick: epoch.tick, epoch: epoch.plan.epoch, seconds, shipped_bytes });
+        give_way().await;
         Ok(())
     }
 
@@ -548,7 +578,7 @@ impl<'a> MemberNode<'a> {
         }
         self.tried = Some(Instant::now());
         let points_per_s = speed::try_out(self.executor, self.bundle).await? * self.throttle.part();
-        self.send(Event::Measured { points_per_s });
+        self.send(Event::Measured { points_per_s }).await;
         Ok(())
     }
 
@@ -559,7 +589,7 @@ impl<'a> MemberNode<'a> {
             return Ok(());
         }
         let parts = read(self.bundle.program(), &self.parts, epoch.plan.owned(epoch.me), &mut epoch.run).await?;
-        self.send(Event::Snapshot { epoch: epoch.plan.epoch, tick: epoch.tick, parts });
+        self.send(Event::Snapshot { epoch: epoch.plan.epoch, tick: epoch.tick, parts }).await;
         Ok(())
     }
 
@@ -575,7 +605,7 @@ impl<'a> MemberNode<'a> {
         };
         let bytes = serde_json::to_vec(&words).map_err(PlanError::from)?.into();
         epoch.is_reported = true;
-        self.send(Event::Report { epoch: epoch.plan.epoch, bytes });
+        self.send(Event::Report { epoch: epoch.plan.epoch, bytes }).await;
         Ok(())
     }
 

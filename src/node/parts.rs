@@ -110,6 +110,12 @@ pub(crate) fn write(program: &Program, parts: &Parts, run: &mut AnyRun<'_>, give
     Ok(())
 }
 
+/// A buffer's bytes within a part; `None` if it has none there.
+pub fn piece(program: &Program, parts: &Parts, part: PartId, content: &Bytes, buffer: usize) -> Option<Bytes> {
+    let (_, place) = places(program, parts, part).into_iter().find(|(b, _)| *b == buffer)?;
+    (place.end <= content.len()).then(|| content.slice(place))
+}
+
 /// A whole buffer in row-major order, out of every part of a state.
 ///
 /// **Errors:** a part is missing or has not its length.

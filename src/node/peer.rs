@@ -17,8 +17,9 @@ use serde::{Deserialize, Serialize};
 use crate::state;
 
 use super::gather::{self, Gathered};
+use super::lockstep::{Node, ended, next, unexpected};
 use super::plan::{RunPlan, traffic};
-use super::{FRAME_BYTES, Node, NodeError, Outcome, Progress, Task, ended, next, unexpected};
+use super::{FRAME_BYTES, NodeError, Outcome, Progress, Task};
 
 /// How tiles are shared out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -35,6 +35,7 @@ pub(crate) struct Shipping {
 }
 
 impl Shipping {
+    #[cfg(not(target_arch = "wasm32"))]
     pub(crate) fn new(layout: &Layout) -> Shipping {
         let mut shipping = Shipping::default();
         shipping.begin(layout);

@@ -2,12 +2,14 @@
 //!
 //! Invariant: what the run computes meanwhile is thrown away; only the time counts.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use peercompute_buffers::TileId;
 use peercompute_kernels::VerifiedBundle;
 use peercompute_kernels::executor::any::AnyExecutor;
 use peercompute_kernels::executor::{Placement, Run};
+
+use peercompute_net::runtime::Instant;
 
 use super::NodeError;
 

@@ -3,10 +3,13 @@
 //! ```text
 //! Executor.open("auto")  ─► an executor: WebGPU, or the cpu executor over the browser's own WebAssembly
 //! executor.load(bundle, key) ─► Workload ─ advance(ticks) ─ read("temperature") ─ stateHash()
+//! Member.join(executor, link, …)    ─► this worker as a member of a run: status(), read(buffer, tile), leave()
 //! ```
 //!
 //! For a dedicated worker: kernels are compiled, and on the cpu executor run, without giving the thread back, which a
 //! page must not do. Invariant: nothing runs that is not signed by the key that the page pins.
+
+mod member;
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Links over libp2p: TCP (noise, yamux) and QUIC, one long-lived stream per link.
+//! Links over libp2p: TCP (noise, yamux), QUIC and WebSocket, one long-lived stream per link.
 //!
 //! libp2p-stream drops inbound streams without a word when its accept queue is full. So a link is one
 //! stream for its whole life, opened by the dialer, and it counts only when the acceptor has written one
@@ -16,33 +16,34 @@
 //! Invariants: at most one frame per link is being read into memory; outgoing frames queue up to
 //! [`QUEUE_FRAMES`] in the writer, and beyond that here, where the driver sees the congestion.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::io;
-use std::net::IpAddr;
-use std::num::NonZeroU8;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt;
 use futures::future::{Either, select};
 use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
-use futures::{FutureExt, StreamExt};
-use libp2p::connection_limits::{self, ConnectionLimits};
-use libp2p::core::transport::ListenerId;
 use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
+#[cfg(not(target_arch = "wasm32"))]
+use libp2p::relay;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::swarm::{ConnectionId, DialError, NetworkBehaviour, Stream, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, SwarmBuilder, noise, tcp, yamux};
+use libp2p::swarm::{ConnectionId, DialError, Stream, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm};
 use libp2p_stream::Control;
 use tokio::sync::{Notify, mpsc, oneshot};
-use tokio::time::timeout;
 
+#[cfg(not(target_arch = "wasm32"))]
+use super::swarm::BehaviourEvent;
+use super::swarm::{Behaviour, Reserved, build_swarm, listen, reserve};
 use super::{CloseReason, TransportConfig, TransportError, TransportEvent};
 use crate::core::LinkId;
 use crate::pool::Pool;
+use crate::runtime::{sleep, spawn, timeout};
 use crate::wire::{Frame, LENGTH_BYTES};
 
 pub(super) const PROTOCOL: StreamProtocol = StreamProtocol::new("/peercompute/link/1");
@@ -53,17 +54,12 @@ const OPEN_ATTEMPTS_MAX: u32 = 40;
 const OPEN_PAUSE_MS: u64 = 10;
 const OPEN_PAUSE_MS_MAX: u64 = 200;
 const ACK_TIMEOUT: Duration = Duration::from_secs(3);
-const LISTEN_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for the other side to close its half of a link that this side closed.
 const LINGER: Duration = Duration::from_secs(5);
 /// A link that this side closed, and whose other end has read nothing for this long, is dropped with what was sent on it.
 const CLOSE_IDLE: Duration = Duration::from_secs(2);
 /// A shutdown in which no frame has moved for this long is given up.
 const SHUTDOWN_IDLE: Duration = Duration::from_secs(10);
-/// A connection without a stream goes after this.
-const IDLE_CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
-const PENDING_CONNECTIONS_MAX: u32 = 128;
-const CONNECTIONS_PER_PEER_MAX: u32 = 4;
 const LINKS_PER_PEER_MAX: u32 = 4;
 /// Frames in a link's writer.
 const QUEUE_FRAMES: usize = 64;
@@ -76,16 +72,13 @@ const COMMANDS_MAX: usize = 4096;
 const CHUNK_BYTES: usize = 16 << 10;
 const READ_BUFFER_BYTES: usize = 64 << 10;
 
-#[derive(NetworkBehaviour)]
-pub(super) struct Behaviour {
-    pub(super) streams: libp2p_stream::Behaviour,
-    limits: connection_limits::Behaviour,
-}
-
 enum Command {
     Dial(String),
-    /// A link to this peer has ended; unless it has another, so does the connection.
-    Ended(PeerId),
+    /// A link to this peer has ended; unless it has another, or is a relay and nothing is wrong with it, so does the connection.
+    Ended {
+        peer: PeerId,
+        is_lost: bool,
+    },
 }
 
 /// What link tasks tell the transport.
@@ -107,7 +100,7 @@ struct Handle {
     untaken: Arc<AtomicU32>,
 }
 
-/// A listening endpoint and its links. Lives in a tokio runtime.
+/// A listening endpoint and its links. Natively it lives in a tokio runtime.
 pub struct Transport {
     identity: String,
     addresses: Vec<String>,
@@ -136,8 +129,14 @@ impl Transport {
     /// **Errors**: an address that is taken, wrong or not to be had, by name.
     pub async fn start(config: TransportConfig) -> Result<Transport, TransportError> {
         let keypair = keypair_from_seed(config.identity_seed)?;
-        let mut swarm = build_swarm(keypair, config.links_max)?;
-        let addresses = listen(&mut swarm, &config.listen).await?;
+        let mut swarm = build_swarm(keypair, &config)?;
+        let addresses = listen(&mut swarm, &config).await?;
+        #[cfg(not(target_arch = "wasm32"))]
+        if config.relay {
+            // What it tells those that reserve: where others find them.
+            addresses.iter().for_each(|address| swarm.add_external_address(address.clone()));
+        }
+        let reserved = reserve(&mut swarm, &config.relays).await?;
         let identity = swarm.local_peer_id().to_string();
         let mut control = swarm.behaviour().streams.new_control();
         let incoming = control.accept(PROTOCOL).map_err(|error| TransportError::Setup { error: error.to_string() })?;
@@ -154,8 +153,10 @@ impl Transport {
             frame_bytes_max: config.frame_bytes_max,
             alive,
         };
-        tokio::spawn(run_swarm(swarm, control, incoming, commands_out, shared, config.links_max));
-        let addresses = addresses.iter().map(|address| format!("{address}/p2p/{identity}")).collect();
+        let direct = addresses.iter().map(|address| format!("{address}/p2p/{identity}"));
+        let addresses = direct.chain(reserved.addresses.iter().map(|(_, address)| address.to_string())).collect();
+        let routes = Routes { control, links: HashMap::new(), links_max: config.links_max, reserved, relayed: HashSet::new() };
+        spawn(run_swarm(swarm, routes, incoming, commands_out, shared));
         Ok(Transport { identity, addresses, commands, events, links: HashMap::new(), room, tasks })
     }
 
@@ -339,115 +340,60 @@ fn keypair_from_seed(seed: Option<[u8; 32]>) -> Result<Keypair, TransportError> 
     }
 }
 
-pub(super) fn build_swarm(keypair: Keypair, links_max: u32) -> Result<Swarm<Behaviour>, TransportError> {
-    let setup = |error: &dyn std::fmt::Display| TransportError::Setup { error: error.to_string() };
-    let limits = ConnectionLimits::default()
-        .with_max_pending_incoming(Some(PENDING_CONNECTIONS_MAX))
-        .with_max_pending_outgoing(Some(links_max))
-        .with_max_established(Some(links_max))
-        .with_max_established_per_peer(Some(CONNECTIONS_PER_PEER_MAX));
-    let swarm = SwarmBuilder::with_existing_identity(keypair)
-        .with_tokio()
-        .with_tcp(tcp::Config::default().nodelay(true), noise::Config::new, yamux::Config::default)
-        .map_err(|error| setup(&error))?
-        .with_quic()
-        .with_behaviour(|_| Behaviour { streams: libp2p_stream::Behaviour::new(), limits: connection_limits::Behaviour::new(limits) })
-        .map_err(|error| setup(&error))?
-        .with_swarm_config(|config| config.with_idle_connection_timeout(IDLE_CONNECTION_TIMEOUT).with_dial_concurrency_factor(NonZeroU8::MIN))
-        .build();
-    Ok(swarm)
+/// Who is connected how, as the swarm's task knows it.
+struct Routes {
+    control: Control,
+    /// Links of each peer.
+    links: HashMap<PeerId, u32>,
+    links_max: u32,
+    /// Relays that this peer is reached through; their connections stay.
+    reserved: Reserved,
+    /// Peers that are reached through this one; so do theirs.
+    relayed: HashSet<PeerId>,
 }
 
-/// Listens everywhere, and waits until every listener knows its address.
-pub(super) async fn listen(swarm: &mut Swarm<Behaviour>, texts: &[String]) -> Result<Vec<Multiaddr>, TransportError> {
-    let mut pending: HashMap<ListenerId, String> = HashMap::new();
-    for text in texts {
-        let bad = |error: &dyn std::fmt::Display| TransportError::BadAddress { address: text.clone(), error: error.to_string() };
-        let address: Multiaddr = text.parse().map_err(|error: libp2p::multiaddr::Error| bad(&error))?;
-        probe(&address).map_err(|error| listen_error(text, &error))?;
-        let listener = swarm.listen_on(address).map_err(|error| match error {
-            libp2p::TransportError::Other(error) => listen_error(text, &error),
-            unsupported => bad(&unsupported),
-        })?;
-        pending.insert(listener, text.clone());
+impl Routes {
+    /// Whether one more link may be.
+    fn admit(&mut self, peer: PeerId) -> bool {
+        let all: u32 = self.links.values().sum();
+        let of_peer = self.links.entry(peer).or_default();
+        let is_admitted = all < self.links_max && *of_peer < LINKS_PER_PEER_MAX;
+        *of_peer += u32::from(is_admitted);
+        is_admitted
     }
-    let mut addresses = Vec::new();
-    let all = async {
-        while !pending.is_empty() {
-            match swarm.select_next_some().await {
-                SwarmEvent::NewListenAddr { listener_id, address } => {
-                    pending.remove(&listener_id);
-                    addresses.push(address);
-                }
-                SwarmEvent::ListenerClosed { listener_id, reason, .. } => {
-                    if let (Some(text), Err(error)) = (pending.get(&listener_id), reason) {
-                        return Err(listen_error(text, &error));
-                    }
-                }
-                SwarmEvent::ListenerError { listener_id, error } => {
-                    if let Some(text) = pending.get(&listener_id) {
-                        return Err(listen_error(text, &error));
-                    }
-                }
-                _ => {}
-            }
+
+    /// A link has ended; whether its connection is of no use any more.
+    fn ended(&mut self, peer: PeerId, is_lost: bool) -> bool {
+        let left = self.links.get(&peer).copied().unwrap_or(1).saturating_sub(1);
+        if left > 0 {
+            self.links.insert(peer, left);
+            return false;
         }
-        Ok(())
-    };
-    match timeout(LISTEN_TIMEOUT, all).await {
-        Ok(outcome) => outcome?,
-        Err(_) => {
-            let address = pending.into_values().next().unwrap_or_default();
-            return Err(TransportError::Listen { address, error: "no address in time".to_owned() });
-        }
+        self.links.remove(&peer);
+        is_lost || !self.reserved.relays.contains(&peer) && !self.relayed.contains(&peer)
     }
-    // A listener on all interfaces reports one after the other.
-    while let Some(Some(event)) = swarm.next().now_or_never() {
-        if let SwarmEvent::NewListenAddr { address, .. } = event {
-            addresses.push(address);
-        }
-    }
-    Ok(addresses)
 }
 
-/// Finds out whether the port is free. libp2p listens with SO_REUSEPORT, so a second listener would not
-/// fail: it would silently take every other connection.
-fn probe(address: &Multiaddr) -> io::Result<()> {
-    let mut ip = None;
-    for part in address {
-        match part {
-            Protocol::Ip4(v4) => ip = Some(IpAddr::V4(v4)),
-            Protocol::Ip6(v6) => ip = Some(IpAddr::V6(v6)),
-            Protocol::Tcp(port) if port > 0 => {
-                return ip.map_or(Ok(()), |ip| std::net::TcpListener::bind((ip, port)).map(drop));
-            }
-            Protocol::Udp(port) if port > 0 => {
-                return ip.map_or(Ok(()), |ip| std::net::UdpSocket::bind((ip, port)).map(drop));
-            }
-            _ => {}
-        }
-    }
-    Ok(())
+/// How to come to an address.
+enum Way {
+    /// By a new connection.
+    Dial(DialOpts),
+    /// By the connection that there is.
+    Connected(PeerId),
 }
 
-fn listen_error(text: &str, error: &io::Error) -> TransportError {
-    // libp2p wraps the operating system's error in its own, so the kind alone may not tell.
-    let taken = error.kind() == io::ErrorKind::AddrInUse || error.to_string().contains("in use");
-    let address = text.to_owned();
-    if taken { TransportError::AddressTaken { address } } else { TransportError::Listen { address, error: error.to_string() } }
-}
+/// Between two attempts to get a reservation back.
+const RESERVE_AGAIN: Duration = Duration::from_secs(1);
 
 /// Runs the swarm until the transport is dropped.
 async fn run_swarm(
     mut swarm: Swarm<Behaviour>,
-    control: Control,
+    mut routes: Routes,
     mut incoming: libp2p_stream::IncomingStreams,
     mut commands: mpsc::Receiver<Command>,
     shared: Shared,
-    links_max: u32,
 ) {
     let mut dials: HashMap<ConnectionId, String> = HashMap::new();
-    let mut links: HashMap<PeerId, u32> = HashMap::new();
     // The swarm's own sender must not keep the loop alive.
     let shared_weak = shared.commands.downgrade();
     let Shared { events, room, next_link, frame_bytes_max, alive, commands: own } = shared;
@@ -456,13 +402,15 @@ async fn run_swarm(
         let commands = shared_weak.upgrade()?;
         Some(Shared { events: events.clone(), commands, room: room.clone(), next_link: next_link.clone(), frame_bytes_max, alive: alive.clone() })
     };
+    let mut lost: Vec<Multiaddr> = std::mem::take(&mut routes.reserved.lost).iter().filter_map(|id| routes.reserved.listeners.remove(id)).collect();
     loop {
+        let is_lost = !lost.is_empty();
         tokio::select! {
             event = swarm.select_next_some() => match event {
                 SwarmEvent::ConnectionEstablished { connection_id, peer_id, .. } => {
                     if let (Some(address), Some(shared)) = (dials.remove(&connection_id), shared()) {
-                        *links.entry(peer_id).or_default() += 1;
-                        tokio::spawn(open_link(control.clone(), peer_id, address, shared));
+                        *routes.links.entry(peer_id).or_default() += 1;
+                        spawn(open_link(routes.control.clone(), peer_id, address, shared));
                     }
                 }
                 SwarmEvent::OutgoingConnectionError { connection_id, error, .. } => {
@@ -470,23 +418,29 @@ async fn run_swarm(
                         let _ = events.send(Internal::DialFailed { address, error: dial_error(&error) }).await;
                     }
                 }
+                SwarmEvent::ListenerClosed { listener_id, .. } => lost.extend(routes.reserved.listeners.remove(&listener_id)),
+                #[cfg(not(target_arch = "wasm32"))]
+                SwarmEvent::Behaviour(BehaviourEvent::Relay(event)) => match event {
+                    relay::Event::ReservationReqAccepted { src_peer_id, .. } => drop(routes.relayed.insert(src_peer_id)),
+                    relay::Event::ReservationClosed { src_peer_id } | relay::Event::ReservationTimedOut { src_peer_id } => {
+                        routes.relayed.remove(&src_peer_id);
+                    }
+                    _ => {}
+                },
                 _ => {}
             },
             stream = incoming.next() => {
                 let Some((peer, stream)) = stream else { return };
-                let all: u32 = links.values().sum();
-                let of_peer = links.get(&peer).copied().unwrap_or_default();
                 // One too many is dropped, which its dialer sees as a stream that was not acknowledged.
-                if let Some(shared) = shared().filter(|_| all < links_max && of_peer < LINKS_PER_PEER_MAX) {
-                    *links.entry(peer).or_default() += 1;
-                    tokio::spawn(accept_link(peer, stream, shared));
+                if let Some(shared) = shared().filter(|_| routes.admit(peer)) {
+                    spawn(accept_link(peer, stream, shared));
                 }
             }
             command = commands.recv() => match command {
                 None => return,
                 Some(Command::Dial(address)) => {
-                    let failed = match dial_opts(&address) {
-                        Ok(opts) => {
+                    let failed = match way(&address, &swarm, &routes) {
+                        Ok(Way::Dial(opts)) => {
                             let connection = opts.connection_id();
                             let outcome = swarm.dial(opts).map_err(|error| error.to_string());
                             if outcome.is_ok() {
@@ -494,22 +448,32 @@ async fn run_swarm(
                             }
                             outcome.err()
                         }
+                        Ok(Way::Connected(peer)) => {
+                            if let Some(shared) = shared() {
+                                *routes.links.entry(peer).or_default() += 1;
+                                spawn(open_link(routes.control.clone(), peer, address.clone(), shared));
+                            }
+                            None
+                        }
                         Err(error) => Some(error),
                     };
                     if let Some(error) = failed {
                         let _ = events.send(Internal::DialFailed { address, error }).await;
                     }
                 }
-                Some(Command::Ended(peer)) => {
-                    let left = links.get(&peer).copied().unwrap_or(1).saturating_sub(1);
-                    if left == 0 {
-                        links.remove(&peer);
+                Some(Command::Ended { peer, is_lost }) => {
+                    if routes.ended(peer, is_lost) {
                         let _ = swarm.disconnect_peer_id(peer);
-                    } else {
-                        links.insert(peer, left);
                     }
                 }
             },
+            () = sleep(RESERVE_AGAIN), if is_lost => {
+                for circuit in lost.drain(..) {
+                    if let Ok(listener) = swarm.listen_on(circuit.clone()) {
+                        routes.reserved.listeners.insert(listener, circuit);
+                    }
+                }
+            }
         }
     }
 }
@@ -533,27 +497,33 @@ fn dial_error(error: &DialError) -> String {
     }
 }
 
-fn dial_opts(address: &str) -> Result<DialOpts, String> {
+fn way(address: &str, swarm: &Swarm<Behaviour>, routes: &Routes) -> Result<Way, String> {
     let address: Multiaddr = address.parse().map_err(|error: libp2p::multiaddr::Error| error.to_string())?;
-    let peer = address.iter().find_map(|part| match part {
-        Protocol::P2p(peer) => Some(peer),
-        _ => None,
-    });
-    Ok(match peer {
-        Some(peer) => DialOpts::peer_id(peer).addresses(vec![address]).condition(PeerCondition::Always).build(),
-        None => DialOpts::unknown_peer_id().address(address).build(),
-    })
+    let peers: Vec<PeerId> = address.iter().filter_map(|part| if let Protocol::P2p(peer) = part { Some(peer) } else { None }).collect();
+    let is_circuit = address.iter().any(|part| part == Protocol::P2pCircuit);
+    let Some(&peer) = peers.last() else {
+        return Ok(Way::Dial(DialOpts::unknown_peer_id().address(address).build()));
+    };
+    // Who is reached through this peer is connected to it, and so is a relay to whoever is reached through it.
+    if is_circuit && peers.first() == Some(swarm.local_peer_id()) {
+        return if swarm.is_connected(&peer) { Ok(Way::Connected(peer)) } else { Err("it is not connected to this relay any more".to_owned()) };
+    }
+    if routes.reserved.relays.contains(&peer) && swarm.is_connected(&peer) {
+        return Ok(Way::Connected(peer));
+    }
+    Ok(Way::Dial(DialOpts::peer_id(peer).addresses(vec![address]).condition(PeerCondition::Always).build()))
 }
 
 /// Dialer: opens the link's stream on a fresh connection, and again until it is acknowledged.
 async fn open_link(mut control: Control, peer: PeerId, address: String, shared: Shared) {
-    match open_acknowledged(&mut control, peer).await {
+    let is_lost = match open_acknowledged(&mut control, peer).await {
         Ok(stream) => run_link(peer, true, stream, &shared).await,
         Err(error) => {
             let _ = shared.events.send(Internal::DialFailed { address, error }).await;
+            true
         }
-    }
-    let _ = shared.commands.send(Command::Ended(peer)).await;
+    };
+    let _ = shared.commands.send(Command::Ended { peer, is_lost }).await;
 }
 
 pub(super) async fn open_acknowledged(control: &mut Control, peer: PeerId) -> Result<Stream, String> {
@@ -561,7 +531,7 @@ pub(super) async fn open_acknowledged(control: &mut Control, peer: PeerId) -> Re
     for attempt in 0..OPEN_ATTEMPTS_MAX {
         if attempt > 0 {
             let pause_ms = fastrand::u64(1..=(OPEN_PAUSE_MS * u64::from(attempt)).min(OPEN_PAUSE_MS_MAX));
-            tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+            sleep(Duration::from_millis(pause_ms)).await;
         }
         let mut stream = match timeout(ACK_TIMEOUT, control.open_stream(peer, PROTOCOL)).await {
             Ok(Ok(stream)) => stream,
@@ -590,10 +560,11 @@ pub(super) async fn open_acknowledged(control: &mut Control, peer: PeerId) -> Re
 
 /// Acceptor: acknowledges the stream.
 async fn accept_link(peer: PeerId, mut stream: Stream, shared: Shared) {
-    if acknowledge(&mut stream).await.is_ok() {
-        run_link(peer, false, stream, &shared).await;
-    }
-    let _ = shared.commands.send(Command::Ended(peer)).await;
+    let is_lost = match acknowledge(&mut stream).await {
+        Ok(()) => run_link(peer, false, stream, &shared).await,
+        Err(_) => true,
+    };
+    let _ = shared.commands.send(Command::Ended { peer, is_lost }).await;
 }
 
 pub(super) async fn acknowledge(stream: &mut Stream) -> io::Result<()> {
@@ -604,8 +575,8 @@ pub(super) async fn acknowledge(stream: &mut Stream) -> io::Result<()> {
     timeout(ACK_TIMEOUT, acknowledged).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
-/// A link from its first frame to its last.
-async fn run_link(peer: PeerId, outgoing: bool, stream: Stream, shared: &Shared) {
+/// A link from its first frame to its last; whether it was lost, and not closed by either side.
+async fn run_link(peer: PeerId, outgoing: bool, stream: Stream, shared: &Shared) -> bool {
     let link = LinkId(shared.next_link.fetch_add(1, Ordering::Relaxed));
     let (frames, queue) = mpsc::channel(QUEUE_FRAMES);
     let limit = Arc::new(AtomicU32::new(shared.frame_bytes_max));
@@ -613,7 +584,7 @@ async fn run_link(peer: PeerId, outgoing: bool, stream: Stream, shared: &Shared)
     let untaken = Arc::new(AtomicU32::new(0));
     let handle = Handle { frames, limit: limit.clone(), waiting: VecDeque::new(), open: Some(open), untaken: untaken.clone() };
     if shared.events.send(Internal::Opened { link, peer, outgoing, handle }).await.is_err() {
-        return;
+        return false;
     }
     let (read_half, write_half) = stream.split();
     let written_bytes = AtomicU64::new(0);
@@ -625,12 +596,13 @@ async fn run_link(peer: PeerId, outgoing: bool, stream: Stream, shared: &Shared)
         Either::Left((Either::Right((Err(error), _)), _)) => CloseReason::Broken { error: error.to_string() },
         Either::Left((Either::Right((Ok(()), _)), _)) => {
             // Closed on this side. The other side has read everything once it closes its own.
-            let _ = timeout(LINGER, reading).await;
-            return;
+            return timeout(LINGER, reading).await.is_err();
         }
         Either::Right(((), _)) => CloseReason::Broken { error: "nothing was read any more".to_owned() },
     };
+    let is_lost = reason != CloseReason::Ended;
     let _ = shared.events.send(Internal::Closed { link, reason }).await;
+    is_lost
 }
 
 /// Ends when the link has been closed on this side and nothing of what was sent has moved for a while: a frozen process
@@ -639,7 +611,7 @@ async fn stuck_after_closing(closed: oneshot::Receiver<()>, written_bytes: &Atom
     let _ = closed.await;
     loop {
         let before = written_bytes.load(Ordering::Relaxed);
-        tokio::time::sleep(CLOSE_IDLE).await;
+        sleep(CLOSE_IDLE).await;
         if written_bytes.load(Ordering::Relaxed) == before {
             return;
         }

@@ -6,14 +6,14 @@
 //! Invariants: nothing outside this folder names libp2p; a length above the link's limit closes the link
 //! before anything is allocated for it; every queue is bounded.
 
-#[cfg(not(target_arch = "wasm32"))]
 mod libp2p;
+mod swarm;
 #[cfg(all(test, not(target_arch = "wasm32")))]
 mod tests;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod twin;
+pub mod websocket;
 
-#[cfg(not(target_arch = "wasm32"))]
 pub use self::libp2p::Transport;
 
 use bytes::Bytes;
@@ -26,6 +26,14 @@ use crate::core::LinkId;
 pub struct TransportConfig {
     /// Multiaddresses to listen on, as text; port 0 takes a free one.
     pub listen: Vec<String>,
+    /// Where an HTTP server hands over its WebSockets: then it, and not this transport, listens where `listen` says `/ws` or `/wss`.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub doorway: Option<websocket::Doorway>,
+    /// Whether others may reach each other through this peer; it relays at the addresses of `listen`.
+    #[cfg(not(target_arch = "wasm32"))]
+    pub relay: bool,
+    /// Relays to be reached through, by address, identity included. One that does not answer is asked again later.
+    pub relays: Vec<String>,
     /// The secret that the identity is made of; `None` makes a new identity.
     pub identity_seed: Option<[u8; 32]>,
     /// The largest frame content of a link whose limit nobody has raised.
@@ -37,7 +45,12 @@ pub struct TransportConfig {
 impl Default for TransportConfig {
     fn default() -> TransportConfig {
         TransportConfig {
-            listen: vec!["/ip4/127.0.0.1/tcp/0".to_owned()],
+            listen: if cfg!(target_arch = "wasm32") { Vec::new() } else { vec!["/ip4/127.0.0.1/tcp/0".to_owned()] },
+            #[cfg(not(target_arch = "wasm32"))]
+            doorway: None,
+            #[cfg(not(target_arch = "wasm32"))]
+            relay: false,
+            relays: Vec::new(),
             identity_seed: None,
             frame_bytes_max: crate::wire::STRANGER_FRAME_BYTES_MAX,
             links_max: 2048,

@@ -16,7 +16,8 @@ use peercompute_buffers::Grid;
 use thiserror::Error;
 use tokio::sync::oneshot;
 
-use super::libp2p::{PROTOCOL, acknowledge, build_swarm, listen, open_acknowledged};
+use super::libp2p::{PROTOCOL, acknowledge, open_acknowledged};
+use super::swarm::{build_swarm, listen};
 use super::{TransportConfig, TransportError};
 use crate::core::{ExchangeTraffic, Output, RunError, Traffic};
 use crate::driver::{MemberSession, Session, SessionConfig, SessionError};
@@ -280,8 +281,9 @@ async fn raw_acceptor(
     frame_bytes: u32,
     frames: u64,
 ) -> Result<Duration, TwinError> {
-    let mut swarm = build_swarm(Keypair::generate_ed25519(), 8)?;
-    let addresses = listen(&mut swarm, &[address]).await?;
+    let config = TransportConfig { listen: vec![address], ..TransportConfig::default() };
+    let mut swarm = build_swarm(Keypair::generate_ed25519(), &config)?;
+    let addresses = listen(&mut swarm, &config).await?;
     let first = addresses.into_iter().next().ok_or_else(|| unexpected("no address"))?;
     let full = first.with_p2p(*swarm.local_peer_id()).map_err(unexpected)?;
     let mut incoming = swarm.behaviour().streams.new_control().accept(PROTOCOL).map_err(unexpected)?;
@@ -299,7 +301,7 @@ async fn raw_acceptor(
 }
 
 async fn raw_dialer(address: oneshot::Receiver<libp2p::Multiaddr>, pattern: Pattern, frame_bytes: u32, frames: u64) -> Result<Duration, TwinError> {
-    let mut swarm = build_swarm(Keypair::generate_ed25519(), 8)?;
+    let mut swarm = build_swarm(Keypair::generate_ed25519(), &TransportConfig::default())?;
     let address = address.await.map_err(unexpected)?;
     let mut control = swarm.behaviour().streams.new_control();
     swarm.dial(address).map_err(unexpected)?;
@@ -379,7 +381,7 @@ mod tests {
 
     #[test]
     fn both_paths_run_tiny() {
-        for listen in ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1"] {
+        for listen in ["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.1/udp/0/quic-v1", "/ip4/127.0.0.1/tcp/0/ws"] {
             let framework = exchange_throughput(listen, 1000, 3).expect("sessions exchange");
             let raw = raw_stream_throughput(listen, 1000, 3).expect("streams exchange");
             assert!(framework.megabytes_per_second > 0.0 && raw.megabytes_per_second > 0.0);

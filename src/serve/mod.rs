@@ -1,0 +1,329 @@
+//! The root's one port: the page, the package for browsers, the run's bundle, and the WebSocket by which peers join.
+//!
+//! ```text
+//!  TCP ─ TLS? ─ HTTP ─┬─ /                the page, never kept
+//!                     ├─ /app/HASH/…      what the page loads, kept for ever: another content has another HASH
+//!                     ├─ /bundles/HASH.pcb   the signed bundle, by its manifest's hash
+//!                     ├─ /health          what is served, for monitors
+//!                     └─ /p2p             101 ─► the transport's door: from here on it is a peer's link
+//! ```
+//!
+//! Nothing that is served names a third host, and the page may load none. The invitation is in the link's fragment, which a browser
+//! keeps to itself: who has the page's address alone gets the page, and no run. Invariants: every connection is bounded in time
+//! until it has asked for something, and so is their number; a file is served from memory, as it was when the program started.
+
+mod fetch;
+mod site;
+mod tls;
+mod upgrade;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use peercompute_buffers::digest::hex;
+use peercompute_kernels::VerifiedBundle;
+use peercompute_net::transport::websocket::Door;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, oneshot};
+
+use crate::link::PageAddress;
+
+pub use fetch::{FetchError, fetch_bundle};
+use site::{Asset, Site};
+pub use site::{SiteError, package_folder};
+pub use tls::TlsError;
+
+/// Connections at a time, those of peers among them.
+const CONNECTIONS_MAX: usize = 2048;
+/// How long a request's head, or a TLS handshake, may take.
+const HEAD_LIMIT: Duration = Duration::from_secs(10);
+/// A page may do what it needs and nothing else: its own files, its own WebAssembly, its own server.
+const POLICY: &str = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'; style-src 'self'; \
+                      img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// What to serve, and where.
+#[derive(Clone, Debug)]
+pub struct ServeConfig {
+    /// The port.
+    pub listen: SocketAddr,
+    /// A certificate chain and its key, as PEM files; without, plain HTTP.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    /// How others reach this port, where that differs from `listen`: behind a proxy, or by name. A URL without a path.
+    pub public: Option<String>,
+}
+
+/// Why nothing is served.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The port is not to be had.
+    #[error("cannot listen on {address}: {cause}; choose another with `--listen IP:PORT`, or port 0 for a free one")]
+    Listen {
+        /// The port.
+        address: SocketAddr,
+        /// The system's word.
+        cause: std::io::Error,
+    },
+    /// The page's files.
+    #[error(transparent)]
+    Site(#[from] SiteError),
+    /// The certificate.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The public address is not a URL.
+    #[error("`{given}` is not like https://example.com or http://192.0.2.1:8080")]
+    Public {
+        /// What was given.
+        given: String,
+    },
+    /// The system gives no thread.
+    #[error("cannot start the server: {0}")]
+    Thread(std::io::Error),
+}
+
+/// A port that is taken, and what will be served on it.
+pub struct Server {
+    listener: std::net::TcpListener,
+    address: SocketAddr,
+    site: Site,
+    tls: Option<tokio_rustls::TlsAcceptor>,
+    public: Option<PageAddress>,
+}
+
+impl Server {
+    /// Takes the port, and reads what is to be served.
+    ///
+    /// **Errors:** [`ServeError`].
+    pub fn bind(config: &ServeConfig) -> Result<Server, ServeError> {
+        let public = match &config.public {
+            Some(given) => Some(PageAddress::parse(given).ok_or_else(|| ServeError::Public { given: given.clone() })?),
+            None => None,
+        };
+        let tls = config.tls.as_ref().map(|(chain, key)| tls::acceptor(chain, key)).transpose()?;
+        let site = Site::load()?;
+        let listen_error = |cause| ServeError::Listen { address: config.listen, cause };
+        let listener = std::net::TcpListener::bind(config.listen).map_err(listen_error)?;
+        listener.set_nonblocking(true).map_err(listen_error)?;
+        let address = listener.local_addr().map_err(listen_error)?;
+        Ok(Server { listener, address, site, tls, public })
+    }
+
+    /// How others see the port, the best first.
+    fn places(&self) -> Vec<PageAddress> {
+        let here = |ip: IpAddr| PageAddress {
+            is_secure: self.tls.is_some(),
+            host: if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() },
+            port: self.address.port(),
+        };
+        let ip = self.address.ip();
+        let mut places: Vec<PageAddress> = self.public.iter().cloned().collect();
+        if ip.is_unspecified() {
+            places.extend(outward(ip).map(here));
+            places.push(here(if ip.is_ipv4() { IpAddr::from([127, 0, 0, 1]) } else { IpAddr::from(std::net::Ipv6Addr::LOCALHOST) }));
+        } else {
+            places.push(here(ip));
+        }
+        places.dedup();
+        places
+    }
+
+    /// What to listen on, as the transport has it: the WebSocket at every address of the port.
+    pub fn addresses(&self) -> Vec<String> {
+        self.places().iter().map(PageAddress::multiaddress).collect()
+    }
+
+    /// The page's address.
+    pub fn url(&self) -> String {
+        self.places().first().map(PageAddress::url).unwrap_or_default()
+    }
+
+    /// Whether a page from here may use WebGPU: browsers want TLS, except at home.
+    pub fn is_trustworthy(&self) -> bool {
+        self.places()
+            .first()
+            .is_some_and(|place| place.is_secure || place.host == "localhost" || place.host.starts_with("127.") || place.host == "[::1]")
+    }
+
+    /// Serves, on a thread of its own, until what is returned is dropped.
+    ///
+    /// **Errors:** the system gives no thread.
+    pub fn start(self, bundle: &VerifiedBundle, door: Door) -> Result<Serving, ServeError> {
+        let (stop, stopped) = oneshot::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServeError::Thread)?;
+        let program = bundle.program();
+        let about = serde_json::json!({
+            "is_well": true,
+            "workload": program.manifest.name,
+            "version": program.manifest.version.to_string(),
+            "bundle": hex(&program.hash),
+            "program_version": env!("CARGO_PKG_VERSION"),
+        });
+        let served = Arc::new(Served {
+            bundle: Asset::new("application/octet-stream", bundle.bytes().to_vec()),
+            bundle_name: format!("{}.pcb", hex(&program.hash)),
+            about: about.to_string(),
+            site: self.site,
+            door,
+        });
+        let (listener, tls) = (self.listener, self.tls);
+        let thread = std::thread::Builder::new().name("peercompute-http".to_owned());
+        let thread = thread.spawn(move || {
+            runtime.block_on(async move {
+                let Ok(listener) = TcpListener::from_std(listener) else { return };
+                tokio::select! {
+                    () = accept(listener, tls, served) => {}
+                    _ = stopped => {}
+                }
+            });
+        });
+        Ok(Serving { stop: Some(stop), thread: Some(thread.map_err(ServeError::Thread)?) })
+    }
+}
+
+/// A server at work. Dropping it ends every connection.
+pub struct Serving {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take() {
+            // One that panicked has said so.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The address that leads out of this machine, if any does. Nothing is sent.
+fn outward(like: IpAddr) -> Option<IpAddr> {
+    // From the blocks that are kept for documentation: only the route to it is asked for.
+    let elsewhere: SocketAddr = if like.is_ipv4() { ([192, 0, 2, 1], 9).into() } else { ([0x2001, 0xdb8, 0, 0, 0, 0, 0, 1], 9).into() };
+    let socket = std::net::UdpSocket::bind((like, 0)).ok()?;
+    socket.connect(elsewhere).ok()?;
+    Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_unspecified() && !ip.is_loopback())
+}
+
+/// What all requests share.
+struct Served {
+    site: Site,
+    bundle: Asset,
+    bundle_name: String,
+    about: String,
+    door: Door,
+}
+
+async fn accept(listener: TcpListener, tls: Option<tokio_rustls::TlsAcceptor>, served: Arc<Served>) {
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let Ok(permit) = room.clone().acquire_owned().await else { return };
+        let (stream, remote) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            // Too many files are open: somebody will close one.
+            Err(_) => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        let (tls, served) = (tls.clone(), served.clone());
+        tokio::spawn(async move {
+            // Small frames go out at once; a socket that refuses that is slower, and no worse.
+            let _ = stream.set_nodelay(true);
+            match tls {
+                None => converse(stream, remote, served, permit).await,
+                Some(tls) => {
+                    // Whoever speaks no TLS, or too slowly, is not answered.
+                    if let Ok(Ok(stream)) = tokio::time::timeout(HEAD_LIMIT, tls.accept(stream)).await {
+                        converse(stream, remote, served, permit).await;
+                    }
+                }
+            }
+        });
+    }
+}
+
+async fn converse<S>(stream: S, remote: SocketAddr, served: Arc<Served>, permit: tokio::sync::OwnedSemaphorePermit)
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
+{
+    let visitor = upgrade::Visitor { remote, permit: Arc::new(permit) };
+    let service = TowerToHyperService::new(router(served).layer(axum::Extension(visitor)));
+    let mut http = hyper::server::conn::http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT);
+    // Visitors go as they like.
+    let _ = http.serve_connection(TokioIo::new(stream), service).with_upgrades().await;
+}
+
+fn router(served: Arc<Served>) -> Router {
+    Router::new()
+        .route("/", get(page))
+        .route("/app/{hash}/{*file}", get(app))
+        .route("/bundles/{name}", get(bundle))
+        .route("/health", get(health))
+        .route(peercompute_net::transport::websocket::PATH, get(upgrade::upgrade))
+        .with_state(served)
+        .layer(axum::middleware::map_response(with_policy))
+}
+
+/// On every answer: what the browser must not do with it.
+async fn with_policy(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+        (HeaderName::from_static("cross-origin-embedder-policy"), "require-corp"),
+        (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
+}
+
+const FOR_EVER: &str = "public, max-age=31536000, immutable";
+
+async fn page(State(served): State<Arc<Served>>, headers: HeaderMap) -> Response {
+    answer(&served.site.page, &headers, "no-cache")
+}
+
+async fn app(State(served): State<Arc<Served>>, Path((hash, file)): Path<(String, String)>, headers: HeaderMap) -> Response {
+    match served.site.files.get(&file).filter(|_| hash == served.site.hash) {
+        Some(asset) => answer(asset, &headers, FOR_EVER),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+async fn bundle(State(served): State<Arc<Served>>, Path(name): Path<String>, headers: HeaderMap) -> Response {
+    if name == served.bundle_name { answer(&served.bundle, &headers, FOR_EVER) } else { StatusCode::NOT_FOUND.into_response() }
+}
+
+async fn health(State(served): State<Arc<Served>>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], served.about.clone()).into_response()
+}
+
+/// A file, as the browser likes it best.
+fn answer(asset: &Asset, headers: &HeaderMap, keep: &'static str) -> Response {
+    let has = |name: HeaderName, word: &str| headers.get_all(name).iter().any(|value| value.to_str().is_ok_and(|value| value.contains(word)));
+    let tag = format!("\"{}\"", asset.hash);
+    let common = [(header::CACHE_CONTROL, keep.to_owned()), (header::VARY, "accept-encoding".to_owned()), (header::ETAG, tag.clone())];
+    if has(header::IF_NONE_MATCH, &tag) {
+        return (StatusCode::NOT_MODIFIED, common).into_response();
+    }
+    let kind = [(header::CONTENT_TYPE, asset.kind)];
+    match asset.gzipped() {
+        Some(gzipped) if has(header::ACCEPT_ENCODING, "gzip") => (common, kind, [(header::CONTENT_ENCODING, "gzip")], gzipped).into_response(),
+        _ => (common, kind, asset.content.clone()).into_response(),
+    }
+}

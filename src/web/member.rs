@@ -1,0 +1,246 @@
+//! A tab as a member of a run: it joins by the link that its page was opened with, and computes what an epoch gives it.
+//!
+//! ```text
+//! Member.join(executor, link, page, bundle) ─► verify ─► session: WebSocket to the page's server, a reservation there
+//!                                              └► node, a task of this worker ─ what it tells ─► status()
+//! ```
+//!
+//! Two tabs cannot dial each other: each is reached through the server, which moves bytes that it cannot read. Invariants: the
+//! key and the bundle's hash are those of the link, whatever the server sends; nothing here waits without giving the thread back.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use js_sys::{Object, Reflect, Uint8Array};
+use peercompute_buffers::TileId;
+use peercompute_kernels::declaration::Extent;
+use peercompute_kernels::{Program, Trust, VerifiedBundle};
+use peercompute_net::driver::MemberSession;
+use peercompute_net::membership::{EpochPlan, Event, Keep, Parts, Role, Tuning};
+use peercompute_net::ownership::PeerIndex;
+use peercompute_net::runtime::{self, Instant};
+use peercompute_net::transport::TransportConfig;
+use wasm_bindgen::prelude::*;
+
+use super::{Executor, told};
+use crate::link::{Link, PageAddress};
+use crate::node::member::{End, Look, MemberNode, Throttle, Told};
+use crate::node::parts::piece;
+use crate::node::speed::measure;
+use crate::world::{self, Terms};
+
+/// Ways to look that wait for the node.
+const LOOKS_MAX: usize = 16;
+/// A rate is taken over at least this many seconds.
+const RATE_SECONDS: f64 = 0.5;
+
+/// How a tab's part in a run goes.
+#[derive(Default)]
+struct State {
+    peers: usize,
+    epoch: u32,
+    tick: u64,
+    /// Numbers of the tiles that this tab owns, of all grids, as parts count them.
+    owned: Vec<u32>,
+    points: u64,
+    elements_per_second: f64,
+    /// When and where the rate was taken last.
+    mark: Option<(Instant, u64)>,
+    ended: Option<Result<Ended, String>>,
+}
+
+enum Ended {
+    Finished { state_hash: String },
+    Left,
+}
+
+impl State {
+    #[allow(clippy::disallowed_methods, reason = "a rate is told; nothing depends on it")]
+    fn hear(&mut self, told: &Told<'_>, parts: &Parts) {
+        match told {
+            Told::Entered { plan, me } => self.entered(plan, *me, parts),
+            Told::Progress { tick, epoch, .. } => {
+                (self.tick, self.epoch) = (*tick, *epoch);
+                let (since, from) = *self.mark.get_or_insert_with(|| (Instant::now(), *tick));
+                let seconds = since.elapsed().as_secs_f64();
+                if seconds >= RATE_SECONDS {
+                    self.elements_per_second = self.points as f64 * tick.saturating_sub(from) as f64 / seconds;
+                    self.mark = Some((Instant::now(), *tick));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn entered(&mut self, plan: &EpochPlan, me: PeerIndex, parts: &Parts) {
+        self.peers = plan.roster.len();
+        (self.epoch, self.tick) = (plan.epoch, plan.tick);
+        let owned: Vec<_> = plan.owned(me).collect();
+        self.points = owned.iter().map(|part| parts.points(*part)).sum();
+        self.owned = owned.iter().map(|part| part.0).collect();
+        self.mark = None;
+    }
+}
+
+/// A member of a run, in this worker.
+#[wasm_bindgen]
+pub struct Member {
+    executor: Executor,
+    session: Rc<MemberSession>,
+    bundle: Rc<VerifiedBundle>,
+    parts: Arc<Parts>,
+    state: Rc<RefCell<State>>,
+    looks: flume::Sender<Look>,
+}
+
+#[wasm_bindgen]
+impl Member {
+    /// Joins a run. `link` is what the page was opened with, its address and all; `page` the address that the page came from,
+    /// which is where the run's server is; `bundle` what the server gave for the link's hash; `name` one for people.
+    ///
+    /// **Errors:** the link is none, the bundle is not what it names or was not signed by its key (then nothing of it has been
+    /// compiled), or the executor cannot take the workload. What fails later is told by [`Member::status`].
+    pub async fn join(executor: &Executor, link: String, page: String, bundle: Vec<u8>, name: String) -> Result<Member, JsError> {
+        let link: Link = link.parse().map_err(told)?;
+        let root = root_address(&page, &link)
+            .ok_or_else(|| JsError::new("the link names no server that browsers can reach: was it made by `peercompute serve`?"))?;
+        let bundle = VerifiedBundle::verify(&bundle, &Trust::key(link.key)).map_err(told)?;
+        if bundle.program().hash != link.bundle {
+            return Err(JsError::new("the server gave another bundle than the link names"));
+        }
+        let speed = measure(executor.inner, &bundle, 2).await.map_err(told)?;
+        let transport = TransportConfig { listen: Vec::new(), relays: vec![root.clone()], ..TransportConfig::default() };
+        let terms = Terms { transport, name, speed, keep: Keep::Share, seeds: false, token: link.token, tuning: Tuning::default() };
+        let (session, parts) = world::start(&bundle, Role::Join { addresses: vec![root] }, terms).await.map_err(told)?;
+        let (looks, looking) = flume::bounded(LOOKS_MAX);
+        let member = Member {
+            executor: *executor,
+            session: Rc::new(session),
+            bundle: Rc::new(bundle),
+            parts,
+            state: Rc::new(RefCell::new(State::default())),
+            looks,
+        };
+        runtime::spawn(member.take_part(looking));
+        Ok(member)
+    }
+
+    /// How it goes: `peerId`, `peers`, `workload`, `version`, `tick`, `epoch`, `executor`, `adapter`, `tilesOwned`, `elementsPerSecond`; and
+    /// `ended`, which is `undefined`, `"finished"` (with `stateHash`), `"left"` or `"failed"` (with `error`).
+    pub fn status(&self) -> Object {
+        let state = self.state.borrow();
+        let manifest = &self.bundle.program().manifest;
+        let object = Object::new();
+        let set = |name: &str, value: JsValue| {
+            // A plain object takes anything.
+            let _ = Reflect::set(&object, &name.into(), &value);
+        };
+        set("peerId", self.session.identity().into());
+        set("peers", (state.peers as f64).into());
+        set("workload", manifest.name.clone().into());
+        set("version", manifest.version.to_string().into());
+        set("tick", (state.tick as f64).into());
+        set("epoch", state.epoch.into());
+        set("executor", self.executor.executor().into());
+        set("adapter", self.executor.adapter().into());
+        set("tilesOwned", (state.owned.len() as f64).into());
+        set("elementsPerSecond", state.elements_per_second.into());
+        match &state.ended {
+            None => {}
+            Some(Ok(Ended::Left)) => set("ended", "left".into()),
+            Some(Ok(Ended::Finished { state_hash })) => {
+                set("ended", "finished".into());
+                set("stateHash", state_hash.clone().into());
+            }
+            Some(Err(error)) => {
+                set("ended", "failed".into());
+                set("error", error.clone().into());
+            }
+        }
+        object
+    }
+
+    /// The tiles of a buffer's grid that this tab owns now.
+    ///
+    /// **Errors:** there is no such buffer, or it is a table.
+    pub fn tiles(&self, buffer: &str) -> Result<Vec<u32>, JsError> {
+        let (_, grid) = self.field(buffer)?;
+        let owned = &self.state.borrow().owned;
+        let tiles = owned.iter().filter_map(|part| self.parts.tile_of(peercompute_net::membership::PartId(*part)));
+        Ok(tiles.filter(|(of, _)| *of == grid).map(|(_, tile)| tile.0).collect())
+    }
+
+    /// The WGSL type of a buffer's elements.
+    ///
+    /// **Errors:** there is no such buffer.
+    pub fn element(&self, buffer: &str) -> Result<String, JsError> {
+        let program = self.bundle.program();
+        Ok(program.elements[named(program, buffer)?].name.clone())
+    }
+
+    /// A tile of a buffer as it is between two ticks, row by row.
+    ///
+    /// **Errors:** there is no such field, the tile is another member's, or this one computes no more.
+    pub async fn read(&self, buffer: String, tile: u32) -> Result<Uint8Array, JsError> {
+        let (number, grid) = self.field(&buffer)?;
+        let program = self.bundle.program();
+        let count = program.manifest.grids[grid].grid.tile_count();
+        if tile >= count {
+            return Err(JsError::new(&format!("`{buffer}` has {count} tiles, and no tile {tile}")));
+        }
+        let part = self.parts.part_of(grid, TileId(tile));
+        let (answer, answered) = flume::bounded(1);
+        let over = || JsError::new("this member computes no more");
+        self.looks.send_async(Look { part, answer }).await.map_err(|_| over())?;
+        let content = answered.recv_async().await.map_err(|_| over())?;
+        let content = content.ok_or_else(|| JsError::new(&format!("tile {tile} is another member's")))?;
+        let bytes = piece(program, &self.parts, part, &content, number).ok_or_else(over)?;
+        Ok(Uint8Array::from(&bytes[..]))
+    }
+
+    /// Leaves in good order: what this tab owns is handed over first. [`Member::status`] tells when it has.
+    pub async fn leave(&self) {
+        // One that is over is leaving already.
+        let _ = self.session.send_async(Event::Leave).await;
+    }
+}
+
+impl Member {
+    fn take_part(&self, looking: flume::Receiver<Look>) -> impl Future<Output = ()> + 'static {
+        let (executor, session, bundle, parts, state) =
+            (self.executor.inner, self.session.clone(), self.bundle.clone(), self.parts.clone(), self.state.clone());
+        async move {
+            let throttle = Throttle::default();
+            let mut tell = |told: Told<'_>| state.borrow_mut().hear(&told, &parts);
+            let node = MemberNode::new(executor, &bundle, &session, parts.clone(), Vec::new(), &throttle, &mut tell).shown(looking);
+            let ended = match node.take_part().await {
+                Ok(End::Finished(outcome)) => Ok(Ended::Finished { state_hash: outcome.state_hash }),
+                Ok(End::Left) => Ok(Ended::Left),
+                Err(error) => Err(error.to_string()),
+            };
+            state.borrow_mut().ended = Some(ended);
+        }
+    }
+
+    fn field(&self, buffer: &str) -> Result<(usize, usize), JsError> {
+        let program = self.bundle.program();
+        let number = named(program, buffer)?;
+        match program.manifest.buffers[number].extent {
+            Extent::Field { grid } => Ok((number, grid)),
+            _ => Err(JsError::new(&format!("`{buffer}` is a table, and has no tiles"))),
+        }
+    }
+}
+
+fn named(program: &Program, buffer: &str) -> Result<usize, JsError> {
+    program.buffer(buffer).ok_or_else(|| JsError::new(&format!("no buffer is called `{buffer}`")))
+}
+
+/// Where the run's server is for whoever has its page: under the page's own address, whichever of several that is, and with the
+/// identity that the link gives it.
+fn root_address(page: &str, link: &Link) -> Option<String> {
+    let relay = world::relays_at(&link.addresses).into_iter().next()?;
+    let (_, identity) = relay.rsplit_once("/p2p/")?;
+    Some(format!("{}/p2p/{identity}", PageAddress::parse(page)?.multiaddress()))
+}

@@ -1,0 +1,226 @@
+//! A root that serves browsers, with tabs of a real one: they compute what one peer computes alone, next to native peers.
+//!
+//! Needs headless Chromium and the package that `cargo xtask web` builds.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot go on ends there; waiting for another process takes a clock")]
+
+mod place;
+mod tabs;
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+
+use place::{Place, hash, wait_for};
+use serde_json::Value;
+use tabs::{Chromium, Tab};
+
+const HEAT: [&str; 9] = ["shaders/physics/heat", "--shape", "96,64", "--tile", "32,16", "--executor", "cpu", "--threads", "1"];
+
+/// A process, and what it has said.
+struct Peer {
+    child: Child,
+    said: Arc<Mutex<Vec<Value>>>,
+}
+
+impl Peer {
+    fn start(mut command: Command) -> Peer {
+        let mut child = command.arg("--json").stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let (output, heard) = (child.stdout.take().unwrap(), said.clone());
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                heard.lock().unwrap().push(serde_json::from_str(&line).unwrap());
+            }
+        });
+        Peer { child, said }
+    }
+
+    fn serve(place: &Place, more: &[&str]) -> Peer {
+        Peer::start(place.command(&[&["serve"], &HEAT[..], &["--listen", "127.0.0.1:0", "--name", "root"], more].concat()))
+    }
+
+    /// What it said first that `is` says yes to; waits for it.
+    fn heard<T>(&self, is: impl Fn(&Value) -> Option<T>) -> T {
+        wait_for(|| self.said.lock().unwrap().iter().find_map(&is))
+    }
+
+    fn link(&self) -> String {
+        self.heard(|line| Some(line["link"].as_str()?.to_owned()))
+    }
+
+    fn state_hash(&self) -> String {
+        self.heard(|line| Some(line["state_hash"].as_str()?.to_owned()))
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A link as a tab opens it: on the cpu executor, in one thread, so that bits can be compared.
+fn on_cpu(link: &str, name: &str) -> String {
+    link.replace("/#", &format!("/?executor=cpu&threads=1&name={name}#"))
+}
+
+/// A tab's status, once it is what is waited for.
+fn status(browser: &mut Chromium, tab: &Tab, mut is: impl FnMut(&Value) -> bool) -> Value {
+    wait_for(|| {
+        let status = browser.evaluate(tab, "window.peercompute?.status()").unwrap();
+        assert_ne!(status["ended"], "failed", "{status}");
+        let said = browser.evaluate(tab, "document.querySelector('.wrong')?.textContent ?? ''").unwrap();
+        assert_eq!(said, "", "{status}");
+        is(&status).then_some(status)
+    })
+}
+
+#[test]
+fn two_tabs_and_two_processes_compute_what_one_peer_computes() {
+    let place = Place::new();
+    let alone = hash(&place, &[&["run"], &HEAT[..], &["--ticks", "400", "--json"]].concat());
+    let root = Peer::serve(&place, &["--ticks", "400", "--assemble", "4"]);
+    let link = root.link();
+    let mut browser = Chromium::start();
+    let tabs = ["one", "two"].map(|name| browser.open(&on_cpu(&link, name)));
+    // Another machine: it has not the workload, and is given the bundle by the page.
+    let elsewhere = Place::new();
+    let native = Peer::start(elsewhere.command(&["join", &link, "--name", "native", "--executor", "cpu", "--threads", "1"]));
+    assert_eq!(native.state_hash(), alone);
+    assert_eq!(root.state_hash(), alone);
+    let mut identities = Vec::new();
+    for tab in &tabs {
+        let status = status(&mut browser, tab, |status| status["ended"] == "finished");
+        assert_eq!(status["stateHash"], alone, "{status}");
+        assert_eq!((&status["workload"], &status["peers"], &status["tick"]), (&"heat".into(), &4.into(), &400.into()));
+        assert_eq!((&status["executor"], &status["adapter"]), (&"cpu".into(), &"1 thread".into()));
+        assert!(status["tilesOwned"].as_u64().unwrap() > 0 && status["elementsPerSecond"].is_number(), "{status}");
+        identities.push(status["peerId"].clone());
+    }
+    assert_ne!(identities[0], identities[1]);
+    assert_eq!(browser.complaints(), [""; 0]);
+}
+
+#[test]
+fn a_tab_comes_late_is_read_and_leaves_another_is_closed_and_the_run_goes_on() {
+    let place = Place::new();
+    let root = Peer::serve(&place, &["--throttle", "0.1", "--snapshot-every", "0.3"]);
+    let link = root.link();
+    let mut browser = Chromium::start();
+    let first = browser.open(&on_cpu(&link, "first"));
+    status(&mut browser, &first, |status| status["tilesOwned"].as_u64() > Some(0));
+    let late = browser.open(&on_cpu(&link, "late"));
+    status(&mut browser, &late, |status| status["tilesOwned"].as_u64() > Some(0) && status["peers"] == 3);
+    let read = "(async () => {
+        const [tile] = await peercompute.tiles('temperature');
+        const values = await peercompute.read('temperature', { tile });
+        return [values.constructor.name, values.length, values.every(Number.isFinite)];
+    })()";
+    assert_eq!(browser.evaluate(&late, read).unwrap(), serde_json::json!(["Float32Array", 32 * 16, true]));
+    for (wrong, words) in [("'temperature', { tile: 99 }", "no tile 99"), ("'pressure', { tile: 0 }", "no buffer is called `pressure`")] {
+        let error = browser.evaluate(&late, &format!("peercompute.read({wrong})")).unwrap_err();
+        assert!(error.contains(words), "{error}");
+    }
+    // One in good order, one without a word.
+    browser.evaluate(&first, "peercompute.leave()").unwrap();
+    status(&mut browser, &first, |status| status["ended"] == "left");
+    status(&mut browser, &late, |status| status["peers"] == 2);
+    browser.close(&late);
+    root.heard(|line| (line["event"] == "gone" && line["name"] == "late").then_some(()));
+    let until = root.heard(|line| {
+        (line["event"] == "epoch" && line["members"].as_array()?.len() == 1 && line["epoch"].as_u64()? > 3).then(|| line["tick"].as_u64())?
+    });
+    root.heard(|line| (line["event"] == "progress" && line["tick"].as_u64()? > until).then_some(()));
+    assert_eq!(browser.complaints(), [""; 0]);
+}
+
+#[test]
+fn a_page_says_what_is_wrong_with_its_link() {
+    let place = Place::new();
+    let root = Peer::serve(&place, &[]);
+    let link = root.link();
+    let mut browser = Chromium::start();
+    let mut check = |url: &str, words: &str| {
+        let tab = browser.open(url);
+        let said = wait_for(|| {
+            let said = browser.evaluate(&tab, "document.querySelector('.wrong')?.textContent").unwrap();
+            said.as_str().map(str::to_owned)
+        });
+        assert!(said.contains(words), "{url}: {said}");
+        browser.close(&tab);
+    };
+    let (page, word) = link.split_once('#').unwrap();
+    let parts: Vec<&str> = word.split(',').collect();
+    check(page, "only half of the invitation");
+    let other = |at: usize, with: &str| {
+        let mut parts = parts.clone();
+        parts[at] = with;
+        on_cpu(&format!("{page}#{}", parts.join(",")), "guest")
+    };
+    check(&other(2, &"0".repeat(64)), "no bundle for this link");
+    check(&other(3, &"11".repeat(32)), "not a trusted key");
+    check(&other(4, &"0".repeat(32)), "not invited");
+    check(&other(5, "/ip4/127.0.0.1/tcp/1/p2p/12D3KooWDpJ7As7BWAwRMfu1VU2WCqNjvq387JEYKDBj4kx6nXTN"), "no server that browsers can reach");
+}
+
+#[test]
+fn what_is_served_is_typed_compressed_kept_by_its_hash_and_nothing_else() {
+    let place = Place::new();
+    let root = Peer::serve(&place, &[]);
+    let link = root.link();
+    let (page, word) = link.split_once('#').unwrap();
+    let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    let get = |path: &str, gzip: bool| {
+        let request = agent.get(&format!("{page}{path}"));
+        let request = if gzip { request.header("accept-encoding", "gzip") } else { request };
+        let mut answer = request.call().unwrap();
+        let field = |name: &str| answer.headers().get(name).map_or(String::new(), |value| value.to_str().unwrap().to_owned());
+        let fields = ["content-type", "cache-control", "content-encoding", "content-security-policy", "etag"].map(field);
+        let isolated = [field("cross-origin-opener-policy"), field("cross-origin-embedder-policy")];
+        assert_eq!(isolated, ["same-origin", "require-corp"], "{path}");
+        (answer.status().as_u16(), fields, answer.body_mut().with_config().limit(64 << 20).read_to_vec().unwrap())
+    };
+    let (code, [kind, cache, _, policy, _], content) = get("", false);
+    assert_eq!((code, kind.as_str(), cache.as_str()), (200, "text/html; charset=utf-8", "no-cache"));
+    assert!(policy.contains("default-src 'none'") && policy.contains("'wasm-unsafe-eval'") && !policy.contains("http"), "{policy}");
+    let text = String::from_utf8(content).unwrap();
+    let app = text.split("src=\"/").nth(1).unwrap().split("/page.js").next().unwrap().to_owned();
+    for (file, wanted) in
+        [("page.js", "text/javascript; charset=utf-8"), ("page.css", "text/css; charset=utf-8"), ("peercompute_bg.wasm", "application/wasm")]
+    {
+        let path = format!("{app}/{file}");
+        let (code, [kind, cache, encoding, ..], gzipped) = get(&path, true);
+        assert_eq!((code, kind.as_str(), encoding.as_str()), (200, wanted, "gzip"), "{file}");
+        assert!(cache.contains("immutable"), "{cache}");
+        let (_, [_, _, encoding, ..], plain) = get(&path, false);
+        assert!(encoding.is_empty() && plain.len() > gzipped.len(), "{file}");
+        assert!(!String::from_utf8_lossy(&plain).contains("https://") || file.ends_with("wasm"), "{file} names another host");
+    }
+    let hash = word.split(',').nth(2).unwrap();
+    let (code, [kind, cache, ..], bundle) = get(&format!("bundles/{hash}.pcb"), false);
+    assert_eq!((code, kind.as_str()), (200, "application/octet-stream"));
+    assert!(cache.contains("immutable") && !bundle.is_empty());
+    let (code, _, health) = get("health", false);
+    let health: Value = serde_json::from_slice(&health).unwrap();
+    assert_eq!((code, &health["is_well"], &health["bundle"]), (200, &true.into(), &hash.into()));
+    for (missing, code) in [("nothing", 404), ("app/0000000000000000/page.js", 404), ("bundles/..%2f..%2fCargo.toml", 404), ("p2p", 426)] {
+        assert_eq!(get(missing, false).0, code, "{missing}");
+    }
+    assert!(!app.is_empty());
+}
+
+#[test]
+fn wrong_options_are_named() {
+    let place = Place::new();
+    let serve = |more: &[&str]| place.refused(&[&["serve"], &HEAT[..], more].concat());
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    assert!(serve(&["--listen", &address]).contains(&format!("cannot listen on {address}")));
+    assert!(serve(&["--public", "example.com"]).contains("not like https://example.com"));
+    let nothing = place.path("nothing.pem");
+    let nothing = nothing.to_str().unwrap();
+    assert!(serve(&["--certificate", nothing, "--key", nothing]).contains("is no certificate in PEM"));
+}

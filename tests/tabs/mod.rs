@@ -1,0 +1,163 @@
+//! Tabs of a headless Chromium, driven over its debugging protocol. Included by path from the tests that need tabs.
+//!
+//! Invariant: what a page or a worker complains of is kept, and fails whoever asks.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot go on ends there; a browser that hangs is told by a clock")]
+
+use std::net::TcpStream;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tungstenite::{Message, WebSocket};
+
+use crate::place::wait_for;
+
+const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome"];
+const FLAGS: [&str; 14] = [
+    "--headless=new",
+    "--no-sandbox",
+    "--remote-debugging-port=0",
+    "--enable-unsafe-webgpu",
+    "--use-webgpu-adapter=swiftshader",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--disable-extensions",
+    "--disable-background-timer-throttling",
+    "--disable-renderer-backgrounding",
+    "--disable-backgrounding-occluded-windows",
+];
+
+/// A browser that ends with us.
+pub(crate) struct Chromium {
+    child: Child,
+    socket: WebSocket<TcpStream>,
+    calls: u64,
+    complaints: Vec<String>,
+    _profile: tempfile::TempDir,
+}
+
+/// A tab of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Tab {
+    session: String,
+    target: String,
+}
+
+impl Chromium {
+    pub(crate) fn start() -> Chromium {
+        let folders: Vec<PathBuf> = std::env::split_paths(&std::env::var_os("PATH").unwrap()).collect();
+        let found = BROWSERS.iter().find_map(|name| folders.iter().map(|folder| folder.join(name)).find(|file| file.exists()));
+        let found = found.expect("there is no Chromium: `cargo xtask setup` installs one");
+        let profile = tempfile::tempdir().unwrap();
+        let mut command = Command::new(found);
+        command.args(FLAGS).arg(format!("--user-data-dir={}", profile.path().display())).arg("about:blank");
+        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let (port, path) = wait_for(|| {
+            let text = std::fs::read_to_string(profile.path().join("DevToolsActivePort")).ok()?;
+            let (port, path) = text.split_once('\n')?;
+            Some((port.parse::<u16>().ok()?, path.trim().to_owned()))
+        });
+        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let (socket, _) = tungstenite::client(format!("ws://127.0.0.1:{port}{path}"), stream).unwrap();
+        Chromium { child, socket, calls: 0, complaints: Vec::new(), _profile: profile }
+    }
+
+    pub(crate) fn open(&mut self, url: &str) -> Tab {
+        let target = self.call(None, "Target.createTarget", json!({ "url": "about:blank" }))["targetId"].as_str().unwrap().to_owned();
+        let session =
+            self.call(None, "Target.attachToTarget", json!({ "targetId": target, "flatten": true }))["sessionId"].as_str().unwrap().to_owned();
+        let tab = Tab { session, target };
+        self.listen_to(&tab.session.clone());
+        self.call(Some(&tab.session), "Page.navigate", json!({ "url": url }));
+        tab
+    }
+
+    pub(crate) fn close(&mut self, tab: &Tab) {
+        self.call(None, "Target.closeTarget", json!({ "targetId": tab.target }));
+    }
+
+    fn listen_to(&mut self, session: &str) {
+        for method in ["Runtime.enable", "Log.enable"] {
+            self.call(Some(session), method, json!({}));
+        }
+        // Workers too.
+        self.call(Some(session), "Target.setAutoAttach", json!({ "autoAttach": true, "waitForDebuggerOnStart": false, "flatten": true }));
+    }
+
+    /// What an expression comes to, promises awaited.
+    pub(crate) fn evaluate(&mut self, tab: &Tab, expression: &str) -> Result<Value, String> {
+        let parameters = json!({ "expression": expression, "awaitPromise": true, "returnByValue": true });
+        let answer = self.call(Some(&tab.session), "Runtime.evaluate", parameters);
+        match answer.get("exceptionDetails") {
+            Some(thrown) => Err(thrown["exception"]["description"].as_str().unwrap_or("?").to_owned()),
+            None => Ok(answer["result"]["value"].clone()),
+        }
+    }
+
+    /// What pages and workers have complained of so far.
+    pub(crate) fn complaints(&mut self) -> Vec<String> {
+        // Everything that was said before an answer has come before it.
+        self.call(None, "Browser.getVersion", json!({}));
+        self.complaints.clone()
+    }
+
+    fn call(&mut self, session: Option<&str>, method: &str, parameters: Value) -> Value {
+        let id = self.send(session, method, &parameters);
+        loop {
+            let message: Value = match self.socket.read().unwrap_or_else(|error| panic!("{method}: {error}")) {
+                Message::Text(text) => serde_json::from_str(&text).unwrap(),
+                _ => continue,
+            };
+            if message["id"] == id {
+                assert!(message.get("error").is_none(), "{method}: {message}");
+                return message["result"].clone();
+            }
+            self.note(&message);
+        }
+    }
+
+    fn send(&mut self, session: Option<&str>, method: &str, parameters: &Value) -> u64 {
+        self.calls += 1;
+        let mut message = json!({ "id": self.calls, "method": method, "params": parameters });
+        if let Some(session) = session {
+            message["sessionId"] = session.into();
+        }
+        self.socket.send(Message::Text(message.to_string().into())).unwrap();
+        self.calls
+    }
+
+    fn note(&mut self, message: &Value) {
+        let said = &message["params"];
+        match message["method"].as_str() {
+            Some("Target.attachedToTarget") => {
+                let session = said["sessionId"].as_str().unwrap().to_owned();
+                // Their answers are nobody's.
+                self.send(Some(&session), "Runtime.enable", &json!({}));
+                self.send(Some(&session), "Log.enable", &json!({}));
+            }
+            Some("Runtime.exceptionThrown") => self.complaints.push(said["exceptionDetails"].to_string()),
+            Some("Runtime.consoleAPICalled") if said["type"] == "error" => self.complaints.push(said["args"].to_string()),
+            Some("Log.entryAdded") if said["entry"]["level"] == "error" => {
+                // Browsers ask for a picture that pages do not have.
+                if !said["entry"]["url"].as_str().unwrap_or_default().ends_with("/favicon.ico") {
+                    self.complaints.push(said["entry"].to_string());
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Drop for Chromium {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
