@@ -21,12 +21,24 @@ pub enum Bench {
     Executors,
     /// The cpu executor in a browser against the browser's WebGPU; runs only where it is named.
     Browser,
+    /// A browser's link against a bare WebSocket of the same worker; runs only where it is named.
+    Wire,
 }
 
 impl Bench {
     /// Every bench, in the order in which they run.
-    pub const ALL: [Bench; 9] =
-        [Bench::Copy, Bench::Heat, Bench::Nbody, Bench::Memory, Bench::Strips, Bench::Exchange, Bench::Move, Bench::Executors, Bench::Browser];
+    pub const ALL: [Bench; 10] = [
+        Bench::Copy,
+        Bench::Heat,
+        Bench::Nbody,
+        Bench::Memory,
+        Bench::Strips,
+        Bench::Exchange,
+        Bench::Move,
+        Bench::Executors,
+        Bench::Browser,
+        Bench::Wire,
+    ];
 
     /// Its name on command lines and in reports.
     pub fn name(self) -> &'static str {
@@ -40,6 +52,7 @@ impl Bench {
             Bench::Move => "move",
             Bench::Executors => "executors",
             Bench::Browser => "browser",
+            Bench::Wire => "wire",
         }
     }
 
@@ -50,12 +63,12 @@ impl Bench {
 
     /// Whether it measures the gpu executor, and so comes to nothing where no adapter is.
     pub fn needs_gpu(self) -> bool {
-        !matches!(self, Bench::Exchange | Bench::Move | Bench::Executors | Bench::Browser)
+        !matches!(self, Bench::Exchange | Bench::Move | Bench::Executors | Bench::Browser | Bench::Wire)
     }
 
     /// Whether it runs where none is named.
     fn is_usual(self) -> bool {
-        !matches!(self, Bench::Executors | Bench::Browser)
+        !matches!(self, Bench::Executors | Bench::Browser | Bench::Wire)
     }
 }
 
@@ -105,7 +118,7 @@ impl Effort {
 pub struct BenchOptions {
     /// A part of the adapter's name; otherwise the fastest kind there is, and where executors are compared, every one.
     pub adapter: Option<String>,
-    /// The benches to run; empty for all but [`Bench::Executors`] and [`Bench::Browser`].
+    /// The benches to run; empty for those that are usual.
     pub only: Vec<Bench>,
     /// How much time it may take.
     pub effort: Effort,
