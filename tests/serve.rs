@@ -213,6 +213,27 @@ fn what_is_served_is_typed_compressed_kept_by_its_hash_and_nothing_else() {
 }
 
 #[test]
+fn a_certificate_makes_it_https_and_who_joins_checks_it() {
+    let place = Place::new();
+    let alone = hash(&place, &[&["run"], &HEAT[..], &["--ticks", "200", "--json"]].concat());
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
+    let [chain, key] = ["chain.pem", "key.pem"].map(|name| place.path(name));
+    std::fs::write(&chain, made.cert.pem()).unwrap();
+    std::fs::write(&key, made.key_pair.serialize_pem()).unwrap();
+    let [chain, key] = [&chain, &key].map(|path| path.to_str().unwrap());
+    let root = Peer::serve(&place, &["--ticks", "200", "--assemble", "2", "--certificate", chain, "--key", key]);
+    let link = root.link();
+    assert!(link.starts_with("https://127.0.0.1:") && link.contains("/wss/p2p/"), "{link}");
+    let elsewhere = Place::new();
+    let join = ["join", &link, "--executor", "cpu", "--threads", "1"];
+    let refused = elsewhere.refused(&join);
+    assert!(refused.contains("gives no bundle") && refused.contains("ertificate"), "{refused}");
+    let mut trusting = elsewhere.command(&join);
+    trusting.env("SSL_CERT_FILE", chain);
+    assert_eq!(Peer::start(trusting).state_hash(), alone);
+}
+
+#[test]
 fn wrong_options_are_named() {
     let place = Place::new();
     let serve = |more: &[&str]| place.refused(&[&["serve"], &HEAT[..], more].concat());

@@ -125,5 +125,8 @@ pub fn run(options: &BenchOptions, progress: &mut dyn FnMut(&str)) -> Report {
     if options.benches().any(|bench| bench == Bench::Browser) {
         report.take(Bench::Browser, |figures| browser::figures::figures(options, figures, progress));
     }
+    if options.benches().any(|bench| bench == Bench::Wire) {
+        report.take(Bench::Wire, |figures| browser::wire::figures(options, figures, progress));
+    }
     report
 }

@@ -23,11 +23,13 @@ pub enum Bench {
     Browser,
     /// What membership costs, and how tiles follow speed, with real processes; runs only where it is named.
     Members,
+    /// A browser's link against a bare WebSocket of the same worker; runs only where it is named.
+    Wire,
 }
 
 impl Bench {
     /// Every bench, in the order in which they run.
-    pub const ALL: [Bench; 10] = [
+    pub const ALL: [Bench; 11] = [
         Bench::Copy,
         Bench::Heat,
         Bench::Nbody,
@@ -38,6 +40,7 @@ impl Bench {
         Bench::Executors,
         Bench::Browser,
         Bench::Members,
+        Bench::Wire,
     ];
 
     /// Its name on command lines and in reports.
@@ -53,6 +56,7 @@ impl Bench {
             Bench::Executors => "executors",
             Bench::Browser => "browser",
             Bench::Members => "members",
+            Bench::Wire => "wire",
         }
     }
 
@@ -63,12 +67,12 @@ impl Bench {
 
     /// Whether it measures the gpu executor, and so comes to nothing where no adapter is.
     pub fn needs_gpu(self) -> bool {
-        !matches!(self, Bench::Exchange | Bench::Move | Bench::Executors | Bench::Browser | Bench::Members)
+        !matches!(self, Bench::Exchange | Bench::Move | Bench::Executors | Bench::Browser | Bench::Members | Bench::Wire)
     }
 
     /// Whether it runs where none is named.
     fn is_usual(self) -> bool {
-        !matches!(self, Bench::Executors | Bench::Browser | Bench::Members)
+        !matches!(self, Bench::Executors | Bench::Browser | Bench::Members | Bench::Wire)
     }
 }
 

@@ -10,6 +10,7 @@
 //! page must not do. Invariant: nothing runs that is not signed by the key that the page pins.
 
 mod member;
+mod wire;
 
 use std::time::Duration;
 

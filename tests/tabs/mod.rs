@@ -143,11 +143,11 @@ impl Chromium {
             }
             Some("Runtime.exceptionThrown") => self.complaints.push(said["exceptionDetails"].to_string()),
             Some("Runtime.consoleAPICalled") if said["type"] == "error" => self.complaints.push(said["args"].to_string()),
-            Some("Log.entryAdded") if said["entry"]["level"] == "error" => {
-                // Browsers ask for a picture that pages do not have.
-                if !said["entry"]["url"].as_str().unwrap_or_default().ends_with("/favicon.ico") {
-                    self.complaints.push(said["entry"].to_string());
-                }
+            // Browsers ask for a picture that pages do not have.
+            Some("Log.entryAdded")
+                if said["entry"]["level"] == "error" && !said["entry"]["url"].as_str().unwrap_or_default().ends_with("/favicon.ico") =>
+            {
+                self.complaints.push(said["entry"].to_string());
             }
             _ => {}
         }

@@ -14,6 +14,8 @@ use crate::setup::{self, prints};
 use crate::{run, say};
 
 const TARGET: &str = "wasm32-unknown-unknown";
+/// Small rather than fast.
+const PROFILE: &str = "web";
 /// Debian's toolchain that can build the standard library.
 const PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
 
@@ -41,7 +43,7 @@ pub(crate) fn build() -> bool {
     };
     // Both toolchains never share a folder: their standard libraries differ.
     let folder = target.join("web-build");
-    let arguments = ["rustc", "--release", "--package", "peercompute", "--lib", "--crate-type", "cdylib", "--target", TARGET];
+    let arguments = ["rustc", "--profile", PROFILE, "--package", "peercompute", "--lib", "--crate-type", "cdylib", "--target", TARGET];
     let mut command = match way {
         Way::Target => {
             say(format_args!("building for {TARGET} with this toolchain"));
@@ -68,7 +70,7 @@ pub(crate) fn build() -> bool {
         eprintln!("error: the build for {TARGET} failed");
         return false;
     }
-    let wasm = folder.join(TARGET).join("release/peercompute.wasm");
+    let wasm = folder.join(TARGET).join(PROFILE).join("peercompute.wasm");
     let out = target.join("web");
     let [wasm, out] = [&wasm, &out].map(|path| path.to_string_lossy().into_owned());
     run("cargo", &["run", "--quiet", "--package", "xtask", "--features", "glue", "--", "glue", &wasm, &out])
@@ -77,7 +79,11 @@ pub(crate) fn build() -> bool {
 /// Makes the JavaScript beside a module.
 #[cfg(feature = "glue")]
 pub(crate) fn glue(wasm: &str, out: &str) -> bool {
-    let made = wasm_bindgen_cli_support::Bindgen::new().input_path(wasm).web(true).and_then(|bindgen| bindgen.typescript(true).generate(out));
+    let made = wasm_bindgen_cli_support::Bindgen::new()
+        .input_path(wasm)
+        .remove_name_section(true)
+        .web(true)
+        .and_then(|bindgen| bindgen.typescript(true).generate(out));
     match made {
         Ok(()) => {
             let bytes = std::fs::metadata(Path::new(out).join("peercompute_bg.wasm")).map_or(0, |file| file.len());

@@ -8,6 +8,7 @@
 //! dies, hangs or cannot is an error, never a missing answer.
 
 pub(crate) mod figures;
+pub(crate) mod wire;
 
 use std::collections::HashMap;
 use std::io::Read;
@@ -144,6 +145,7 @@ pub struct Outcome {
 #[serde(default)]
 struct Said {
     sides: Vec<Outcome>,
+    wire: Option<wire::Measured>,
     failed: Option<String>,
     /// Whether no more jobs will be done.
     is_over: bool,
@@ -201,6 +203,15 @@ impl Session {
     ///
     /// **Errors:** [`BrowserError`]; then there are no more answers to be had.
     pub fn run(&mut self, job: &Job) -> Result<Answer, BrowserError> {
+        let (said, buffers) = self.ask(job, &job.bundle)?;
+        match said {
+            Said { failed: Some(cause), .. } => Ok(Err(cause)),
+            Said { sides, .. } => with_buffers(sides, job, buffers).map(Ok),
+        }
+    }
+
+    /// Has a job done; what the worker says, and what buffers it posted.
+    fn ask(&mut self, job: &impl Serialize, bundle: &[u8]) -> Result<(Said, HashMap<String, Vec<u8>>), BrowserError> {
         let text = serde_json::to_vec(job).map_err(|error| BrowserError::Failed { cause: error.to_string() })?;
         let mut text = Some(text);
         let mut buffers = HashMap::new();
@@ -214,12 +225,11 @@ impl Session {
             let url = request.url().to_string();
             match (request.method(), url.as_str()) {
                 (Method::Get, "/job") => self.asking = Some(request),
-                (Method::Get, "/bundle") => respond(request, self.page, "application/octet-stream", job.bundle.clone()),
+                (Method::Get, "/bundle") => respond(request, self.page, "application/octet-stream", bundle.to_vec()),
                 (Method::Post, "/said") => {
                     let said = self.heard(request).and_then(|bytes| serde_json::from_slice(&bytes).map_err(|error| error.to_string()));
                     match said {
-                        Ok(Said { is_over: false, failed: Some(cause), .. }) => return Ok(Err(cause)),
-                        Ok(Said { is_over: false, sides, .. }) => return with_buffers(sides, job, buffers).map(Ok),
+                        Ok(said) if !said.is_over => return Ok((said, buffers)),
                         Ok(Said { failed, .. }) => return Err(BrowserError::Failed { cause: failed.unwrap_or_default() }),
                         Err(cause) => return Err(BrowserError::Failed { cause }),
                     }

@@ -3,7 +3,7 @@
 // A job names a signed bundle and the executors to run it on. All of them compute the same ticks first and tell the hash
 // of their state, hand out buffers, and tell how far an output of theirs is from the first one's; then, if times are wanted, each takes a turn
 // in every round.
-import init, { Executor } from "/package/peercompute.js";
+import init, { Executor, Wire } from "/package/peercompute.js";
 
 const executors = new Map();
 
@@ -74,12 +74,87 @@ async function run(job) {
   }
 }
 
+// A bare WebSocket that speaks to the same answering side.
+class Bare {
+  static async dial(url) {
+    const begun = performance.now();
+    const socket = new WebSocket(url);
+    socket.binaryType = "arraybuffer";
+    await new Promise((resolve, reject) => {
+      socket.onopen = resolve;
+      socket.onerror = () => reject(new Error(`${url} is not reached`));
+    });
+    const bare = new Bare();
+    bare.socket = socket;
+    bare.connected = (performance.now() - begun) / 1e3;
+    return bare;
+  }
+
+  heard(count) {
+    return new Promise((resolve) => {
+      this.socket.onmessage = () => --count === 0 && resolve();
+    });
+  }
+
+  async timed(count, send) {
+    const begun = performance.now();
+    const heard = this.heard(count);
+    send();
+    await heard;
+    return (performance.now() - begun) / 1e3;
+  }
+
+  up(size, count) {
+    const content = new Uint8Array(size);
+    return this.timed(1, () => {
+      for (let sent = 0; sent < count; sent++) this.socket.send(content);
+      this.socket.send(new Uint8Array([1]));
+    });
+  }
+
+  down(size, count) {
+    const order = new DataView(new ArrayBuffer(9));
+    order.setUint8(0, 2);
+    order.setUint32(1, size, true);
+    order.setUint32(5, count, true);
+    return this.timed(count, () => this.socket.send(order.buffer));
+  }
+
+  roundTrip(size) {
+    const content = new Uint8Array(size);
+    content[0] = 1;
+    return this.timed(1, () => this.socket.send(content));
+  }
+}
+
+// What links carry, and their twins, in turn.
+async function measure({ address, bare, size, count, rounds, trips }) {
+  const measured = { up: [], down: [], trips: [], connected: [] };
+  const dial = async () => [await Wire.dial(address), await Bare.dial(bare)];
+  let sides = await dial();
+  for (const side of sides) for (const way of ["up", "down"]) await side[way](size, 1);
+  for (let round = 0; round < rounds; round++) {
+    for (const way of ["up", "down"]) {
+      const seconds = [];
+      for (const at of round % 2 === 0 ? [0, 1] : [1, 0]) seconds[at] = await sides[at][way](size, count);
+      measured[way].push(seconds);
+    }
+  }
+  for (let trip = 0; trip < trips; trip++) {
+    const seconds = [];
+    for (const at of trip % 2 === 0 ? [0, 1] : [1, 0]) seconds[at] = await sides[at].roundTrip(1024);
+    measured.trips.push(seconds);
+  }
+  for (let round = 0; round < rounds; round++) measured.connected.push((await dial()).map((side) => side.connected));
+  return measured;
+}
+
 try {
   await init({ module_or_path: "/package/peercompute_bg.wasm" });
   for (;;) {
     const job = await (await fetch("/job")).json();
     try {
-      postMessage({ sides: await run(job) });
+      postMessage(job.wire ? { wire: await measure(job.wire) } : { sides: await run(job) });
     } catch (error) {
       postMessage({ failed: String(error) });
     }

@@ -16,7 +16,7 @@
 //! Invariants: at most one frame per link is being read into memory; outgoing frames queue up to
 //! [`QUEUE_FRAMES`] in the writer, and beyond that here, where the driver sees the congestion.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
@@ -27,6 +27,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::future::{Either, select};
 use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use libp2p::core::transport::ListenerId;
 use libp2p::identity::Keypair;
 use libp2p::multiaddr::Protocol;
 #[cfg(not(target_arch = "wasm32"))]
@@ -43,7 +44,7 @@ use super::swarm::{Behaviour, Reserved, build_swarm, listen, reserve};
 use super::{CloseReason, TransportConfig, TransportError, TransportEvent};
 use crate::core::LinkId;
 use crate::pool::Pool;
-use crate::runtime::{sleep, spawn, timeout};
+use crate::runtime::{Instant, sleep, spawn, timeout};
 use crate::wire::{Frame, LENGTH_BYTES};
 
 pub(super) const PROTOCOL: StreamProtocol = StreamProtocol::new("/peercompute/link/1");
@@ -155,7 +156,7 @@ impl Transport {
         };
         let direct = addresses.iter().map(|address| format!("{address}/p2p/{identity}"));
         let addresses = direct.chain(reserved.addresses.iter().map(|(_, address)| address.to_string())).collect();
-        let routes = Routes { control, links: HashMap::new(), links_max: config.links_max, reserved, relayed: HashSet::new() };
+        let routes = Routes { control, links: HashMap::new(), links_max: config.links_max, reserved, lost: Vec::new(), relayed: HashMap::new() };
         spawn(run_swarm(swarm, routes, incoming, commands_out, shared));
         Ok(Transport { identity, addresses, commands, events, links: HashMap::new(), room, tasks })
     }
@@ -340,6 +341,11 @@ fn keypair_from_seed(seed: Option<[u8; 32]>) -> Result<Keypair, TransportError> 
     }
 }
 
+/// Between two attempts to get a reservation back.
+const RESERVE_AGAIN: Duration = Duration::from_secs(1);
+/// Who is reached through this peer and has no link to it for so long is no member of anything here, and is relayed to no more.
+const LINKLESS: Duration = if cfg!(test) { Duration::from_secs(2) } else { Duration::from_secs(30) };
+
 /// Who is connected how, as the swarm's task knows it.
 struct Routes {
     control: Control,
@@ -348,29 +354,68 @@ struct Routes {
     links_max: u32,
     /// Relays that this peer is reached through; their connections stay.
     reserved: Reserved,
-    /// Peers that are reached through this one; so do theirs.
-    relayed: HashSet<PeerId>,
+    /// Reservations that have ended, and when they are asked for again.
+    lost: Vec<(Instant, Multiaddr)>,
+    /// Peers that are reached through this one, with when that began or their last link ended; their connections stay too.
+    relayed: HashMap<PeerId, Instant>,
 }
 
 impl Routes {
+    fn count(&self, peer: &PeerId) -> u32 {
+        self.links.get(peer).copied().unwrap_or_default()
+    }
+
     /// Whether one more link may be.
-    fn admit(&mut self, peer: PeerId) -> bool {
-        let all: u32 = self.links.values().sum();
-        let of_peer = self.links.entry(peer).or_default();
-        let is_admitted = all < self.links_max && *of_peer < LINKS_PER_PEER_MAX;
-        *of_peer += u32::from(is_admitted);
-        is_admitted
+    fn has_room(&self, peer: &PeerId) -> bool {
+        self.links.values().sum::<u32>() < self.links_max && self.count(peer) < LINKS_PER_PEER_MAX
+    }
+
+    fn begun(&mut self, peer: PeerId) {
+        *self.links.entry(peer).or_default() += 1;
     }
 
     /// A link has ended; whether its connection is of no use any more.
-    fn ended(&mut self, peer: PeerId, is_lost: bool) -> bool {
-        let left = self.links.get(&peer).copied().unwrap_or(1).saturating_sub(1);
+    fn ended(&mut self, peer: PeerId, is_lost: bool, now: Instant) -> bool {
+        let left = self.count(&peer).saturating_sub(1);
         if left > 0 {
             self.links.insert(peer, left);
             return false;
         }
         self.links.remove(&peer);
-        is_lost || !self.reserved.relays.contains(&peer) && !self.relayed.contains(&peer)
+        if let Some(since) = self.relayed.get_mut(&peer) {
+            *since = now;
+        }
+        is_lost || !self.reserved.relays.contains(&peer) && !self.relayed.contains_key(&peer)
+    }
+
+    /// A listener has closed; if it was a reservation, it is wanted back.
+    fn closed(&mut self, listener: ListenerId, now: Instant) {
+        self.lost.extend(self.reserved.listeners.remove(&listener).map(|circuit| (now + RESERVE_AGAIN, circuit)));
+    }
+
+    /// When something is due in [`Routes::tend`].
+    fn due(&self) -> Option<Instant> {
+        let linkless = self.relayed.iter().filter(|(peer, _)| self.count(peer) == 0).map(|(_, since)| *since + LINKLESS);
+        self.lost.iter().map(|(at, _)| *at).chain(linkless).min()
+    }
+
+    /// Asks for reservations again, and ends those of strangers.
+    fn tend(&mut self, swarm: &mut Swarm<Behaviour>, now: Instant) {
+        let (due, later): (Vec<_>, Vec<_>) = std::mem::take(&mut self.lost).into_iter().partition(|(at, _)| *at <= now);
+        self.lost = later;
+        for (_, circuit) in due {
+            match swarm.listen_on(circuit.clone()) {
+                Ok(listener) => drop(self.reserved.listeners.insert(listener, circuit)),
+                Err(_) => self.lost.push((now + RESERVE_AGAIN, circuit)),
+            }
+        }
+        let strangers: Vec<PeerId> =
+            self.relayed.iter().filter(|(peer, since)| self.count(peer) == 0 && **since + LINKLESS <= now).map(|(peer, _)| *peer).collect();
+        for peer in strangers {
+            self.relayed.remove(&peer);
+            // One that has gone by itself is gone.
+            let _ = swarm.disconnect_peer_id(peer);
+        }
     }
 }
 
@@ -382,10 +427,8 @@ enum Way {
     Connected(PeerId),
 }
 
-/// Between two attempts to get a reservation back.
-const RESERVE_AGAIN: Duration = Duration::from_secs(1);
-
 /// Runs the swarm until the transport is dropped.
+#[allow(clippy::disallowed_methods, reason = "reservations are had for a time; no machine sees it")]
 async fn run_swarm(
     mut swarm: Swarm<Behaviour>,
     mut routes: Routes,
@@ -402,14 +445,17 @@ async fn run_swarm(
         let commands = shared_weak.upgrade()?;
         Some(Shared { events: events.clone(), commands, room: room.clone(), next_link: next_link.clone(), frame_bytes_max, alive: alive.clone() })
     };
-    let mut lost: Vec<Multiaddr> = std::mem::take(&mut routes.reserved.lost).iter().filter_map(|id| routes.reserved.listeners.remove(id)).collect();
+    for listener in std::mem::take(&mut routes.reserved.lost) {
+        routes.closed(listener, Instant::now());
+    }
     loop {
-        let is_lost = !lost.is_empty();
+        let due = routes.due();
+        let tending = sleep(due.map_or(Duration::ZERO, |at| at.saturating_duration_since(Instant::now())));
         tokio::select! {
             event = swarm.select_next_some() => match event {
                 SwarmEvent::ConnectionEstablished { connection_id, peer_id, .. } => {
                     if let (Some(address), Some(shared)) = (dials.remove(&connection_id), shared()) {
-                        *routes.links.entry(peer_id).or_default() += 1;
+                        routes.begun(peer_id);
                         spawn(open_link(routes.control.clone(), peer_id, address, shared));
                     }
                 }
@@ -418,10 +464,12 @@ async fn run_swarm(
                         let _ = events.send(Internal::DialFailed { address, error: dial_error(&error) }).await;
                     }
                 }
-                SwarmEvent::ListenerClosed { listener_id, .. } => lost.extend(routes.reserved.listeners.remove(&listener_id)),
+                SwarmEvent::ListenerClosed { listener_id, .. } => routes.closed(listener_id, Instant::now()),
                 #[cfg(not(target_arch = "wasm32"))]
                 SwarmEvent::Behaviour(BehaviourEvent::Relay(event)) => match event {
-                    relay::Event::ReservationReqAccepted { src_peer_id, .. } => drop(routes.relayed.insert(src_peer_id)),
+                    relay::Event::ReservationReqAccepted { src_peer_id, .. } => {
+                        routes.relayed.entry(src_peer_id).or_insert_with(Instant::now);
+                    }
                     relay::Event::ReservationClosed { src_peer_id } | relay::Event::ReservationTimedOut { src_peer_id } => {
                         routes.relayed.remove(&src_peer_id);
                     }
@@ -432,7 +480,8 @@ async fn run_swarm(
             stream = incoming.next() => {
                 let Some((peer, stream)) = stream else { return };
                 // One too many is dropped, which its dialer sees as a stream that was not acknowledged.
-                if let Some(shared) = shared().filter(|_| routes.admit(peer)) {
+                if let Some(shared) = shared().filter(|_| routes.has_room(&peer)) {
+                    routes.begun(peer);
                     spawn(accept_link(peer, stream, shared));
                 }
             }
@@ -450,7 +499,7 @@ async fn run_swarm(
                         }
                         Ok(Way::Connected(peer)) => {
                             if let Some(shared) = shared() {
-                                *routes.links.entry(peer).or_default() += 1;
+                                routes.begun(peer);
                                 spawn(open_link(routes.control.clone(), peer, address.clone(), shared));
                             }
                             None
@@ -462,18 +511,12 @@ async fn run_swarm(
                     }
                 }
                 Some(Command::Ended { peer, is_lost }) => {
-                    if routes.ended(peer, is_lost) {
+                    if routes.ended(peer, is_lost, Instant::now()) {
                         let _ = swarm.disconnect_peer_id(peer);
                     }
                 }
             },
-            () = sleep(RESERVE_AGAIN), if is_lost => {
-                for circuit in lost.drain(..) {
-                    if let Ok(listener) = swarm.listen_on(circuit.clone()) {
-                        routes.reserved.listeners.insert(listener, circuit);
-                    }
-                }
-            }
+            () = tending, if due.is_some() => routes.tend(&mut swarm, Instant::now()),
         }
     }
 }

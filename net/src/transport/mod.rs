@@ -7,6 +7,7 @@
 //! before anything is allocated for it; every queue is bounded.
 
 mod libp2p;
+pub mod probe;
 mod swarm;
 #[cfg(all(test, not(target_arch = "wasm32")))]
 mod tests;

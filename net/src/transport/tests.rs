@@ -406,6 +406,33 @@ fn nobody_relays_who_was_not_asked_to_and_that_keeps_nobody_away() {
     });
 }
 
+/// A stranger may knock, and is nobody's way to anybody.
+#[test]
+fn nothing_is_relayed_to_whoever_holds_no_link_for_long() {
+    on_runtime(async {
+        let mut root = relay(TCP).await;
+        let stranger = behind(&root).await;
+        let mut member = behind(&root).await;
+        member.dial(&root.addresses()[0].clone()).expect("dials");
+        let link = opened(&mut member).await;
+        opened(&mut root).await;
+        let mut reached = 0;
+        loop {
+            member.dial(&stranger.addresses()[0].clone()).expect("is queued");
+            match member.next().await {
+                TransportEvent::Opened { link, .. } => member.close(link),
+                TransportEvent::DialFailed { .. } => break,
+                other => panic!("{other:?}"),
+            }
+            reached += 1;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(reached > 0);
+        // Who has a link stays.
+        carries(&mut member, link, &mut root).await;
+    });
+}
+
 #[test]
 fn a_reservation_is_had_again_after_its_relay() {
     on_runtime(async {
