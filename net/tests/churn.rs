@@ -76,3 +76,11 @@ fn who_cannot_prove_what_it_keeps_is_left_out_and_named() {
     }
     assert!(caught > 20, "{caught} of 40 liars were caught");
 }
+
+#[test]
+fn seeds_that_once_failed_hold() {
+    // A roster out of order; a frame for a member without a link; an offer that came before the decision it was for.
+    for seed in [1099, 2563, 7764] {
+        run(seed, 16);
+    }
+}

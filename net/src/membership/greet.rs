@@ -136,14 +136,16 @@ impl Member {
             }
         }
         if outgoing {
-            return self.answered(id, dialled_for, &identity);
+            self.answered(id, dialled_for, &identity);
+        } else {
+            self.trust(id);
+            match hello.purpose {
+                Purpose::Watch => self.watched(id),
+                Purpose::Join => self.asked_to_join(id),
+                Purpose::Link => self.asked_to_link(id, &identity, hello.run, hello.epoch),
+            }
         }
-        self.trust(id);
-        match hello.purpose {
-            Purpose::Watch => self.watched(id),
-            Purpose::Join => self.asked_to_join(id),
-            Purpose::Link => self.asked_to_link(id, &identity, hello.run, hello.epoch),
-        }
+        self.send_unsent(&identity);
     }
 
     fn check_invited(&self, bundle: &[u8; 32], token: &[u8; 16], version: u16) -> Result<(), (RefuseReason, &'static str)> {

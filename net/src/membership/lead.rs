@@ -335,8 +335,10 @@ impl Member {
     /// A planned successor at a tick: these come, these go, these hand over their tiles; everybody else keeps what it can.
     fn planned(&self, plan: &EpochPlan, tick: u64, joiners: &[MemberInfo], go: &BTreeSet<MemberId>, empty: &BTreeSet<MemberId>) -> EpochPlan {
         let stay = plan.roster.iter().filter(|member| !go.contains(&member.id)).chain(joiners);
-        let roster: Vec<MemberInfo> =
+        let mut roster: Vec<MemberInfo> =
             stay.map(|member| MemberInfo { memory: if empty.contains(&member.id) { 0 } else { member.memory }, ..member.clone() }).collect();
+        // A joiner may have had its number before somebody who was ready sooner.
+        roster.sort_by_key(|member| member.id);
         let takers: Vec<MemberInfo> = roster.iter().filter(|member| !empty.contains(&member.id)).cloned().collect();
         let place = |owner: &PeerIndex| {
             let id = plan.member(*owner)?.id;

@@ -112,6 +112,8 @@ struct Running {
     done_said: bool,
     /// Whether frames of its exchanges were lost: it cannot be computed to an end.
     is_lossy: bool,
+    /// Frames for members that are yet to be linked, by identity, in order; no more than exchanges let be under way.
+    unsent: Vec<(String, Message)>,
 }
 
 /// A frame that is of no use yet.
@@ -618,9 +620,25 @@ impl Member {
 
     /// Sends to a place of the running epoch's roster.
     fn send_at(&mut self, to: PeerIndex, message: &Message) {
-        let identity = self.running.as_ref().and_then(|running| running.plan.member(to)).map(|member| member.identity.as_str());
-        if let Some(link) = identity.and_then(|identity| self.links.to(identity)) {
-            self.send(link, message);
+        let Some(running) = &mut self.running else { return };
+        let Some(identity) = running.plan.member(to).map(|member| member.identity.as_str()) else { return };
+        match self.links.to(identity) {
+            Some(link) => self.send(link, message),
+            // It was linked when the epoch was proposed, and will be again, or another epoch follows.
+            None => running.unsent.push((identity.to_owned(), message.clone())),
+        }
+    }
+
+    /// Sends what waited for a link.
+    fn send_unsent(&mut self, to: &str) {
+        let Some(running) = &mut self.running else { return };
+        let (due, rest) = std::mem::take(&mut running.unsent).into_iter().partition(|(identity, _)| identity == to);
+        running.unsent = rest;
+        let due: Vec<(String, Message)> = due;
+        for (_, message) in due {
+            if let Some(link) = self.links.to(to) {
+                self.send(link, &message);
+            }
         }
     }
 

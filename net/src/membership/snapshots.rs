@@ -155,6 +155,23 @@ impl Member {
         }
     }
 
+    /// Offers newcomers what was offered before this member knew of them: a snapshot can be sooner than the decision that begins from it.
+    pub(super) fn offer_newcomers(&mut self, next: &EpochPlan) {
+        let (Some(running), Some(version)) = (&self.running, next.version()) else { return };
+        if version.epoch != running.plan.epoch {
+            return;
+        }
+        let own = running.plan.owned(running.me).chain([self.config.parts.tables()]);
+        let offers: Vec<(PartId, Hash)> =
+            own.filter(|part| self.shelf.get(version, *part).is_some()).filter_map(|part| Some((part, self.shelf.hash(version, part)?))).collect();
+        let newcomers: Vec<MemberId> = next.roster.iter().map(|member| member.id).filter(|id| running.plan.index_of(*id).is_none()).collect();
+        for id in newcomers {
+            for parts in offers.chunks(OFFER_PARTS_MAX) {
+                self.send_to(id, &Message::Offer { version, parts: parts.to_vec() });
+            }
+        }
+    }
+
     /// Who hears of this member's snapshots: everybody of the running epoch, and of one that is decided.
     fn audience(&self, plan: &EpochPlan) -> Vec<MemberId> {
         let next = self.decided.iter().flat_map(|next| next.roster.iter());

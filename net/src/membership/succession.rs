@@ -581,6 +581,7 @@ impl Member {
         self.audits.clear();
         let suspects = std::mem::take(&mut self.suspects);
         self.decided = Some(plan.clone());
+        self.offer_newcomers(&plan);
         self.members_changed = true;
         self.forget_succession();
         self.entered.clear();
@@ -645,6 +646,7 @@ impl Member {
             report: None,
             done_said: false,
             is_lossy: false,
+            unsent: Vec::new(),
             plan: plan.clone(),
         });
         self.outputs.push_back(Output::Enter { plan, me, parts });
