@@ -24,6 +24,7 @@ use crate::keys::{self, KeyFileError};
 use crate::link::bytes_from_hex;
 use crate::node::peer::{self, Split};
 use crate::node::plan::ParamChange;
+use crate::node::speed;
 use crate::node::{NodeError, Outcome, Progress, Task};
 use crate::picture::{self, PictureError};
 use crate::state;
@@ -322,7 +323,7 @@ fn try_peer(job: &Path, index: u16, link: Option<&str>, tell: &mut dyn FnMut(&Me
     let executor = open_executor(&job.executor, ExecutorOptions { threads, unchecked: job.unchecked, is_profiled: false })?;
     let speed = match job.split {
         Split::Even => 0.0,
-        Split::Measured => pollster::block_on(crate::node::measure::measure(&executor, &bundle, usize::from(job.peers)))?,
+        Split::Measured => pollster::block_on(speed::measure(&executor, &bundle, usize::from(job.peers)))?,
     };
     let config = session_config(&job, &bundle, index, speed);
     match link {

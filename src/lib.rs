@@ -1,7 +1,7 @@
 //! PeerCompute: WGSL kernels over flat buffers, on one GPU or partitioned across peers.
 //!
 //! This package joins the layers: [`node`] runs a signed workload on an executor, alone or in
-//! lockstep with other peers; [`files`] brings fields in and out; [`picture`] makes them visible;
+//! lockstep with other peers; [`files`] brings fields in and out; [`picture`] makes them visible, [`view`] while they are computed;
 //! [`keys`] remembers whom to trust; [`inspect`] watches a small run for races; [`launch`] starts a run
 //! of several processes on this machine; [`serve`] is the root's port for browsers; `web` is what a browser's worker sees.
 //!
@@ -35,6 +35,7 @@ pub mod state;
 pub mod store;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod told;
+pub mod view;
 #[cfg(target_arch = "wasm32")]
 pub mod web;
 pub mod world;

@@ -335,6 +335,7 @@ fn a_name_where_it_may_not_stand_is_noticed() {
     check(append("kernels/src/program.rs", "\nuse wgpu::Device;\n"), "kernels/src/program.rs");
     check(append("src/launch.rs", "\nuse libp2p_stream::Control;\n"), "`libp2p` may not stand here");
     check(append("net/src/core/mod.rs", "\nfn now() -> u64 { std::time::Instant::now() }\n"), "`Instant` is never named here");
+    check(append("net/src/membership/lead.rs", "\nfn now() -> u64 { std::time::Instant::now() }\n"), "`Instant` is never named here");
     check(append("net/src/core/watch.rs", "\nfn roll() -> u64 { fastrand::u64(..) }\n"), "`fastrand` is never named here");
     check(append("buffers/src/grid.rs", "\nfn late() { std::thread::yield_now() }\n"), "`thread` is never named here");
     check(edit(PAGE, "`net/src/wire.rs` |", "`net/src/wires.rs` |"), "`net/src/wires.rs`, which does not exist");

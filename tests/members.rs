@@ -116,3 +116,64 @@ fn who_has_no_memory_for_its_share_is_turned_away_and_the_run_goes_on() {
     });
     assert!(was_told.into_inner());
 }
+
+#[test]
+fn a_member_that_was_slow_gets_tiles_again_once_it_is_well() {
+    let bundle = heat();
+    let (say, hear) = std::sync::mpsc::sync_channel(1);
+    let (own, other) = (Throttle::default(), Throttle::default());
+    // Both slow enough that the rest of the machine does not decide.
+    own.set(0.05);
+    other.set(0.05);
+    let is_over = AtomicBool::new(false);
+    // Tiles of the joiner in the order of its epochs.
+    let tiles = std::sync::Mutex::new(Vec::new());
+    let endless = |role| match role {
+        Role::Host { assemble, task, replicas, stored, .. } => Role::Host { assemble, end: u64::MAX, task, replicas, stored },
+        other => other,
+    };
+    let leave = |session: &MemberSession| {
+        if is_over.load(Ordering::Relaxed) {
+            let _ = session.send(peercompute_net::membership::Event::Leave);
+        }
+    };
+    let take_part = |kind, name: &str, throttle: &Throttle, started: Box<dyn FnOnce(&MemberSession) + Send>, count: bool| {
+        let (session, parts) = block_on(start(&bundle, endless(kind), terms(name))).unwrap();
+        started(&session);
+        let mut tell = |told: Told<'_>| {
+            if let (Told::Entered { plan, me }, true) = (&told, count) {
+                tiles.lock().unwrap().push(plan.owned(*me).count());
+            }
+            leave(&session);
+        };
+        let executor = cpu(None);
+        let end = block_on(MemberNode::new(&executor, &bundle, &session, parts, Vec::new(), throttle, &mut tell).take_part()).unwrap();
+        assert!(matches!(end, End::Left));
+    };
+    let (take_part, own, other) = (&take_part, &own, &other);
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let started = Box::new(move |session: &MemberSession| say.send(session.addresses().to_vec()).unwrap());
+            take_part(host_role(1), "host", own, started, false);
+        });
+        let role = Role::Join { addresses: hear.recv().unwrap() };
+        scope.spawn(move || take_part(role, "joiner", other, Box::new(|_| {}), true));
+        let wait = |what: &str, is_so: &dyn Fn(&[usize]) -> bool| {
+            let begun = std::time::Instant::now();
+            while !is_so(&tiles.lock().unwrap()) {
+                let seen = tiles.lock().unwrap().clone();
+                if begun.elapsed().as_secs() >= 60 {
+                    is_over.store(true, Ordering::Relaxed);
+                    panic!("{what}: it had {seen:?}");
+                }
+                std::thread::sleep(std::time::Duration::from_millis(20));
+            }
+        };
+        wait("it gets a share", &|tiles| tiles.last().is_some_and(|tiles| *tiles > 0));
+        other.set(0.001);
+        wait("it sheds them all", &|tiles| tiles.last() == Some(&0));
+        other.set(0.05);
+        wait("it gets some again", &|tiles| tiles.last().is_some_and(|tiles| *tiles > 0));
+        is_over.store(true, Ordering::Relaxed);
+    });
+}

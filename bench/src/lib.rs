@@ -1,7 +1,7 @@
 //! Measurements: the framework against its hand-written twins, in one run.
 //!
 //! ```text
-//! options ─► run ─► kernels::{copy, heat, nbody, memory, strips}, net::{exchange, moves}, executors, browser ─► Report (JSON, table)
+//! options ─► run ─► kernels::{copy, heat, nbody, memory, strips}, net::{exchange, moves}, members, executors, browser ─► Report (JSON, table)
 //!                        └── twin: what a good engineer writes without the framework
 //! ```
 //!
@@ -14,6 +14,7 @@
 pub mod browser;
 mod executors;
 pub mod kernels;
+mod members;
 mod net;
 mod options;
 mod report;
@@ -55,6 +56,12 @@ pub enum BenchError {
     /// The network path or its twin failed.
     #[error("the exchange failed: {cause}")]
     Net {
+        /// What happened.
+        cause: String,
+    },
+    /// A run of processes could not be started, or did not go on.
+    #[error("the run failed: {cause}")]
+    Run {
         /// What happened.
         cause: String,
     },
@@ -111,6 +118,9 @@ pub fn run(options: &BenchOptions, progress: &mut dyn FnMut(&str)) -> Report {
     }
     if options.benches().any(|bench| bench == Bench::Executors) {
         report.take(Bench::Executors, |figures| executors::run(options, figures, progress));
+    }
+    if options.benches().any(|bench| bench == Bench::Members) {
+        report.take(Bench::Members, |figures| members::run(options, figures, progress));
     }
     if options.benches().any(|bench| bench == Bench::Browser) {
         report.take(Bench::Browser, |figures| browser::figures::figures(options, figures, progress));

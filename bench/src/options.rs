@@ -21,13 +21,15 @@ pub enum Bench {
     Executors,
     /// The cpu executor in a browser against the browser's WebGPU; runs only where it is named.
     Browser,
+    /// What membership costs, and how tiles follow speed, with real processes; runs only where it is named.
+    Members,
     /// A browser's link against a bare WebSocket of the same worker; runs only where it is named.
     Wire,
 }
 
 impl Bench {
     /// Every bench, in the order in which they run.
-    pub const ALL: [Bench; 10] = [
+    pub const ALL: [Bench; 11] = [
         Bench::Copy,
         Bench::Heat,
         Bench::Nbody,
@@ -37,6 +39,7 @@ impl Bench {
         Bench::Move,
         Bench::Executors,
         Bench::Browser,
+        Bench::Members,
         Bench::Wire,
     ];
 
@@ -52,6 +55,7 @@ impl Bench {
             Bench::Move => "move",
             Bench::Executors => "executors",
             Bench::Browser => "browser",
+            Bench::Members => "members",
             Bench::Wire => "wire",
         }
     }
@@ -63,12 +67,12 @@ impl Bench {
 
     /// Whether it measures the gpu executor, and so comes to nothing where no adapter is.
     pub fn needs_gpu(self) -> bool {
-        !matches!(self, Bench::Exchange | Bench::Move | Bench::Executors | Bench::Browser | Bench::Wire)
+        !matches!(self, Bench::Exchange | Bench::Move | Bench::Executors | Bench::Browser | Bench::Members | Bench::Wire)
     }
 
     /// Whether it runs where none is named.
     fn is_usual(self) -> bool {
-        !matches!(self, Bench::Executors | Bench::Browser | Bench::Wire)
+        !matches!(self, Bench::Executors | Bench::Browser | Bench::Members | Bench::Wire)
     }
 }
 
@@ -118,7 +122,7 @@ impl Effort {
 pub struct BenchOptions {
     /// A part of the adapter's name; otherwise the fastest kind there is, and where executors are compared, every one.
     pub adapter: Option<String>,
-    /// The benches to run; empty for those that are usual.
+    /// The benches to run; empty for all that run where none is named.
     pub only: Vec<Bench>,
     /// How much time it may take.
     pub effort: Effort,

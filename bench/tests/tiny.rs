@@ -76,6 +76,12 @@ fn a_browser_computes_what_its_gpu_computes() {
 }
 
 #[test]
+fn members_keep_up_and_share_the_work() {
+    let targets: Vec<Option<f64>> = tiny(Bench::Members).figures.iter().map(|figure| figure.target).collect();
+    assert_eq!(targets, [Some(0.95), Some(0.85)]);
+}
+
+#[test]
 fn executors_are_compared_only_where_that_is_asked_for() {
     let options = BenchOptions { adapter: Some("no such adapter".into()), effort: Effort::Tiny, ..BenchOptions::default() };
     let failed = |options: &BenchOptions| run(options, &mut |_| {}).failures.iter().any(|failure| failure.bench == Bench::Executors.name());

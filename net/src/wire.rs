@@ -153,9 +153,11 @@ pub enum RefuseReason {
     Orphaned,
     /// The run is over: parts of its state have no holder left.
     PartsLost,
+    /// It has broken the rules of this run too often.
+    Banned,
 }
 
-const REFUSE_REASONS: [RefuseReason; 10] = [
+const REFUSE_REASONS: [RefuseReason; 11] = [
     RefuseReason::Version,
     RefuseReason::Bundle,
     RefuseReason::Token,
@@ -166,6 +168,7 @@ const REFUSE_REASONS: [RefuseReason; 10] = [
     RefuseReason::Silent,
     RefuseReason::Orphaned,
     RefuseReason::PartsLost,
+    RefuseReason::Banned,
 ];
 
 /// One message on a link.

@@ -47,3 +47,32 @@ fn a_seed_repeats_to_the_bit() {
         assert_eq!(run(seed, 16), run(seed, 16));
     }
 }
+
+#[test]
+fn who_cannot_prove_what_it_keeps_is_left_out_and_named() {
+    const PROOF: u8 = 62;
+    let mut caught = 0;
+    for seed in 0..40 {
+        let mut scenario = Scenario::draw(seed, 8);
+        scenario.faults.clear();
+        let mut honest = Trace::new(1 << 20);
+        let before = Churn::new(scenario.clone()).trace(|line| honest.add(line)).run().unwrap();
+        assert!(!honest.into_text().contains("cannot prove"), "seed {seed}: nobody honest is accused");
+        // Place 1 answers, and has not got the bytes.
+        let mut trace = Trace::new(1 << 20);
+        let lie = |from: u16, _to: u16, content: bytes::Bytes| {
+            let mut bytes = content.to_vec();
+            if from == 1 && bytes[0] == PROOF && bytes[17] == 1 {
+                bytes[18] ^= 1;
+            }
+            vec![bytes::Bytes::from(bytes)]
+        };
+        scenario.survives = false;
+        let after = Churn::new(scenario).tamper(lie).trace(|line| trace.add(line)).run();
+        let text = trace.into_text();
+        let after = after.unwrap_or_else(|error| panic!("{error}\n{text}"));
+        caught += usize::from(text.contains("says that it keeps part") && text.contains("cannot prove it"));
+        assert!(after.is_finished() || !before.is_finished(), "seed {seed}: the others go on");
+    }
+    assert!(caught > 20, "{caught} of 40 liars were caught");
+}

@@ -161,7 +161,7 @@ fn what_is_not_a_message_is_named() {
     check(&[13], WireError::UnknownKind { kind: 13 });
     check(&[3, 0], WireError::TrailingBytes { bytes: 1 });
     check(&[10, 2], WireError::BadValue { field: "ping waiting", value: 2 });
-    check(&[8, 10, 0, 0], WireError::BadValue { field: "refuse reason", value: 10 });
+    check(&[8, 11, 0, 0], WireError::BadValue { field: "refuse reason", value: 11 });
     check(&[9, 0, 0, 1, 0, 0xff], WireError::NotText { field: "text" });
     check(&[4, 1, 0, 0], WireError::BadValue { field: "data padding", value: 1 });
 }

@@ -9,7 +9,7 @@ use peercompute::launch::{self, LaunchError};
 use peercompute::link::{Link, bytes_from_hex};
 use peercompute::node::member::{SharedTask, Told};
 use peercompute::node::plan::ParamChange;
-use peercompute::node::{NodeError, measure, parts};
+use peercompute::node::{NodeError, parts, speed};
 use peercompute::serve::{Server, Serving};
 use peercompute::store::{Heard, Record, RunStore, Storing};
 use peercompute::told::Line;
@@ -104,7 +104,7 @@ fn host(args: &HostArgs, site: Option<Site>, choice: &Choice, json: bool) -> Res
     }
     sign::keep(&bundle);
     let executor = args.member.open_executor(choice)?;
-    let speed = if args.member.control { 0.0 } else { pollster::block_on(measure::measure(&executor, &bundle, 1))? * args.member.throttle() };
+    let speed = if args.member.control { 0.0 } else { pollster::block_on(speed::measure(&executor, &bundle, 1))? * args.member.throttle() };
     let mut host = Host { args, bundle: &bundle, executor: &executor, imports, speed, json, site, stored: None, storing: None };
     let record = host.open(store)?;
     if !record.members.is_empty() {

@@ -8,7 +8,7 @@ use clap::Args;
 use peercompute::keys;
 use peercompute::launch::{self, LaunchError};
 use peercompute::link::Link;
-use peercompute::node::measure;
+use peercompute::node::speed;
 use peercompute::serve;
 use peercompute::told::{Line, Report};
 use peercompute::world::{self, Terms};
@@ -69,7 +69,7 @@ pub(crate) fn join(args: &JoinArgs, choice: &Choice, json: bool) -> Result<(), L
     let imports = launch::read_imports(&bundle, &args.member.import)?;
     launch::wanted(&bundle, &args.member.export, &args.member.image)?;
     let executor = args.member.open_executor(choice)?;
-    let speed = if args.member.control { 0.0 } else { pollster::block_on(measure::measure(&executor, &bundle, 2))? * args.member.throttle() };
+    let speed = if args.member.control { 0.0 } else { pollster::block_on(speed::measure(&executor, &bundle, 2))? * args.member.throttle() };
     let addresses = &args.link.addresses;
     let is_quic = addresses.iter().all(|address| address.contains("/quic"));
     let transport = if is_quic { TransportArg::Quic } else { TransportArg::Tcp };

@@ -32,6 +32,7 @@ use serde::{Deserialize, Serialize};
 use super::parts::{read, write};
 use super::plan::{ParamChange, PlanError, traffic};
 use super::shipping::Shipping;
+use super::speed;
 use super::{NodeError, Outcome, import};
 use crate::state;
 
@@ -41,6 +42,8 @@ const TOLD_EVERY: Duration = Duration::from_millis(2);
 const QUEUED_MIN: Duration = Duration::from_millis(5);
 const QUEUED_MAX: Duration = Duration::from_millis(20);
 const QUEUED_TICKS_MAX: u64 = 4096;
+/// How often a member without tiles finds out how fast it would be.
+const TRY_EVERY: Duration = Duration::from_secs(1);
 /// A throttled member sleeps no shorter than this, and no longer at a time than the other.
 const NAP_MIN: Duration = Duration::from_millis(1);
 const NAP_MAX: Duration = Duration::from_millis(250);
@@ -99,9 +102,14 @@ impl Throttle {
         self.0.store((part * f64::from(Throttle::WHOLE)).clamp(1.0, f64::from(Throttle::WHOLE)) as u32, Ordering::Relaxed);
     }
 
+    /// What part of the time it is.
+    fn part(&self) -> f64 {
+        f64::from(self.0.load(Ordering::Relaxed)) / f64::from(Throttle::WHOLE)
+    }
+
     /// Of how much work how much sleep follows.
     fn sleep_per_work(&self) -> f64 {
-        f64::from(Throttle::WHOLE) / f64::from(self.0.load(Ordering::Relaxed)) - 1.0
+        1.0 / self.part() - 1.0
     }
 }
 
@@ -179,6 +187,8 @@ pub struct MemberNode<'a> {
     shipping: Shipping,
     /// When it first entered an epoch.
     begun: Option<Instant>,
+    /// When it last tried how fast it would be.
+    tried: Option<Instant>,
     looks: Option<flume::Receiver<Look>>,
 }
 
@@ -217,6 +227,8 @@ struct Epoch<'a> {
     queued: u64,
     queued_max: u64,
     is_reported: bool,
+    /// Owns nothing, and would take something.
+    is_idle: bool,
 }
 
 /// The parameters of a run as they change from tick to tick.
@@ -253,7 +265,7 @@ impl<'a> MemberNode<'a> {
         throttle: &'a Throttle,
         tell: &'a mut dyn FnMut(Told<'_>),
     ) -> MemberNode<'a> {
-        MemberNode { executor, bundle, session, parts, imports, throttle, tell, shipping: Shipping::default(), begun: None, looks: None }
+        MemberNode { executor, bundle, session, parts, imports, throttle, tell, shipping: Shipping::default(), begun: None, tried: None, looks: None }
     }
 
     /// The same, and answers those who want to look: between ticks, and as long as it computes.
@@ -373,6 +385,7 @@ impl<'a> MemberNode<'a> {
             queued: 0,
             queued_max: 1,
             is_reported: false,
+            is_idle: plan.owned(me).next().is_none() && plan.member(me).is_some_and(|member| member.memory > 0),
             plan,
         };
         self.send(event).await;
@@ -413,6 +426,7 @@ impl<'a> MemberNode<'a> {
             }
             if epoch.is_reported || epoch.tick >= epoch.until {
                 self.tick_told(epoch).await?;
+                self.try_out(epoch).await?;
                 let output = self.session.next_async().await?;
                 if let Some(turn) = self.hear(output, Some(epoch))? {
                     return Ok(turn);
@@ -553,6 +567,18 @@ impl<'a> MemberNode<'a> {
         let shipped_bytes = self.shipping.shipped_bytes;
         (self.tell)(Told::Progress { tick: epoch.tick, epoch: epoch.plan.epoch, seconds, shipped_bytes });
         give_way().await;
+        Ok(())
+    }
+
+    /// Says how fast this member would be, if it owns nothing: nobody sees it compute, and it may be well again.
+    #[allow(clippy::disallowed_methods, reason = "a measurement")]
+    async fn try_out(&mut self, epoch: &Epoch<'a>) -> Result<(), NodeError> {
+        if !epoch.is_idle || epoch.is_reported || self.tried.is_some_and(|tried| tried.elapsed() < TRY_EVERY) {
+            return Ok(());
+        }
+        self.tried = Some(Instant::now());
+        let points_per_s = speed::try_out(self.executor, self.bundle).await? * self.throttle.part();
+        self.send(Event::Measured { points_per_s }).await;
         Ok(())
     }
 

@@ -14,13 +14,13 @@
 mod gather;
 #[cfg(not(target_arch = "wasm32"))]
 mod lockstep;
-pub mod measure;
 pub mod member;
 pub mod parts;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod peer;
 pub mod plan;
 mod shipping;
+pub mod speed;
 
 use peercompute_buffers::transfer::{tile_bytes, tile_from_field};
 use peercompute_kernels::Program;

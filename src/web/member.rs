@@ -12,12 +12,13 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use js_sys::{Object, Reflect, Uint8Array};
+use bytes::Bytes;
+use js_sys::{Array, Object, Reflect, Uint8Array, Uint8ClampedArray, Uint16Array, Uint32Array};
 use peercompute_buffers::TileId;
 use peercompute_kernels::declaration::Extent;
 use peercompute_kernels::{Program, Trust, VerifiedBundle};
 use peercompute_net::driver::MemberSession;
-use peercompute_net::membership::{EpochPlan, Event, Keep, Parts, Role, Tuning};
+use peercompute_net::membership::{EpochPlan, Event, Keep, PartId, Parts, Role, Tuning};
 use peercompute_net::ownership::PeerIndex;
 use peercompute_net::runtime::{self, Instant};
 use peercompute_net::transport::TransportConfig;
@@ -25,13 +26,18 @@ use wasm_bindgen::prelude::*;
 
 use super::{Executor, told};
 use crate::link::{Link, PageAddress};
-use crate::node::measure::measure;
 use crate::node::member::{End, Look, MemberNode, Throttle, Told};
-use crate::node::parts::piece;
+use crate::node::parts::{parts_of, piece};
+use crate::node::speed::measure;
+use crate::view::{View, look_of};
 use crate::world::{self, Terms};
 
+/// The longer side of a picture, at most. **Units**: pixels.
+const VIEW_PIXELS_MAX: u32 = 2048;
 /// Ways to look that wait for the node.
 const LOOKS_MAX: usize = 16;
+/// A tab that sees worlds up to this size keeps every snapshot of all of it, to show what others compute.
+const SHOWN_BYTES_MAX: u64 = 32 << 20;
 /// A rate is taken over at least this many seconds.
 const RATE_SECONDS: f64 = 0.5;
 
@@ -45,6 +51,10 @@ struct State {
     owned: Vec<u32>,
     points: u64,
     elements_per_second: f64,
+    /// Who is in the run, and who owns what.
+    plan: Option<(EpochPlan, PeerIndex)>,
+    /// All parts of the newest snapshot, and its tick, where they are kept.
+    stored: Option<(u64, Vec<Bytes>)>,
     /// When and where the rate was taken last.
     mark: Option<(Instant, u64)>,
     ended: Option<Result<Ended, String>>,
@@ -69,11 +79,13 @@ impl State {
                     self.mark = Some((Instant::now(), *tick));
                 }
             }
+            Told::Stored { version, parts } => self.stored = Some((version.tick, parts.to_vec())),
             _ => {}
         }
     }
 
     fn entered(&mut self, plan: &EpochPlan, me: PeerIndex, parts: &Parts) {
+        self.plan = Some((plan.clone(), me));
         self.peers = plan.roster.len();
         (self.epoch, self.tick) = (plan.epoch, plan.tick);
         let owned: Vec<_> = plan.owned(me).collect();
@@ -111,7 +123,11 @@ impl Member {
         }
         let speed = measure(executor.inner, &bundle, 2).await.map_err(told)?;
         let transport = TransportConfig { listen: Vec::new(), relays: vec![root.clone()], ..TransportConfig::default() };
-        let terms = Terms { transport, name, speed, keep: Keep::Share, seeds: false, token: link.token, tuning: Tuning::default() };
+        // What is small enough is seen whole: every snapshot of it comes here.
+        let parts = parts_of(bundle.program()).map_err(|cause| JsError::new(&cause))?;
+        let bytes: u64 = (0..parts.count() as u32).map(|part| u64::from(parts.bytes(PartId(part)))).sum();
+        let keep = if bytes <= SHOWN_BYTES_MAX { Keep::All } else { Keep::Share };
+        let terms = Terms { transport, name, speed, keep, seeds: false, token: link.token, tuning: Tuning::default() };
         let (session, parts) = world::start(&bundle, Role::Join { addresses: vec![root] }, terms).await.map_err(told)?;
         let (looks, looking) = flume::bounded(LOOKS_MAX);
         let member = Member {
@@ -132,10 +148,7 @@ impl Member {
         let state = self.state.borrow();
         let manifest = &self.bundle.program().manifest;
         let object = Object::new();
-        let set = |name: &str, value: JsValue| {
-            // A plain object takes anything.
-            let _ = Reflect::set(&object, &name.into(), &value);
-        };
+        let set = |name: &str, value: JsValue| set(&object, name, &value);
         set("peerId", self.session.identity().into());
         set("peers", (state.peers as f64).into());
         set("workload", manifest.name.clone().into());
@@ -159,6 +172,86 @@ impl Member {
             }
         }
         object
+    }
+
+    /// Who computes what: `members`, of each `id`, `name`, `tiles` and `isMe`, in the order in which `owners` counts them; `fields`, those that can
+    /// be seen, of each `name`, `shape` and `tile` (x, y, z) and `owners`, per tile. Empty before the first epoch.
+    pub fn world(&self) -> Object {
+        let state = self.state.borrow();
+        let world = Object::new();
+        let Some((plan, me)) = &state.plan else { return world };
+        let members = Array::new();
+        for (at, member) in (0u16..).map(PeerIndex).zip(&plan.roster) {
+            let tiles = plan.owned(at).count() as f64;
+            members.push(&object(&[
+                ("id", member.id.0.into()),
+                ("name", member.name.as_str().into()),
+                ("tiles", tiles.into()),
+                ("isMe", (at == *me).into()),
+            ]));
+        }
+        set(&world, "members", &members);
+        let program = self.bundle.program();
+        let fields = Array::new();
+        for (number, buffer) in program.manifest.buffers.iter().enumerate() {
+            let Extent::Field { grid } = buffer.extent else { continue };
+            let shape = &program.manifest.grids[grid].grid;
+            if look_of(shape, &program.elements[number]).is_none() {
+                continue;
+            }
+            let first = self.parts.part_of(grid, TileId(0)).at();
+            let owners: Vec<u16> = plan.owners[first..first + shape.tile_count() as usize].iter().map(|owner| owner.0).collect();
+            fields.push(&object(&[
+                ("name", buffer.name.as_str().into()),
+                ("shape", Uint32Array::from(&shape.shape[..]).into()),
+                ("tile", Uint32Array::from(&shape.tile[..]).into()),
+                ("owners", Uint16Array::from(&owners[..]).into()),
+            ]));
+        }
+        set(&world, "fields", &fields);
+        world
+    }
+
+    /// A field as pixels: `width`, `height`, `pixels` (red, green, blue, alpha), `low` and `high`, the values of the darkest and brightest colour. Own tiles
+    /// are as they are now, others as in the newest snapshot; what is not known here is transparent.
+    ///
+    /// **Errors:** there is no such field, it cannot be seen, or this member computes no more.
+    pub async fn frame(&self, buffer: String, pixels_max: u32) -> Result<Object, JsError> {
+        let (number, grid) = self.field(&buffer)?;
+        let program = self.bundle.program();
+        let (grid_shape, element) = (program.manifest.grids[grid].grid, &program.elements[number]);
+        let unseen = || JsError::new(&format!("`{buffer}` holds `{}`, and has no picture", element.name));
+        let mut view = View::new(grid_shape, element, pixels_max.clamp(1, VIEW_PIXELS_MAX)).ok_or_else(unseen)?;
+        let (owned, stored) = {
+            let state = self.state.borrow();
+            (state.owned.clone(), state.stored.clone())
+        };
+        let mut own = Vec::new();
+        for part in owned.iter().map(|part| PartId(*part)).filter(|part| self.parts.tile_of(*part).is_some_and(|(of, _)| of == grid)) {
+            let (answer, answered) = flume::bounded(1);
+            self.looks.send_async(Look { part, answer }).await.map_err(|_| JsError::new("this member computes no more"))?;
+            // One that was handed over meanwhile is seen again with its next owner's snapshot.
+            if let Ok(Some(content)) = answered.recv_async().await {
+                own.push((part, content));
+            }
+        }
+        let others = stored.iter().flat_map(|(_, parts)| (0..).map(PartId).zip(parts.iter().cloned()));
+        for (part, content) in others.filter(|(part, _)| !owned.contains(&part.0)).chain(own) {
+            if let Some((of, tile)) = self.parts.tile_of(part)
+                && of == grid
+                && let Some(bytes) = piece(program, &self.parts, part, &content, number)
+            {
+                view.tile(tile, &bytes);
+            }
+        }
+        let (low, high) = view.range().unwrap_or_default();
+        Ok(object(&[
+            ("width", view.width.into()),
+            ("height", view.height.into()),
+            ("low", low.into()),
+            ("high", high.into()),
+            ("pixels", Uint8ClampedArray::from(&view.pixels(None)[..]).into()),
+        ]))
     }
 
     /// The tiles of a buffer's grid that this tab owns now.
@@ -235,6 +328,17 @@ impl Member {
 
 fn named(program: &Program, buffer: &str) -> Result<usize, JsError> {
     program.buffer(buffer).ok_or_else(|| JsError::new(&format!("no buffer is called `{buffer}`")))
+}
+
+/// A plain object takes anything.
+fn set(object: &Object, name: &str, value: &JsValue) {
+    let _ = Reflect::set(object, &name.into(), value);
+}
+
+fn object(fields: &[(&str, JsValue)]) -> Object {
+    let object = Object::new();
+    fields.iter().for_each(|(name, value)| set(&object, name, value));
+    object
 }
 
 /// Where the run's server is for whoever has its page: under the page's own address, whichever of several that is, and with the

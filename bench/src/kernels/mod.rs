@@ -56,7 +56,7 @@ pub(crate) fn run(
         Bench::Nbody => nbody::run(gpus, options, figures, progress),
         Bench::Memory => memory::run(gpus.checked, options.effort, figures, progress),
         Bench::Strips => strips::run(gpus.checked, options.effort, figures, progress),
-        Bench::Exchange | Bench::Move | Bench::Executors | Bench::Browser | Bench::Wire => Ok(()),
+        Bench::Exchange | Bench::Move | Bench::Executors | Bench::Browser | Bench::Members | Bench::Wire => Ok(()),
     }
 }
 

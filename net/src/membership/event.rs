@@ -121,7 +121,7 @@ impl Default for Tuning {
             silence_min: millis(700),
             silence_max: millis(10_000),
             stall_limit: millis(120_000),
-            horizon: millis(200),
+            horizon: millis(100),
             snapshot_every: millis(2_000),
             replica_bytes_per_s: 256 << 20,
             leave_limit: millis(10_000),
@@ -239,6 +239,11 @@ pub enum Event {
         tick: u64,
         /// Time spent computing since the epoch was entered; waiting is not in it.
         busy: Duration,
+    },
+    /// How fast the node would be: from one that owns nothing, and so is not seen to compute.
+    Measured {
+        /// **Units**: points per second.
+        points_per_s: f64,
     },
     /// All parts of this member, and the tables, as they are before `tick`.
     Snapshot {
@@ -413,6 +418,14 @@ pub enum Notice {
         linked: usize,
         /// How many there are.
         members: usize,
+    },
+    /// All members together offered too little memory: everybody holds what it must.
+    #[error("owns {bytes} bytes of tiles, and offered memory for {memory}: all members together have too little")]
+    Overcommitted {
+        /// Bytes of the parts that this member owns.
+        bytes: u64,
+        /// Bytes that it offered.
+        memory: u64,
     },
     /// The others went on without this peer; it joins again.
     #[error("left out of epoch {epoch}; joining again")]

@@ -117,6 +117,9 @@ impl Member {
         if identity == self.config.identity {
             return self.refuse(id, RefuseReason::Identity, "this identity is this peer's own");
         }
+        if self.is_banned(&identity) {
+            return self.refuse_named(id, &hello.member.name, RefuseReason::Banned, "has broken the rules of this run before");
+        }
         let mut member = hello.member;
         member.identity.clone_from(&identity);
         self.members_changed = true;
@@ -267,7 +270,7 @@ impl Member {
             self.joining.last_error = text.clone();
             self.joining.again_at = Some(self.now + Duration::from_millis(100 + self.random.u64(0..150)));
         }
-        if reason == RefuseReason::PartsLost && self.member_id(&identity).is_some() {
+        if matches!(reason, RefuseReason::PartsLost | RefuseReason::Banned) && self.member_id(&identity).is_some() {
             return self.fail(MemberError::Refused { name: identity, reason, text });
         }
         // A joiner that could not do what it was given.
@@ -403,7 +406,8 @@ impl Member {
         self.run = [0; 16];
         self.decided = None;
         self.running = None;
-        self.unhashed.clear();
+        self.unhashed.keep(None);
+        self.audits.clear();
         self.forget_succession();
         self.shelf = super::Shelf::new(self.config.parts.clone());
         self.fetch.clear();

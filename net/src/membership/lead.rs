@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::balance::{self, Load, Rules};
+use super::balance::{self, Load, Rules, Speed};
 use super::event::{Keep, MemberStatus, Output, Role, Standing, Stored};
 use super::links::own_profile;
 use super::plan::{EpochPlan, Member as MemberInfo, MemberId, Origin, Version};
@@ -41,14 +41,15 @@ const STANDING_EVERY: Duration = Duration::from_millis(250);
 const AHEAD_MIN: u64 = 4;
 /// The longest time of ticks granted ahead for the sake of round trips.
 const AHEAD_MAX: Duration = Duration::from_secs(1);
-/// A speed is measured over at least this much computing.
-const SPEED_OVER: Duration = Duration::from_millis(100);
-/// How many looks at a speed its average remembers.
-const SPEED_MEMORY: f64 = 4.0;
-/// A speed counts as unchanged within this fraction.
-const SPEED_BAND: f64 = 0.12;
-/// Between two moves of tiles while nobody comes or goes.
+/// A speed is measured over this much computing …
+const SPEED_OVER: Duration = Duration::from_millis(200);
+/// … or over this much time, of which this much was computing: who waits for a slower one is measured too.
+const SPEED_WITHIN: Duration = Duration::from_millis(500);
+const SPEED_OVER_MIN: Duration = Duration::from_millis(20);
+/// Between two moves of tiles while nobody comes or goes, at first; twice as long after every move.
 const BALANCE_EVERY: Duration = Duration::from_millis(1500);
+/// … and at most. After as long without a move it is the first again.
+const BALANCE_EVERY_MAX: Duration = Duration::from_secs(60);
 
 /// A peer that wants to become a member.
 #[derive(Debug)]
@@ -72,8 +73,8 @@ struct Progress {
     moved_at: Duration,
     kept: Option<Version>,
     report: Option<Bytes>,
-    /// Where the measurement of its speed began: tick and busy microseconds.
-    measured: (u64, u64),
+    /// Where the measurement of its speed began: tick, busy microseconds, and when that was.
+    measured: (u64, u64, Duration),
 }
 
 #[derive(Debug, Default)]
@@ -85,10 +86,8 @@ pub(super) struct Lead {
     roster: Vec<MemberId>,
     /// The epoch before, which goes on to the tick at which this one begins.
     before: Option<(u32, Vec<MemberId>, Vec<Progress>)>,
-    /// **Units**: points per second; survives the epoch.
-    speeds: BTreeMap<MemberId, f64>,
-    /// The same as tiles were last shared out by it: small changes are none.
-    steady: BTreeMap<MemberId, f64>,
+    /// Survives the epoch.
+    speeds: BTreeMap<MemberId, Speed>,
     joiners: BTreeMap<String, Joiner>,
     next_member: u32,
     watchers: Vec<LinkId>,
@@ -107,6 +106,9 @@ pub(super) struct Lead {
     said: (u64, Option<u64>, Option<Version>),
     standing_at: Duration,
     balanced_at: Duration,
+    /// When tiles last moved for the sake of balance, and how long they stay after that.
+    moved_at: Duration,
+    balance_pause: Duration,
 }
 
 impl Lead {
@@ -134,7 +136,7 @@ impl Lead {
         self.before = Some(before).filter(|_| plan.hashes.is_empty() && led_before);
         self.epoch = plan.epoch;
         self.roster = plan.roster.iter().map(|member| member.id).collect();
-        let fresh = Progress { tick: plan.tick, moved_at: now, measured: (plan.tick, 0), ..Progress::default() };
+        let fresh = Progress { tick: plan.tick, moved_at: now, measured: (plan.tick, 0, now), ..Progress::default() };
         self.progress = vec![fresh; plan.roster.len()];
         self.next_member = self.next_member.max(plan.next_member.0);
         self.until = plan.tick;
@@ -146,7 +148,6 @@ impl Lead {
         self.balanced_at = now;
         self.leavers.retain(|id| self.roster.contains(id));
         self.speeds.retain(|id, _| self.roster.contains(id));
-        self.steady.retain(|id, _| self.roster.contains(id));
         self.joiners.retain(|identity, _| plan.member_of(identity).is_none());
     }
 
@@ -185,11 +186,16 @@ impl Lead {
     }
 
     fn loads(&self, roster: &[MemberInfo]) -> Vec<Load> {
-        let speed = |member: &MemberInfo| {
-            let known = self.steady.get(&member.id).or_else(|| self.speeds.get(&member.id));
-            known.copied().unwrap_or(member.speed)
+        let speed = |member: &MemberInfo| match self.speeds.get(&member.id) {
+            Some(speed) if speed.is_known() => speed.acted_on(),
+            _ => member.speed,
         };
         roster.iter().map(|member| Load { speed: speed(member), memory: member.memory, link_bytes_per_s: 0.0 }).collect()
+    }
+
+    /// The speed of a member as it was measured last, or as it said itself.
+    fn speed_of(&self, member: &MemberInfo) -> f64 {
+        self.speeds.get(&member.id).and_then(Speed::measured).unwrap_or(member.speed)
     }
 }
 
@@ -396,6 +402,12 @@ impl Member {
             }
             Message::Kept { version } if version.epoch == epoch => progress.kept = progress.kept.max(Some(version)),
             Message::Done { epoch: of, report } if of == epoch => progress.report = Some(report),
+            Message::Speed { points_per_s } => {
+                // Whoever owns something is measured by it.
+                if self.decided.as_ref().is_some_and(|plan| plan.owned(at).next().is_none()) {
+                    self.lead.speeds.entry(self.lead.roster[at.at()]).or_default().add(points_per_s);
+                }
+            }
             Message::Leave => {
                 let id = self.lead.roster[at.at()];
                 self.lead.leavers.insert(id);
@@ -408,21 +420,23 @@ impl Member {
     /// Takes what a member computed in its busy time as its speed.
     fn measure(&mut self, at: PeerIndex, tick: u64, busy_us: u64) {
         let Some(plan) = &self.decided else { return };
+        let now = self.now;
         let progress = &mut self.lead.progress[at.at()];
-        let (from_tick, from_us) = progress.measured;
+        let (from_tick, from_us, since) = progress.measured;
         let (ticks, us) = (tick.saturating_sub(from_tick), busy_us.saturating_sub(from_us));
-        if ticks == 0 || Duration::from_micros(us) < SPEED_OVER {
+        let busy = Duration::from_micros(us);
+        let is_enough = busy >= SPEED_OVER || (since + SPEED_WITHIN <= now && busy >= SPEED_OVER_MIN);
+        if ticks == 0 || !is_enough {
             return;
         }
-        progress.measured = (tick, busy_us);
+        progress.measured = (tick, busy_us, now);
         let points: u64 = plan.owned(at).map(|part| self.config.parts.points(part)).sum();
         if points == 0 {
             return;
         }
         let speed = points as f64 * ticks as f64 / (us as f64 * 1e-6);
         let id = self.lead.roster[at.at()];
-        let known = self.lead.speeds.entry(id).or_insert(speed);
-        *known += (speed - *known) / SPEED_MEMORY;
+        self.lead.speeds.entry(id).or_default().add(speed);
     }
 
     pub(super) fn advance_lead(&mut self) {
@@ -588,23 +602,29 @@ impl Member {
 
     /// A successor in which tiles follow measured speed, where that pays for itself.
     fn balanced(&mut self, plan: &EpochPlan, tick: u64) -> Option<EpochPlan> {
-        if !self.config.tuning.balance || self.lead.balanced_at + BALANCE_EVERY > self.now || plan.roster.len() < 2 {
+        let now = self.now;
+        let is_paused = self.lead.balanced_at + BALANCE_EVERY > now || self.lead.moved_at + self.lead.balance_pause > now;
+        if !self.config.tuning.balance || is_paused || plan.roster.len() < 2 {
             return None;
         }
-        self.lead.balanced_at = self.now;
-        // Not on the word of a few: everybody that owns something must have been measured in this epoch.
+        self.lead.balanced_at = now;
+        // Not on the word of a few: everybody that owns something must have been measured in this epoch, and before.
         let owns = |at: u16| plan.owned(PeerIndex(at)).next().is_some();
-        let is_measured = |at: u16| self.lead.progress[usize::from(at)].measured.0 > plan.tick;
+        let is_measured = |at: u16| {
+            let speed = self.lead.speeds.get(&self.lead.roster[usize::from(at)]);
+            self.lead.progress[usize::from(at)].measured.0 > plan.tick && speed.is_some_and(Speed::is_known)
+        };
         if !(0..plan.roster.len() as u16).all(|at| !owns(at) || is_measured(at)) {
             return None;
         }
-        for member in &plan.roster {
-            let measured = self.lead.speeds.get(&member.id).copied().unwrap_or(member.speed);
-            let steady = self.lead.steady.entry(member.id).or_insert(measured);
-            *steady = balance::steady_speed(*steady, measured, SPEED_BAND);
+        for speed in self.lead.speeds.values_mut() {
+            speed.settle();
         }
         let loads = self.lead.loads(&plan.roster);
         let better = balance::improve(&self.config.parts, &plan.owners, &loads, &Rules::default())?;
+        let is_calm = self.lead.moved_at + BALANCE_EVERY_MAX <= now;
+        self.lead.balance_pause = if is_calm { BALANCE_EVERY } else { (self.lead.balance_pause * 2).clamp(BALANCE_EVERY, BALANCE_EVERY_MAX) };
+        self.lead.moved_at = now;
         Some(self.planned_with(plan, tick, plan.roster.clone(), &BTreeSet::new(), better.owners))
     }
 
@@ -663,7 +683,7 @@ impl Member {
                 id: member.id,
                 name: member.name.clone(),
                 tiles: plan.owned(at).count() as u32,
-                speed: self.lead.speeds.get(&member.id).copied().unwrap_or(member.speed),
+                speed: self.lead.speed_of(member),
                 tick: self.lead.progress[at.at()].tick,
                 round_trip_us: link.map_or(0, |link| u32::try_from(link.round_trip().as_micros()).unwrap_or(u32::MAX)),
                 bytes_in: link.map_or(0, |link| link.bytes_in),

@@ -31,6 +31,7 @@
 //! from outside.
 
 pub mod agree;
+mod audit;
 pub mod balance;
 mod event;
 mod fetch;
@@ -60,11 +61,13 @@ use crate::core::{LinkId, Traffic, Violation};
 use crate::ownership::PeerIndex;
 use crate::wire::{REPORT_BYTES_MAX, RefuseReason};
 use agree::Acceptor;
+use audit::Audits;
 use fetch::{Encoded, Fetch};
 use greet::Joining;
 use lead::Lead;
 use links::{Links, Opened};
 use shelf::Shelf;
+use snapshots::Unhashed;
 use succession::Attempt;
 use wire::Message;
 
@@ -74,6 +77,10 @@ const OUTPUTS_MAX: usize = 1 << 20;
 const EARLY_FRAMES_MAX: usize = 1 << 14;
 /// … and their bytes.
 const EARLY_BYTES_MAX: usize = 256 << 20;
+/// So many offences end an identity's part in the run: a lost frame or two may look like one.
+const OFFENCES_MAX: u32 = 3;
+/// Identities whose offences are counted.
+const OFFENDERS_MAX: usize = 4096;
 /// The clock is not wanted more often.
 const CLOCK_EVERY_MIN: Duration = Duration::from_millis(1);
 /// Between two reports of how far a member is.
@@ -133,7 +140,9 @@ pub struct Member {
     decided: Option<Arc<EpochPlan>>,
     running: Option<Running>,
     /// Own parts of the newest snapshot that are yet to be hashed and offered.
-    unhashed: VecDeque<(Version, PartId, Bytes)>,
+    unhashed: Unhashed,
+    /// Questions to those who hold copies of own parts.
+    audits: Audits,
     early: VecDeque<Early>,
     early_bytes: usize,
     /// This member's vote on the successor of `decided`, and its own attempt at one.
@@ -143,6 +152,8 @@ pub struct Member {
     suspects: BTreeMap<MemberId, String>,
     /// Those among them that stay so, even if they can be reached again.
     barred: BTreeSet<MemberId>,
+    /// How often members broke the rules, by identity; who did so too often is let in no more.
+    offences: BTreeMap<String, u32>,
     /// Who cannot count on whom, as told by others: (accuser, accused).
     reports: BTreeSet<(MemberId, MemberId)>,
     /// Suspicions told to whom.
@@ -185,13 +196,15 @@ impl Member {
             encoded: Encoded::default(),
             decided: None,
             running: None,
-            unhashed: VecDeque::new(),
+            unhashed: Unhashed::default(),
+            audits: Audits::default(),
             early: VecDeque::new(),
             early_bytes: 0,
             acceptor: Acceptor::default(),
             attempt: None,
             suspects: BTreeMap::new(),
             barred: BTreeSet::new(),
+            offences: BTreeMap::new(),
             reports: BTreeSet::new(),
             told: BTreeSet::new(),
             trouble_at: None,
@@ -244,6 +257,7 @@ impl Member {
             Event::Entered { epoch, traffic } => self.node_entered(epoch, &traffic),
             Event::Post { epoch, sequence, exchange, payloads } => self.post(epoch, sequence, exchange, payloads),
             Event::Ticked { epoch, tick, busy } => self.ticked(epoch, tick, busy),
+            Event::Measured { points_per_s } => self.measured_itself(points_per_s),
             Event::Snapshot { epoch, tick, parts } => self.node_snapshot(epoch, tick, parts),
             Event::Report { epoch, bytes } => self.node_report(epoch, bytes),
             Event::Leave => self.leave(),
@@ -269,7 +283,7 @@ impl Member {
         let tuning = &self.config.tuning;
         let hashing = (!self.unhashed.is_empty()).then_some(self.now);
         let rest = [self.links.deadline(tuning), self.fetch.deadline(tuning.replica_bytes_per_s), self.joining_deadline(), hashing];
-        let own = [self.succession_deadline(), self.lead_deadline(), self.leave_deadline(), self.pace_deadline()];
+        let own = [self.succession_deadline(), self.lead_deadline(), self.leave_deadline(), self.pace_deadline(), self.audits.deadline()];
         // Whatever was due by now was done with the latest event.
         rest.into_iter().chain(own).flatten().min().map(|at| at.max(self.now + CLOCK_EVERY_MIN))
     }
@@ -291,6 +305,7 @@ impl Member {
         self.advance_succession();
         self.advance_transition();
         self.advance_keeping();
+        self.advance_audits();
         // What a coordinator has computed itself, it hears before it grants more.
         self.pace(false);
         self.advance_lead();
@@ -401,7 +416,15 @@ impl Member {
                 self.told_end(identity, reports);
                 Ok(())
             }
-            Message::Pace { .. } | Message::Kept { .. } | Message::Leave | Message::Done { .. } => {
+            Message::Audit(question) => {
+                self.audited(identity, question);
+                Ok(())
+            }
+            Message::Proof { nonce, proof, complete } => {
+                self.proved(identity, nonce, proof, complete);
+                Ok(())
+            }
+            Message::Pace { .. } | Message::Kept { .. } | Message::Leave | Message::Done { .. } | Message::Speed { .. } => {
                 self.told_to_lead(identity, message);
                 Ok(())
             }
@@ -524,8 +547,22 @@ impl Member {
         self.send(link, &Message::Refuse { reason: RefuseReason::Protocol, text: text.clone() });
         if let Some(id) = self.links.all.get(&link).and_then(|link| self.member_id(&link.identity)) {
             self.barred.insert(id);
+            self.count_offences(id, 1);
         }
         self.drop_link(link, &text);
+    }
+
+    /// A member has broken the rules.
+    fn count_offences(&mut self, id: MemberId, count: u32) {
+        let Some(identity) = self.known(id).map(|member| member.identity.clone()) else { return };
+        if self.offences.len() < OFFENDERS_MAX || self.offences.contains_key(&identity) {
+            *self.offences.entry(identity).or_default() += count;
+        }
+    }
+
+    /// Whether an identity has broken the rules too often to be let in.
+    fn is_banned(&self, identity: &str) -> bool {
+        self.offences.get(identity).is_some_and(|count| *count >= OFFENCES_MAX)
     }
 
     /// Leaves a member out of the next epoch, whether or not it can be reached.
@@ -691,6 +728,18 @@ impl Member {
             running.tick = running.tick.max(tick);
             running.busy = busy;
             running.moved_at = now;
+        }
+    }
+
+    /// A member that owns nothing tells how fast it would be.
+    fn measured_itself(&mut self, points_per_s: f64) {
+        let Some(plan) = self.decided.clone() else { return };
+        let message = Message::Speed { points_per_s };
+        if self.id == Some(plan.coordinator()) {
+            let identity = self.config.identity.clone();
+            self.told_to_lead(&identity, message);
+        } else {
+            self.send_to(plan.coordinator(), &message);
         }
     }
 

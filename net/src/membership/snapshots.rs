@@ -11,6 +11,7 @@
 //! Invariants: a part is offered by its owner alone, once for each version; a member says Kept only when it holds its
 //! share and knows every hash.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -47,8 +48,50 @@ fn weight(part: PartId, id: MemberId) -> (u64, u32) {
     (x ^ (x >> 31), id.0)
 }
 
-/// Bytes hashed in one go: some milliseconds.
+/// Bytes hashed in one go where somebody waits for them: some milliseconds.
 const HASHED_AT_ONCE: usize = 8 << 20;
+/// … and where nobody does: less than a round trip, as strips and pings are served in between.
+const HASHED_BESIDE: usize = 1 << 20;
+
+/// Own parts of snapshots that are yet to be hashed and offered, in the order in which they are.
+#[derive(Debug, Default)]
+pub(super) struct Unhashed {
+    order: VecDeque<(Version, PartId)>,
+    bytes: BTreeMap<(Version, PartId), Bytes>,
+}
+
+impl Unhashed {
+    fn push(&mut self, version: Version, part: PartId, bytes: Bytes) {
+        self.order.push_back((version, part));
+        self.bytes.insert((version, part), bytes);
+    }
+
+    /// The next part, if it is of this version.
+    fn pop(&mut self, version: Version) -> Option<(PartId, Bytes)> {
+        let (version, part) = self.order.pop_front_if(|(of, _)| *of == version)?;
+        Some((part, self.bytes.remove(&(version, part))?))
+    }
+
+    /// The version of the next part.
+    fn version(&self) -> Option<Version> {
+        self.order.front().map(|(version, _)| *version)
+    }
+
+    /// A part that waits: what this member computed itself needs no hash to be believed.
+    pub(super) fn get(&self, version: Version, part: PartId) -> Option<&Bytes> {
+        self.bytes.get(&(version, part))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
+    /// Forgets all versions but this.
+    pub(super) fn keep(&mut self, version: Option<Version>) {
+        self.order.retain(|(of, _)| Some(*of) == version);
+        self.bytes.retain(|(of, _), _| Some(*of) == version);
+    }
+}
 
 impl Member {
     /// The node's parts at a tick.
@@ -77,7 +120,9 @@ impl Member {
             owner.is_some_and(|owner| Some(owner.id) != self.id)
         };
         let (first, rest): (Vec<_>, Vec<_>) = parts.into_iter().partition(|(part, _)| *part == tables || moves(*part));
-        self.unhashed.extend(first.into_iter().chain(rest).map(|(part, bytes)| (version, part, bytes)));
+        for (part, bytes) in first.into_iter().chain(rest) {
+            self.unhashed.push(version, part, bytes);
+        }
         self.pace(true);
     }
 
@@ -86,18 +131,20 @@ impl Member {
         let Some(running) = self.running.as_ref().filter(|_| !self.unhashed.is_empty()) else { return };
         let plan = running.plan.clone();
         let tables = self.config.parts.tables();
-        let Some(version) = self.unhashed.front().map(|(version, ..)| *version) else { return };
-        let mut bytes_left = HASHED_AT_ONCE;
+        let Some(version) = self.unhashed.version() else { return };
+        // What moves was first; once its own next epoch is entered, nobody waits here.
+        let is_waited_for = version.epoch == plan.epoch && self.decided.as_ref().is_some_and(|next| next.version() == Some(version));
+        let mut bytes_left = if is_waited_for { HASHED_AT_ONCE } else { HASHED_BESIDE };
         let mut offers = Vec::new();
-        while let Some((of, part, bytes)) = self.unhashed.pop_front_if(|(of, ..)| *of == version) {
+        while let Some((part, bytes)) = self.unhashed.pop(version) {
             let hash = tile_hash(&bytes);
-            if part == tables && self.shelf.hash(of, part).is_some_and(|known| known != hash) {
+            if part == tables && self.shelf.hash(version, part).is_some_and(|known| known != hash) {
                 return self.fail(super::MemberError::Stopped {
                     text: "this peer's tables differ from another's: the run is not deterministic on these adapters".to_owned(),
                 });
             }
             bytes_left = bytes_left.saturating_sub(bytes.len());
-            self.shelf.put(of, part, hash, bytes);
+            self.shelf.put(version, part, hash, bytes);
             offers.push((part, hash));
             if bytes_left == 0 || offers.len() == OFFER_PARTS_MAX {
                 break;
@@ -227,6 +274,7 @@ impl Member {
             return;
         }
         self.fetch.retain(|wanted, need| need == Need::Enter || wanted >= version);
+        self.audit(version);
         let is_end = self.running.as_ref().is_some_and(|running| running.plan.end == version.tick);
         if self.config.keep == Keep::All
             && !is_end

@@ -563,6 +563,13 @@ impl Member {
         let plan = Arc::new(plan);
         let computed = self.running.as_ref().map_or(plan.tick, |running| running.tick);
         self.notice(Notice::Epoch { epoch: plan.epoch, tick: plan.tick, members: plan.roster.len(), replayed: computed.saturating_sub(plan.tick) });
+        if let Some(at) = self.id.and_then(|id| plan.index_of(id)) {
+            let bytes: u64 = plan.owned(at).map(|part| u64::from(self.config.parts.bytes(part))).sum();
+            let memory = plan.member(at).map_or(0, |member| member.memory);
+            if bytes > memory {
+                self.notice(Notice::Overcommitted { bytes, memory });
+            }
+        }
         self.shelf.begin(plan.version());
         if let Some(version) = plan.version() {
             for (part, hash) in (0..).map(PartId).zip(&plan.hashes) {
@@ -570,6 +577,8 @@ impl Member {
             }
         }
         self.fetch.clear();
+        // Answers may have been lost with a link.
+        self.audits.clear();
         let suspects = std::mem::take(&mut self.suspects);
         self.decided = Some(plan.clone());
         self.members_changed = true;
@@ -619,7 +628,7 @@ impl Member {
         }
         self.fetch.retain(|_, need| need != Need::Enter);
         // What others wait for is still offered; after a loss nobody does.
-        self.unhashed.retain(|(version, ..)| plan.version() == Some(*version));
+        self.unhashed.keep(plan.version());
         self.running = Some(Running {
             me,
             places: (0u16..).map(PeerIndex).zip(&plan.roster).map(|(at, member)| (member.identity.clone(), at)).collect(),
@@ -643,7 +652,9 @@ impl Member {
 
     /// A part of the version that an epoch begins from; wanted, where it is not here.
     fn obtain(&mut self, version: Version, part: PartId, plan: &EpochPlan) -> Option<Bytes> {
-        if let Some(bytes) = self.shelf.get(version, part) {
+        // The tables wait for their hash: it is held against the others'.
+        let computed = if part == self.config.parts.tables() { None } else { self.unhashed.get(version, part) };
+        if let Some(bytes) = self.shelf.get(version, part).or(computed) {
             return Some(bytes.clone());
         }
         let hash = self.shelf.hash(version, part)?;

@@ -22,6 +22,9 @@
 //! 54 Decided   plan [..]                              55 Nack      epoch u32 | ballot
 //! 56 Done      epoch u32 | report [..] ≤ 64 KiB       57 End       reports: u32 n ≤ 1024, n × (u32 m, m)
 //! 58 Standing  as in `put_standing`                   59 Entered   epoch u32
+//! 60 Speed     speed f64
+//! 61 Audit     version | part u32 | offset u32 | length u32 | nonce [16]
+//! 62 Proof     nonce [16] | proven u8, hash [32] | complete u8, version
 //! version   epoch u32 | tick u64                      ballot    round u32 | member u32
 //! ```
 //!
@@ -33,6 +36,7 @@ use peercompute_buffers::digest::Hash;
 use smallvec::SmallVec;
 
 use super::agree::{Accepted, Ballot};
+use super::audit::{Question, RANGE_BYTES_MAX};
 use super::event::{MemberStatus, Standing};
 use super::parts::PartId;
 use super::plan::{Member, MemberId, Version, put_member, take_list, take_member, take_speed};
@@ -119,6 +123,9 @@ pub(super) enum Message {
     End { reports: Vec<Bytes> },
     Standing(Box<Standing>),
     Entered { epoch: u32 },
+    Speed { points_per_s: f64 },
+    Audit(Question),
+    Proof { nonce: [u8; 16], proof: Option<Hash>, complete: Option<Version> },
 }
 
 impl Message {
@@ -152,15 +159,18 @@ impl Message {
             Message::End { .. } => 57,
             Message::Standing(_) => 58,
             Message::Entered { .. } => 59,
+            Message::Speed { .. } => 60,
+            Message::Audit(_) => 61,
+            Message::Proof { .. } => 62,
         }
     }
 
     /// Its kind in one word, for reports.
     pub(super) fn name(&self) -> &'static str {
-        const NAMES: [&str; 28] = [
+        const NAMES: [&str; 31] = [
             "hello", "welcome", "redirect", "ready", "refuse", "data", "progress", "ping", "pong", "pace", "horizon", "offer", "want", "chunk",
             "missing", "kept", "suspect", "leave", "prepare", "promise", "accept", "accepted", "decided", "nack", "done", "end", "standing",
-            "entered",
+            "entered", "speed", "audit", "proof",
         ];
         NAMES[usize::from(self.kind() - 32)]
     }
@@ -305,6 +315,21 @@ pub(super) fn encode(message: &Message) -> Frame {
             body = bytes.into();
         }
         Message::Entered { epoch } => head.extend(epoch.to_le_bytes()),
+        Message::Speed { points_per_s } => head.extend(points_per_s.to_le_bytes()),
+        Message::Audit(question) => {
+            put_version(&mut head, question.version);
+            [question.part.0, question.offset, question.length].iter().for_each(|number| head.extend(number.to_le_bytes()));
+            head.extend(question.nonce);
+        }
+        Message::Proof { nonce, proof, complete } => {
+            head.extend(*nonce);
+            head.push(u8::from(proof.is_some()));
+            head.extend(proof.iter().flatten().copied());
+            head.push(u8::from(complete.is_some()));
+            if let Some(version) = complete {
+                put_version(&mut head, *version);
+            }
+        }
     }
     let length = (head.len() - LENGTH_BYTES + body.len()) as u32;
     head[..LENGTH_BYTES].copy_from_slice(&length.to_le_bytes());
@@ -429,6 +454,19 @@ pub(super) fn decode(content: Bytes) -> Result<Message, WireError> {
         }
         58 => Message::Standing(Box::new(take_standing(r)?)),
         59 => Message::Entered { epoch: r.u32("epoch")? },
+        60 => Message::Speed { points_per_s: take_speed(r)? },
+        61 => {
+            let (version, part) = (take_version(r)?, PartId(r.u32("part")?));
+            let (offset, length) = (r.u32("offset")?, r.u32("length")?);
+            wire::limit("audited range", length as usize, RANGE_BYTES_MAX as usize)?;
+            Message::Audit(Question { version, part, offset, length, nonce: r.array("nonce")? })
+        }
+        62 => {
+            let nonce = r.array("nonce")?;
+            let proof = if r.flag("proof")? { Some(r.array("proof")?) } else { None };
+            let complete = if r.flag("complete")? { Some(take_version(r)?) } else { None };
+            Message::Proof { nonce, proof, complete }
+        }
         kind => return Err(WireError::UnknownKind { kind }),
     };
     reader.end()?;
@@ -552,6 +590,10 @@ mod tests {
             Message::End { reports: vec![bytes.clone(), Bytes::new()] },
             Message::Standing(Box::new(standing)),
             Message::Entered { epoch: 3 },
+            Message::Speed { points_per_s: 1.5e9 },
+            Message::Audit(Question { version, part: PartId(3), offset: 64, length: 9, nonce: [7; 16] }),
+            Message::Proof { nonce: [7; 16], proof: Some([3; 32]), complete: Some(version) },
+            Message::Proof { nonce: [7; 16], proof: None, complete: None },
         ]
     }
 
@@ -564,7 +606,7 @@ mod tests {
             kinds.insert(frame.content()[0]);
             assert_eq!(decode(frame.content()), Ok(message.clone()), "{}", message.name());
         }
-        assert_eq!(kinds.into_iter().collect::<Vec<_>>(), (32..=59).collect::<Vec<_>>());
+        assert_eq!(kinds.into_iter().collect::<Vec<_>>(), (32..=62).collect::<Vec<_>>());
     }
 
     #[test]
@@ -582,7 +624,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn anything_is_read_or_refused(which in 0..31usize, at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<prop::sample::Index>()) {
+        fn anything_is_read_or_refused(which in 0..35usize, at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<prop::sample::Index>()) {
             let content = encode(&samples()[which]).content();
             let mut bytes = content.to_vec();
             let place = at.index(bytes.len());

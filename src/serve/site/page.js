@@ -1,7 +1,10 @@
 // The page of a run: it joins by the link that it was opened with, in a worker, and says how it goes.
 //
-// `window.peercompute` is the same for the console: join, status, tiles, read, leave.
+// `window.peercompute` is the same for the console: join, status, world, tiles, read, frame, leave.
 const LOOK_EVERY_MS = 500;
+// A picture is asked for when the one before has been drawn, and not more often than this.
+const DRAW_EVERY_MS = 100;
+const PIXELS_MAX = 1024;
 
 const worker = new Worker(new URL("worker.js", import.meta.url), { type: "module", name: "peercompute member" });
 const waiting = new Map();
@@ -42,6 +45,10 @@ const peercompute = {
     const Array = ARRAYS[element] ?? Uint8Array;
     return new Array(bytes.buffer);
   },
+  // Who computes what: { members, fields }.
+  world: () => ask("world"),
+  // A field as pixels: { width, height, low, high, pixels }.
+  frame: (buffer, pixelsMax = PIXELS_MAX) => ask("frame", buffer, pixelsMax),
   leave: () => ask("leave"),
 };
 window.peercompute = peercompute;
@@ -49,6 +56,8 @@ window.peercompute = peercompute;
 const said = document.getElementById("said");
 const shown = document.getElementById("status");
 const leave = document.getElementById("leave");
+const [world, field, owners, fields, low, high, outline, members] =
+  ["world", "field", "owners", "fields", "low", "high", "outline", "members"].map((id) => document.getElementById(id));
 
 function say(text, kind = "") {
   said.textContent = text;
@@ -81,6 +90,84 @@ function show(status) {
   );
 }
 
+// A hue for each member, as far from those before it as can be.
+const hue = (id, alpha = 1) => `hsl(${(id * 137.508) % 360} 85% 60% / ${alpha})`;
+
+function list({ members: present }) {
+  members.replaceChildren(
+    ...present.map(({ id, name, tiles, isMe }) => {
+      const [item, mark] = [document.createElement("li"), document.createElement("i")];
+      // The policy lets no style attribute through; a property is none.
+      mark.style.background = hue(id);
+      item.append(mark, `${name}${isMe ? " (this tab)" : ""}: ${tiles} tiles`);
+      return item;
+    }),
+  );
+}
+
+// The borders between owners, and this tab's tiles a little brighter.
+function outlineOwners({ members: present, fields: all }) {
+  const seen = all.find(({ name }) => name === fields.value);
+  const pen = owners.getContext("2d");
+  owners.width = field.width;
+  owners.height = field.height;
+  if (!seen || !outline.checked || seen.shape[1] === 1) return;
+  const [across, down] = [0, 1].map((axis) => Math.ceil(seen.shape[axis] / seen.tile[axis]));
+  const [width, height] = [0, 1].map((axis) => (seen.tile[axis] / seen.shape[axis]) * [owners.width, owners.height][axis]);
+  const layer = Math.floor(seen.shape[2] / 2 / seen.tile[2]) * across * down;
+  const owner = (x, y) => (x < 0 || y < 0 || x >= across || y >= down ? -1 : seen.owners[layer + y * across + x]);
+  pen.lineWidth = Math.max(2, owners.width / 300);
+  for (let y = 0; y < down; y++) {
+    for (let x = 0; x < across; x++) {
+      const mine = owner(x, y);
+      const { id, isMe } = present[mine];
+      const [left, top, right, bottom] = [x * width, y * height, (x + 1) * width, (y + 1) * height];
+      if (isMe) {
+        pen.fillStyle = "rgb(255 255 255 / 0.12)";
+        pen.fillRect(left, top, width, height);
+      }
+      pen.strokeStyle = hue(id);
+      const inset = pen.lineWidth / 2;
+      for (const [dx, dy, line] of [
+        [-1, 0, [left + inset, top, left + inset, bottom]],
+        [1, 0, [right - inset, top, right - inset, bottom]],
+        [0, -1, [left, top + inset, right, top + inset]],
+        [0, 1, [left, bottom - inset, right, bottom - inset]],
+      ]) {
+        if (owner(x + dx, y + dy) === mine) continue;
+        pen.beginPath();
+        pen.moveTo(line[0], line[1]);
+        pen.lineTo(line[2], line[3]);
+        pen.stroke();
+      }
+    }
+  }
+}
+
+let isOver = false;
+
+// Draws for as long as this tab takes part. Nothing is drawn that nobody sees.
+async function draw() {
+  while (!isOver) {
+    const next = new Promise((resolve) => setTimeout(resolve, DRAW_EVERY_MS));
+    if (!document.hidden) {
+      const now = await peercompute.world();
+      if (now.fields?.length) {
+        if (fields.options.length === 0) fields.append(...now.fields.map(({ name }) => new Option(name)));
+        fields.hidden = now.fields.length === 1;
+        const picture = await peercompute.frame(fields.value);
+        [field.width, field.height] = [picture.width, picture.height];
+        field.getContext("2d").putImageData(new ImageData(picture.pixels, picture.width, picture.height), 0, 0);
+        [low.textContent, high.textContent] = [picture.low, picture.high].map((value) => Number(value.toPrecision(3)).toString());
+        world.hidden = false;
+        outlineOwners(now);
+      }
+      if (now.members) list(now);
+    }
+    await next;
+  }
+}
+
 const ENDS = {
   finished: (status) => say(`The run has come to its end: ${status.stateHash}`),
   left: () => say("You have left the run."),
@@ -92,6 +179,7 @@ async function look() {
     const status = await peercompute.status();
     if (status.workload !== undefined) show(status);
     if (status.ended) {
+      isOver = true;
       leave.hidden = true;
       return ENDS[status.ended](status);
     }
@@ -119,6 +207,8 @@ async function start() {
   try {
     await peercompute.join(undefined, options);
     leave.hidden = false;
+    // A picture that fails because the run has just ended is no news: the status tells.
+    draw().catch((error) => isOver || say(error.message, "wrong"));
     await look();
   } catch (error) {
     say(error.message, "wrong");

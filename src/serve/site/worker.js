@@ -37,6 +37,12 @@ const calls = {
     const bytes = await present().read(buffer, tile);
     return { element: present().element(buffer), bytes };
   },
+  async world() {
+    return member?.world() ?? {};
+  },
+  async frame(buffer, pixelsMax) {
+    return present().frame(buffer, pixelsMax);
+  },
   async leave() {
     await present().leave();
   },

@@ -13,15 +13,17 @@
 //!
 //! **A steady network moves nothing.** [`improve`] moves only what brings the tick forward by [`Rules::gain_min`] and is
 //! repaid soon. Measured speeds jitter, and an answer to jitter moves tiles for ever; so speeds go through
-//! [`steady_speed`] first: what deviates from the speed that was acted on by less than a band has not changed.
+//! [`Speed`] first: what deviates from the speed that was acted on by less than the measurements scatter has not changed.
 //!
 //! Invariants: the result depends on the arguments alone; every tile has one owner, and no member more than its memory
 //! holds, or there is an error and no result; no speed, however odd, panics.
 
 mod board;
+mod speed;
 #[cfg(test)]
 mod tests;
 
+pub use speed::Speed;
 use thiserror::Error;
 
 use board::{Board, NOBODY};
@@ -144,7 +146,7 @@ pub fn share_out(parts: &Parts, current: &[Option<PeerIndex>], loads: &[Load]) -
 
 /// A move that brings the tick forward by enough and soon repays what it costs; `None` where there is none.
 ///
-/// Pass speeds that went through [`steady_speed`]. Members keep at most their memory, unless they exceed it already.
+/// Pass speeds that went through [`Speed::settle`]. Members keep at most their memory, unless they exceed it already.
 pub fn improve(parts: &Parts, current: &[PeerIndex], loads: &[Load], rules: &Rules) -> Option<Move> {
     let is_known = loads.iter().any(|load| is_usable(load.speed));
     if !is_known || loads.len() > PEERS_MAX || current.len() != parts.tile_count() || current.iter().any(|owner| owner.at() >= loads.len()) {
