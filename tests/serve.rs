@@ -139,6 +139,40 @@ fn a_tab_comes_late_is_read_and_leaves_another_is_closed_and_the_run_goes_on() {
 }
 
 #[test]
+fn a_page_shows_the_whole_world_and_who_computes_what() {
+    let place = Place::new();
+    let root = Peer::serve(&place, &["--throttle", "0.2", "--snapshot-every", "0.3"]);
+    let link = root.link();
+    let mut browser = Chromium::start();
+    let tab = browser.open(&on_cpu(&link, "seer"));
+    status(&mut browser, &tab, |status| status["tilesOwned"].as_u64() > Some(0));
+    // What others compute is seen with their next snapshot: every pixel is there, and not all of one colour.
+    let drawn = "(() => {
+        const canvas = document.getElementById('field');
+        if (document.getElementById('world').hidden) return {};
+        const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+        const pixels = new Uint32Array(data.buffer);
+        return { isOpaque: data.every((v, i) => i % 4 < 3 || v === 255), colours: new Set(pixels).size };
+    })()";
+    let seen = wait_for(|| {
+        let seen = browser.evaluate(&tab, drawn).unwrap();
+        (seen["isOpaque"] == true).then_some(seen)
+    });
+    assert!(seen["colours"].as_u64() > Some(20), "{seen}");
+    let world = "peercompute.world().then(({ members, fields }) => ({ members, names: fields.map((f) => f.name), owners: [...fields[0].owners] }))";
+    let world = browser.evaluate(&tab, world).unwrap();
+    assert_eq!(world["names"], serde_json::json!(["temperature"]));
+    let members = world["members"].as_array().unwrap();
+    let tiles = |me: bool| members.iter().filter(|member| member["isMe"] == me).map(|member| member["tiles"].as_u64().unwrap()).sum::<u64>();
+    assert!(tiles(true) > 0 && tiles(true) + tiles(false) == world["owners"].as_array().unwrap().len() as u64, "{world}");
+    let error = browser.evaluate(&tab, "peercompute.frame('pressure')").unwrap_err();
+    assert!(error.contains("no buffer is called `pressure`"), "{error}");
+    let picture = browser.screenshot(&tab, "page.png");
+    assert!(std::fs::metadata(picture).unwrap().len() > 10_000);
+    assert_eq!(browser.complaints(), [""; 0]);
+}
+
+#[test]
 fn a_page_says_what_is_wrong_with_its_link() {
     let place = Place::new();
     let root = Peer::serve(&place, &[]);

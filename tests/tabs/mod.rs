@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use base64::Engine;
 use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket};
 
@@ -76,6 +77,15 @@ impl Chromium {
         self.listen_to(&tab.session.clone());
         self.call(Some(&tab.session), "Page.navigate", json!({ "url": url }));
         tab
+    }
+
+    /// A picture of a tab, kept among the build's files for people to look at.
+    pub(crate) fn screenshot(&mut self, tab: &Tab, name: &str) -> PathBuf {
+        let picture = self.call(Some(&tab.session), "Page.captureScreenshot", json!({ "format": "png" }));
+        let png = base64::engine::general_purpose::STANDARD.decode(picture["data"].as_str().unwrap()).unwrap();
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(name);
+        std::fs::write(&path, png).unwrap();
+        path
     }
 
     pub(crate) fn close(&mut self, tab: &Tab) {
