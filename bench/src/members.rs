@@ -11,7 +11,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 use peercompute_buffers::Grid;
@@ -35,6 +35,8 @@ const BUNDLE: &str = "heat.pcb";
 const SETTLE: Duration = Duration::from_secs(10);
 /// Nothing may take longer than this to begin, or to end.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Lines of a process that wait to be read.
+const LINES_MAX: usize = 4096;
 /// Two parts of the time that a member computes: four times the first is below half a machine of two cores.
 const DUTY: f64 = 0.4;
 const SLOWED: f64 = 0.1;
@@ -64,12 +66,13 @@ impl Process {
         command.args(args).args(["--executor", "cpu", "--threads", "1", "--control", "--json"]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut child = command.spawn().map_err(|cause| failed(format!("{}: {cause}", program.display())))?;
-        let (lines_in, lines) = channel();
+        let (lines_in, lines) = sync_channel(LINES_MAX);
         let orders = child.stdin.take();
         if let Some(stdout) = child.stdout.take() {
             std::thread::spawn(move || {
                 let lines = BufReader::new(stdout).lines().map_while(Result::ok);
-                lines.filter_map(|line| serde_json::from_str(&line).ok()).try_for_each(|line| lines_in.send(line))
+                // Those of a member to whom nobody listens are dropped: it must not wait for a reader.
+                lines.filter_map(|line| serde_json::from_str(&line).ok()).for_each(|line| drop(lines_in.try_send(line)));
             });
         }
         Ok(Process { child, orders, lines })

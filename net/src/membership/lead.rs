@@ -404,11 +404,9 @@ impl Member {
             }
             Message::Kept { version } if version.epoch == epoch => progress.kept = progress.kept.max(Some(version)),
             Message::Done { epoch: of, report } if of == epoch => progress.report = Some(report),
-            Message::Speed { points_per_s } => {
-                // Whoever owns something is measured by it.
-                if self.decided.as_ref().is_some_and(|plan| plan.owned(at).next().is_none()) {
-                    self.lead.speeds.entry(self.lead.roster[at.at()]).or_default().add(points_per_s);
-                }
+            // Whoever owns something is measured by it.
+            Message::Speed { points_per_s } if self.decided.as_ref().is_some_and(|plan| plan.owned(at).next().is_none()) => {
+                self.lead.speeds.entry(self.lead.roster[at.at()]).or_default().add(points_per_s);
             }
             Message::Leave => {
                 let id = self.lead.roster[at.at()];
