@@ -138,6 +138,8 @@ struct Upheaval<'a> {
     /// When the last deed was done that the run must recover from, and the last of any.
     struck_at: Option<Instant>,
     stirred_at: Option<Instant>,
+    /// Since when everybody that is there computes in one epoch.
+    whole_at: Option<Instant>,
     lost: BTreeSet<u32>,
     churned: Churned,
 }
@@ -156,6 +158,7 @@ pub fn run(job: &ChurnJob, progress: &mut dyn FnMut(Progress)) -> Result<Churned
         furthest_at: None,
         struck_at: None,
         stirred_at: None,
+        whole_at: None,
         lost: BTreeSet::new(),
         churned: Churned::default(),
     };
@@ -289,15 +292,17 @@ impl Upheaval<'_> {
 
     /// Whether the next item may be done: at once, or once everybody that is there computes in one epoch, nobody is frozen,
     /// and snapshots have had the time to be safe again.
-    fn is_ready(&self) -> bool {
+    #[allow(clippy::disallowed_methods, reason = "how long processes take is not the machine's business")]
+    fn is_ready(&mut self) -> bool {
         if !self.job.is_patient {
             return true;
         }
         let there: Vec<&Peer> = (0..self.peers.len()).filter(|index| self.is_there(*index)).map(|index| &self.peers[index]).collect();
         let epoch = there.iter().map(|peer| peer.epoch).max().unwrap_or(0);
         let is_whole = there.iter().all(|peer| peer.epoch == epoch && peer.thaws_at.is_none() && peer.members.len() == there.len());
-        let is_safe = self.struck_at.is_none_or(|at| at.elapsed() >= self.job.snapshot_every * 3);
-        is_whole && is_safe
+        // Not since the deed: what a new epoch begins from has one copy until its first snapshot is complete.
+        self.whole_at = self.whole_at.filter(|_| is_whole).or_else(|| is_whole.then(Instant::now));
+        self.whole_at.is_some_and(|at| self.struck_at.is_none() || at.elapsed() >= self.job.snapshot_every * 3)
     }
 
     /// Does one thing.
@@ -305,6 +310,7 @@ impl Upheaval<'_> {
     fn strike(&mut self, deed: &Deed) -> Result<(), LaunchError> {
         let mut done = Done { deed: deed.to_string(), tick: self.furthest, peer: None, skipped: None };
         self.stirred_at = Some(Instant::now());
+        self.whole_at = None;
         if *deed == Deed::Join {
             if self.link().is_err() {
                 // All that are left have come to the end, or are on their way out.
