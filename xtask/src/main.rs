@@ -1,9 +1,10 @@
-//! The project's only tooling: `cargo xtask setup | lint | web | test | sim | ci`.
+//! The project's only tooling: `cargo xtask setup | lint | web | size | test | sim | ci`.
 //!
 //! ```text
 //! setup   what the machine lacks: a Vulkan driver and a browser for the tests, cargo-nextest
 //! lint    cargo fmt --check, cargo clippy -D warnings, cargo deny where it is installed
 //! web     the package for browsers, in target/web
+//! size    how much the compiler of kernels adds to the release binary
 //! test    what is missing, the package for browsers, every test, and one line that counts them
 //! sim     many seeds of a run whose peers come and go, on virtual time
 //! ci      lint, then test: all that CI runs
@@ -13,6 +14,7 @@
 //! it, and what fails ends in an exit code that is not 0.
 
 mod setup;
+mod size;
 mod test;
 mod web;
 
@@ -23,6 +25,7 @@ const USAGE: &str = "usage: cargo xtask <command>
   setup          install what the tests need: a Vulkan driver, a browser, cargo-nextest
   lint           cargo fmt --check, cargo clippy, cargo deny
   web            build the package for browsers into target/web
+  size           build the release binary with and without its feature `jit`, and compare
   test [ARGS…]   set up and run every test; ARGS go to the test runner
   sim [ARGS…]    simulate peers that come and go: --seeds N, --peers N, --seed N --trace
   ci             lint, then test";
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         ("lint", []) => lint(),
         ("test", args) => test::run(args),
         ("web", []) => web::build(),
+        ("size", []) => size::compare(),
         ("sim", args) => sim(args),
         ("glue", [wasm, out]) => web::glue(wasm, out),
         ("ci", []) => {

@@ -139,7 +139,7 @@ fn lld() -> Option<PathBuf> {
 }
 
 /// Where cargo puts what it builds.
-fn target_folder() -> Option<PathBuf> {
+pub(crate) fn target_folder() -> Option<PathBuf> {
     let metadata = prints("cargo", &["metadata", "--format-version", "1", "--no-deps"])?;
     let (_, rest) = metadata.split_once("\"target_directory\":\"")?;
     Some(PathBuf::from(rest.split_once('"')?.0))
