@@ -170,6 +170,18 @@ pub enum LaunchError {
     /// A bundle was to come from a page.
     #[error(transparent)]
     Fetch(#[from] crate::serve::FetchError),
+    /// Several workloads, and an option that is one's.
+    #[error("`{option}` is for one workload: serve one alone with it")]
+    OneWorkload {
+        /// Which.
+        option: &'static str,
+    },
+    /// Two workloads of one name on one port.
+    #[error("two workloads are called `{name}`: serve them on ports of their own")]
+    SameName {
+        /// The name.
+        name: String,
+    },
     /// A run's store.
     #[error(transparent)]
     Store(#[from] crate::store::StoreError),

@@ -16,6 +16,8 @@ use peercompute_buffers::digest::hex;
 use peercompute_kernels::PublicKey;
 
 const PREFIX: &str = "pc1";
+/// Below this are the runs of a server, as a multiaddress writes it.
+const RUN_PATH: &str = "%2Fp2p%2F";
 /// The longest link that is read, in bytes.
 const LINK_BYTES_MAX: usize = 4096;
 
@@ -176,8 +178,8 @@ impl PageAddress {
         }
     }
 
-    /// Where peers join.
-    pub fn multiaddress(&self) -> String {
+    /// Where peers join: the first run of a server, or the one of a name.
+    pub fn multiaddress(&self, run: Option<&str>) -> String {
         let PageAddress { is_secure, host, port } = self;
         let bare = host.trim_matches(['[', ']']);
         let host = match bare.parse::<IpAddr>() {
@@ -185,8 +187,18 @@ impl PageAddress {
             Ok(IpAddr::V6(ip)) => format!("/ip6/{ip}"),
             Err(_) => format!("/dns/{bare}"),
         };
-        format!("{host}/tcp/{port}/{}", if *is_secure { "wss" } else { "ws" })
+        let scheme = if *is_secure { "wss" } else { "ws" };
+        match run {
+            None => format!("{host}/tcp/{port}/{scheme}"),
+            Some(run) => format!("{host}/tcp/{port}/x-parity-{scheme}/{RUN_PATH}{run}"),
+        }
     }
+}
+
+/// The run that an address of a server names.
+pub fn run_in(address: &str) -> Option<&str> {
+    let (_, rest) = address.split_once("/x-parity-ws")?;
+    rest.trim_start_matches('s').strip_prefix('/')?.split('/').next()?.strip_prefix(RUN_PATH)
 }
 
 /// As many bytes as are wanted, from twice as many hexadecimal digits.
@@ -243,7 +255,10 @@ mod tests {
     fn a_port_has_a_url_and_a_multiaddress() {
         let check = |given: &str, url: &str, address: &str| {
             let public = PageAddress::parse(given).unwrap_or_else(|| panic!("{given}"));
-            assert_eq!((public.url().as_str(), public.multiaddress().as_str()), (url, address));
+            assert_eq!((public.url().as_str(), public.multiaddress(None).as_str()), (url, address));
+            let of_run = public.multiaddress(Some("heat"));
+            assert_eq!((run_in(&of_run), run_in(address)), (Some("heat"), None), "{of_run}");
+            assert_eq!(run_in(&format!("{of_run}/p2p/x")), Some("heat"));
         };
         check("https://example.com", "https://example.com/", "/dns/example.com/tcp/443/wss");
         check("https://example.com:8443/", "https://example.com:8443/", "/dns/example.com/tcp/8443/wss");

@@ -286,6 +286,8 @@ mod tests {
             owners: owners.iter().map(|owner| PeerIndex(*owner)).collect(),
             sources: Vec::new(),
             hashes: Vec::new(),
+            is_paused: false,
+            changes: Vec::new(),
             task: Default::default(),
         }
     }

@@ -38,6 +38,8 @@ pub struct Terms {
     pub name: String,
     /// **Units**: points per second, self-measured; 0 where it is not known.
     pub speed: f64,
+    /// Whether it takes tiles.
+    pub computes: bool,
     /// Which snapshots it keeps.
     pub keep: Keep,
     /// Whether it has what the run begins with: the same imports, or none are needed.
@@ -65,7 +67,7 @@ fn config(role: Role, bundle: [u8; 32], parts: Arc<Parts>, terms: Terms) -> Resu
         name: terms.name,
         addresses: Vec::new(),
         speed: terms.speed,
-        memory: memory_bytes(),
+        memory: if terms.computes { memory_bytes() } else { 0 },
         keep: terms.keep,
         seeds: terms.seeds,
         token: terms.token,
@@ -88,6 +90,7 @@ pub fn watch(link: &Link, look: &mut dyn FnMut(&Standing) -> bool) -> Result<(),
             transport: TransportConfig { listen: vec![listen_like(address)], ..TransportConfig::default() },
             name: default_name("onlooker"),
             speed: 0.0,
+            computes: false,
             keep: Keep::Share,
             seeds: false,
             token: link.token,
@@ -133,7 +136,7 @@ pub fn link(bundle: &VerifiedBundle, session: &MemberSession, token: [u8; 16]) -
 pub fn relays_at(addresses: &[String]) -> Vec<String> {
     let is_for_browsers = |address: &&String| {
         let parts: Vec<&str> = address.split('/').collect();
-        matches!(parts[..], [_, _, _, "tcp", _, "ws" | "wss", "p2p", _])
+        matches!(parts[..], [_, _, _, "tcp", _, "ws" | "wss", "p2p", _] | [_, _, _, "tcp", _, "x-parity-ws" | "x-parity-wss", _, "p2p", _])
     };
     addresses.iter().filter(is_for_browsers).take(1).cloned().collect()
 }
@@ -203,6 +206,8 @@ mod tests {
         let all = ["/ip4/127.0.0.1/tcp/1/p2p/x", "/dns/example.com/tcp/443/wss/p2p/x", "/ip4/192.0.2.1/tcp/80/ws/p2p/x"].map(str::to_owned);
         assert_eq!(relays_at(&all), all[1..2]);
         assert_eq!(relays_at(&all[..1]), [""; 0]);
+        let of_several = ["/ip4/192.0.2.1/tcp/80/x-parity-ws/%2Fp2p%2Fheat/p2p/x".to_owned()];
+        assert_eq!(relays_at(&of_several), of_several);
         assert_eq!(relays_at(&[format!("{}/p2p-circuit/p2p/y", all[2])]), [""; 0]);
     }
 

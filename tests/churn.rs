@@ -5,11 +5,9 @@
 
 mod place;
 
-use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::process::Command;
 
-use place::{Place, hash, signal, wait_for};
+use place::{Peer, Place, hash, wait_for};
 use serde_json::Value;
 
 /// A small workload on one thread: what is tested is not how fast it is.
@@ -17,86 +15,14 @@ const HEAT: [&str; 9] = ["shaders/physics/heat", "--shape", "96,64", "--tile", "
 const JOIN: [&str; 4] = ["--executor", "cpu", "--threads", "1"];
 const TICKS: &str = "1500";
 
-/// A peer's process, and what it has said.
-struct Peer {
-    child: Child,
-    said: Arc<Mutex<Vec<Value>>>,
+/// A host that computes slowly until it is told otherwise, so that there is time for what is to happen.
+fn slow_host(place: &Place, more: &[&str]) -> Peer {
+    let args = [&["host"], &HEAT[..], &["--ticks", TICKS, "--snapshot-every", "0.2", "--name", "host", "--throttle", "0.004"], more].concat();
+    Peer::controlled(place.command(&args))
 }
 
-impl Peer {
-    fn start(mut command: Command) -> Peer {
-        let mut child = command.args(["--json", "--control"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let said = Arc::new(Mutex::new(Vec::new()));
-        let (output, heard) = (child.stdout.take().unwrap(), said.clone());
-        std::thread::spawn(move || {
-            for line in BufReader::new(output).lines().map_while(Result::ok) {
-                heard.lock().unwrap().push(serde_json::from_str(&line).unwrap());
-            }
-        });
-        Peer { child, said }
-    }
-
-    /// A host that computes slowly until it is told otherwise, so that there is time for what is to happen.
-    fn host(place: &Place, more: &[&str]) -> Peer {
-        let args = [&["host"], &HEAT[..], &["--ticks", TICKS, "--snapshot-every", "0.2", "--name", "host", "--throttle", "0.004"], more].concat();
-        Peer::start(place.command(&args))
-    }
-
-    fn join(place: &Place, link: &str, name: &str) -> Peer {
-        Peer::start(place.command(&[&["join", link, "--name", name], &JOIN[..]].concat()))
-    }
-
-    /// What it said first that `is` says yes to; waits for it.
-    fn heard<T>(&self, is: impl Fn(&Value) -> Option<T>) -> T {
-        wait_for(|| self.said.lock().unwrap().iter().find_map(&is))
-    }
-
-    fn link(&self) -> String {
-        self.heard(|line| Some(line["link"].as_str()?.to_owned()))
-    }
-
-    /// Waits until it is in an epoch with exactly these.
-    fn is_with(&self, names: &[&str]) {
-        self.heard(|line| {
-            let members = line["members"].as_array()?;
-            (members.iter().map(|member| member["name"].as_str().unwrap()).eq(names.iter().copied())).then_some(())
-        });
-    }
-
-    /// Waits until it has said this since it said `mark` lines.
-    fn says_since(&self, mark: usize, event: &str) {
-        wait_for(|| self.said.lock().unwrap()[mark..].iter().any(|line| line["event"] == event).then_some(()));
-    }
-
-    fn mark(&self) -> usize {
-        self.said.lock().unwrap().len()
-    }
-
-    fn order(&mut self, text: &str) {
-        writeln!(self.child.stdin.as_mut().unwrap(), "{text}").unwrap();
-    }
-
-    fn signal(&self, name: &str) {
-        signal(self.child.id(), name);
-    }
-
-    /// Waits for its end; its exit code.
-    fn code(&mut self) -> Option<i32> {
-        wait_for(|| self.child.try_wait().unwrap()).code()
-    }
-
-    /// Its state hash, once it is done.
-    fn state_hash(mut self) -> String {
-        assert_eq!(self.code(), Some(0), "{:?}", self.said.lock().unwrap().last());
-        self.heard(|line| Some(line["state_hash"].as_str()?.to_owned()))
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn join(place: &Place, link: &str, name: &str) -> Peer {
+    Peer::controlled(place.command(&[&["join", link, "--name", name], &JOIN[..]].concat()))
 }
 
 fn undisturbed(place: &Place) -> String {
@@ -106,11 +32,11 @@ fn undisturbed(place: &Place) -> String {
 #[test]
 fn joins_a_kill_a_leave_and_a_return_change_no_bit() {
     let place = Place::new();
-    let mut host = Peer::host(&place, &[]);
+    let mut host = slow_host(&place, &[]);
     let link = host.link();
-    let ann = Peer::join(&place, &link, "ann");
+    let ann = join(&place, &link, "ann");
     host.is_with(&["host", "ann"]);
-    let mut bob = Peer::join(&place, &link, "bob");
+    let mut bob = join(&place, &link, "bob");
     host.is_with(&["host", "ann", "bob"]);
     let status = place.json(&["status", &link, "--json"]);
     let members = status["members"].as_array().unwrap();
@@ -126,7 +52,7 @@ fn joins_a_kill_a_leave_and_a_return_change_no_bit() {
     assert_eq!(bob.code(), Some(0));
     bob.says_since(0, "left");
     host.is_with(&["host"]);
-    let back = Peer::join(&place, &link, "back");
+    let mut back = join(&place, &link, "back");
     host.is_with(&["host", "back"]);
     host.order("throttle 1");
     let want = undisturbed(&place);
@@ -139,10 +65,10 @@ fn the_rest_go_on_without_their_host_can_be_joined_and_it_can_come_back() {
     let place = Place::new();
     let store = place.path("heat.run");
     let store = ["--store", store.to_str().unwrap()];
-    let host = Peer::host(&place, &store);
+    let host = slow_host(&place, &store);
     let link = host.link();
     let [mut ann, bob] = ["ann", "bob"].map(|name| {
-        let peer = Peer::join(&place, &link, name);
+        let peer = join(&place, &link, name);
         host.heard(|line| (line["event"] == "joined" && line["name"] == name).then_some(()));
         peer
     });
@@ -155,16 +81,16 @@ fn the_rest_go_on_without_their_host_can_be_joined_and_it_can_come_back() {
     let gone = place.refused(&["status", &link]);
     assert!(gone.contains("cannot reach") && gone.trim().ends_with("Connection refused (os error 111)"), "{gone}");
     // The link of one that lives is as good as the host's was.
-    let cid = Peer::join(&place, &bob.link(), "cid");
+    let cid = join(&place, &bob.link(), "cid");
     ann.is_with(&["ann", "bob", "cid"]);
     // Its store knows who was there, so it joins them instead of going on alone from what was stored.
     drop(host);
-    let mut back = Peer::host(&place, &store);
+    let mut back = slow_host(&place, &store);
     ann.is_with(&["ann", "bob", "cid", "host"]);
     back.order("throttle 1");
     ann.order("throttle 1");
     let want = undisturbed(&place);
-    for peer in [ann, bob, cid, back] {
+    for mut peer in [ann, bob, cid, back] {
         assert_eq!(peer.state_hash(), want);
     }
 }
@@ -174,20 +100,20 @@ fn a_store_outlives_every_process() {
     let place = Place::new();
     let store = place.path("heat.run");
     let store = store.to_str().unwrap();
-    let host = Peer::host(&place, &["--store", store]);
+    let host = slow_host(&place, &["--store", store]);
     host.heard(|line| (line["event"] == "stored" && line["tick"].as_u64() > Some(0)).then_some(()));
     host.signal("KILL");
     drop(host);
     let other = place.refused(&["host", "shaders/physics/life", "--store", store]);
     assert!(other.contains("holds a run of heat 1.0.0") && other.contains("this is life 1.0.0"), "{other}");
     // It goes on where it was; and a polite kill loses no tick.
-    let mut host = Peer::host(&place, &["--store", store]);
+    let mut host = slow_host(&place, &["--store", store]);
     let first = host.heard(|line| (line["event"] == "epoch").then(|| line["tick"].as_u64().unwrap()));
     assert!(first > 0);
     host.signal("TERM");
     assert_eq!(host.code(), Some(0));
     let last = host.said.lock().unwrap().iter().filter(|line| line["event"] == "progress").filter_map(|line| line["tick"].as_u64()).max();
-    let mut host = Peer::host(&place, &["--store", store]);
+    let mut host = slow_host(&place, &["--store", store]);
     assert!(Some(host.heard(|line| (line["event"] == "epoch").then(|| line["tick"].as_u64().unwrap()))) >= last);
     host.order("throttle 1");
     assert_eq!(host.state_hash(), undisturbed(&place));
@@ -212,7 +138,7 @@ fn a_full_disk_stops_the_storing_and_not_the_run() {
 #[test]
 fn who_does_not_fit_is_told_why_and_the_run_goes_on() {
     let place = Place::new();
-    let mut host = Peer::host(&place, &[]);
+    let mut host = slow_host(&place, &[]);
     let link = host.link();
     let refused = |place: &Place, args: &[&str], text: &str| {
         let said = place.refused(args);
@@ -244,7 +170,7 @@ fn who_does_not_fit_is_told_why_and_the_run_goes_on() {
     let newer = elsewhere.path("newer.pcb");
     elsewhere.json(&["sign", folder.to_str().unwrap(), "--key", key.to_str().unwrap(), "-o", newer.to_str().unwrap(), "--json"]);
     let trust = ["--trust", public.to_str().unwrap()];
-    let old = Peer::start(place.command(&[&["host", bundle.to_str().unwrap(), "--throttle", "0.01"], &trust[..], &JOIN[..]].concat()));
+    let old = Peer::controlled(place.command(&[&["host", bundle.to_str().unwrap(), "--throttle", "0.01"], &trust[..], &JOIN[..]].concat()));
     elsewhere.json(&[&["verify", newer.to_str().unwrap(), "--json"], &trust[..]].concat());
     refused(&elsewhere, &["join", &old.link(), "--bundle", bundle.to_str().unwrap()], "older than 1.2.0");
     drop(old);

@@ -7,60 +7,15 @@
 mod place;
 mod tabs;
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
-
-use place::{Place, hash, wait_for};
+use place::{Peer, Place, hash, wait_for};
 use serde_json::Value;
 use tabs::{Chromium, Tab};
 
 // So many tiles that a slow member gets some too.
 const HEAT: [&str; 9] = ["shaders/physics/heat", "--shape", "128,128", "--tile", "16,8", "--executor", "cpu", "--threads", "1"];
 
-/// A process, and what it has said.
-struct Peer {
-    child: Child,
-    said: Arc<Mutex<Vec<Value>>>,
-}
-
-impl Peer {
-    fn start(mut command: Command) -> Peer {
-        let mut child = command.arg("--json").stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
-        let said = Arc::new(Mutex::new(Vec::new()));
-        let (output, heard) = (child.stdout.take().unwrap(), said.clone());
-        std::thread::spawn(move || {
-            for line in BufReader::new(output).lines().map_while(Result::ok) {
-                heard.lock().unwrap().push(serde_json::from_str(&line).unwrap());
-            }
-        });
-        Peer { child, said }
-    }
-
-    fn serve(place: &Place, more: &[&str]) -> Peer {
-        Peer::start(place.command(&[&["serve"], &HEAT[..], &["--listen", "127.0.0.1:0", "--name", "root"], more].concat()))
-    }
-
-    /// What it said first that `is` says yes to; waits for it.
-    fn heard<T>(&self, is: impl Fn(&Value) -> Option<T>) -> T {
-        wait_for(|| self.said.lock().unwrap().iter().find_map(&is))
-    }
-
-    fn link(&self) -> String {
-        self.heard(|line| Some(line["link"].as_str()?.to_owned()))
-    }
-
-    fn state_hash(&self) -> String {
-        self.heard(|line| Some(line["state_hash"].as_str()?.to_owned()))
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn serve(place: &Place, more: &[&str]) -> Peer {
+    Peer::start(place.command(&[&["serve"], &HEAT[..], &["--listen", "127.0.0.1:0", "--name", "root"], more].concat()))
 }
 
 /// A link as a tab opens it: on the cpu executor, in one thread, so that bits can be compared.
@@ -83,13 +38,13 @@ fn status(browser: &mut Chromium, tab: &Tab, mut is: impl FnMut(&Value) -> bool)
 fn two_tabs_and_two_processes_compute_what_one_peer_computes() {
     let place = Place::new();
     let alone = hash(&place, &[&["run"], &HEAT[..], &["--ticks", "400", "--json"]].concat());
-    let root = Peer::serve(&place, &["--ticks", "400", "--assemble", "4"]);
+    let mut root = serve(&place, &["--ticks", "400", "--assemble", "4"]);
     let link = root.link();
     let mut browser = Chromium::start();
     let tabs = ["one", "two"].map(|name| browser.open(&on_cpu(&link, name)));
     // Another machine: it has not the workload, and is given the bundle by the page.
     let elsewhere = Place::new();
-    let native = Peer::start(elsewhere.command(&["join", &link, "--name", "native", "--executor", "cpu", "--threads", "1"]));
+    let mut native = Peer::start(elsewhere.command(&["join", &link, "--name", "native", "--executor", "cpu", "--threads", "1"]));
     assert_eq!(native.state_hash(), alone);
     assert_eq!(root.state_hash(), alone);
     let mut identities = Vec::new();
@@ -108,7 +63,7 @@ fn two_tabs_and_two_processes_compute_what_one_peer_computes() {
 #[test]
 fn a_tab_comes_late_is_read_and_leaves_another_is_closed_and_the_run_goes_on() {
     let place = Place::new();
-    let root = Peer::serve(&place, &["--throttle", "0.1", "--snapshot-every", "0.3"]);
+    let root = serve(&place, &["--throttle", "0.1", "--snapshot-every", "0.3"]);
     let link = root.link();
     let mut browser = Chromium::start();
     let first = browser.open(&on_cpu(&link, "first"));
@@ -141,7 +96,7 @@ fn a_tab_comes_late_is_read_and_leaves_another_is_closed_and_the_run_goes_on() {
 #[test]
 fn a_page_shows_the_whole_world_and_who_computes_what() {
     let place = Place::new();
-    let root = Peer::serve(&place, &["--throttle", "0.2", "--snapshot-every", "0.3"]);
+    let root = serve(&place, &["--throttle", "0.2", "--snapshot-every", "0.3"]);
     let link = root.link();
     let mut browser = Chromium::start();
     let tab = browser.open(&on_cpu(&link, "seer"));
@@ -175,7 +130,7 @@ fn a_page_shows_the_whole_world_and_who_computes_what() {
 #[test]
 fn a_page_says_what_is_wrong_with_its_link() {
     let place = Place::new();
-    let root = Peer::serve(&place, &[]);
+    let root = serve(&place, &[]);
     let link = root.link();
     let mut browser = Chromium::start();
     let mut check = |url: &str, words: &str| {
@@ -204,7 +159,7 @@ fn a_page_says_what_is_wrong_with_its_link() {
 #[test]
 fn what_is_served_is_typed_compressed_kept_by_its_hash_and_nothing_else() {
     let place = Place::new();
-    let root = Peer::serve(&place, &[]);
+    let root = serve(&place, &[]);
     let link = root.link();
     let (page, word) = link.split_once('#').unwrap();
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
@@ -240,8 +195,19 @@ fn what_is_served_is_typed_compressed_kept_by_its_hash_and_nothing_else() {
     assert!(cache.contains("immutable") && !bundle.is_empty());
     let (code, _, health) = get("health", false);
     let health: Value = serde_json::from_slice(&health).unwrap();
-    assert_eq!((code, &health["is_well"], &health["bundle"]), (200, &true.into(), &hash.into()));
-    for (missing, code) in [("nothing", 404), ("app/0000000000000000/page.js", 404), ("bundles/..%2f..%2fCargo.toml", 404), ("p2p", 426)] {
+    assert_eq!((code, &health["is_well"], &health["runs"][0]["bundle"]), (200, &true.into(), &hash.into()));
+    let (_, [kind, cache, ..], listing) = get("runs", false);
+    let listing: Value = serde_json::from_slice(&listing).unwrap();
+    assert_eq!((kind.as_str(), cache.as_str(), &listing["runs"][0]["bundle"]), ("application/json", "no-cache", &hash.into()));
+    assert!(listing["runs"][0].get("token").is_none(), "who was not invited is: {listing}");
+    for (missing, code) in [
+        ("nothing", 404),
+        ("app/0000000000000000/page.js", 404),
+        ("bundles/..%2f..%2fCargo.toml", 404),
+        ("p2p", 426),
+        ("p2p/heat", 426),
+        ("p2p/life", 404),
+    ] {
         assert_eq!(get(missing, false).0, code, "{missing}");
     }
     assert!(!app.is_empty());
@@ -256,7 +222,7 @@ fn a_certificate_makes_it_https_and_who_joins_checks_it() {
     std::fs::write(&chain, made.cert.pem()).unwrap();
     std::fs::write(&key, made.key_pair.serialize_pem()).unwrap();
     let [chain, key] = [&chain, &key].map(|path| path.to_str().unwrap());
-    let root = Peer::serve(&place, &["--ticks", "200", "--assemble", "2", "--certificate", chain, "--key", key]);
+    let root = serve(&place, &["--ticks", "200", "--assemble", "2", "--certificate", chain, "--key", key]);
     let link = root.link();
     assert!(link.starts_with("https://127.0.0.1:") && link.contains("/wss/p2p/"), "{link}");
     let elsewhere = Place::new();
@@ -279,4 +245,126 @@ fn wrong_options_are_named() {
     let nothing = place.path("nothing.pem");
     let nothing = nothing.to_str().unwrap();
     assert!(serve(&["--certificate", nothing, "--key", nothing]).contains("is no certificate in PEM"));
+}
+
+/// What an expression comes to in a tab, once it is something.
+#[track_caller]
+fn something(browser: &mut Chromium, tab: &Tab, expression: &str) -> Value {
+    wait_for(|| Some(browser.evaluate(tab, expression).unwrap()).filter(|value| !value.is_null()))
+}
+
+#[test]
+fn several_workloads_on_one_port_rest_until_somebody_comes_and_a_page_picks() {
+    let place = Place::new();
+    let root = ["serve", "life", "heat", "--listen", "127.0.0.1:0", "--name", "root", "--executor", "cpu", "--threads", "1", "--throttle", "0.2"];
+    let root = Peer::start(place.command(&root));
+    let links = root.heard(|line| {
+        let runs = line["runs"].as_array()?;
+        Some(runs.iter().map(|run| (run["name"].as_str().unwrap().to_owned(), run["link"].as_str().unwrap().to_owned())).collect::<Vec<_>>())
+    });
+    assert_eq!([&links[0].0, &links[1].0], ["life", "heat"]);
+    assert_eq!(links[0].1, root.link());
+    let mut browser = Chromium::start();
+    let tab = browser.open(&on_cpu(&links[0].1, "chooser"));
+    status(&mut browser, &tab, |status| status["workload"] == "life" && status["tilesOwned"].as_u64() > Some(0));
+    let entered = |of: &str, members: usize| {
+        root.heard(|line| {
+            (line["of"] == of && line["event"] == "epoch" && line["members"].as_array()?.len() == members).then(|| line["tick"].as_u64())?
+        })
+    };
+    // Nothing had been computed before somebody came.
+    assert_eq!(entered("life", 2), 0);
+    browser.evaluate(&tab, "(runs.value = 'heat', runs.onchange())").unwrap();
+    status(&mut browser, &tab, |status| status["workload"] == "heat" && status["tilesOwned"].as_u64() > Some(0));
+    assert_eq!(entered("heat", 2), 0);
+    // A native peer by the second run's link, without having the workload.
+    let elsewhere = Place::new();
+    let _native = Peer::start(elsewhere.command(&["join", &links[1].1, "--name", "native", "--executor", "cpu", "--threads", "1"]));
+    status(&mut browser, &tab, |status| status["peers"] == 3 && status["workload"] == "heat");
+    assert_eq!(browser.complaints(), [""; 0]);
+    let refused = place.refused(&["serve", "life", "heat", "--tile", "64,64"]);
+    assert!(refused.contains("`--tile` is for one workload"), "{refused}");
+    let refused = place.refused(&["serve", "life", "shaders/physics/life"]);
+    assert!(refused.contains("two workloads are called `life`"), "{refused}");
+}
+
+#[test]
+fn a_page_of_somebodys_own_shows_a_field_and_is_told_what_is_wrong_by_a_code() {
+    let place = Place::new();
+    let page = ["--page", "examples/browser-minimal", "--throttle", "0.2", "--snapshot-every", "0.3", "--open"];
+    let root = serve(&place, &page);
+    let link = root.link();
+    let mut browser = Chromium::start();
+    let tab = browser.open(&link);
+    something(&mut browser, &tab, "/^heat, tick [1-9]/.test(globalThis.said?.textContent) && field.width === 128 || null");
+    let drawn = "new Set(new Uint32Array(field.getContext('2d').getImageData(0, 0, 128, 128).data.buffer)).size > 20 || null";
+    something(&mut browser, &tab, drawn);
+    let (base, word) = link.split_once('#').unwrap();
+    let key = word.split(',').nth(3).unwrap();
+    // Who knows the key of a server that invites everybody needs nothing else.
+    let joined = |expression: &str| format!("(async () => {{ const {{ join }} = await import('/peercompute/index.js'); {expression} }})()");
+    let looking_on = joined(&format!(
+        "const node = await join('{base}', {{ key: '{key}', executor: 'cpu', threads: 1 }});
+         const run = await node.run('heat', {{ tiles: 'none' }});
+         const tick = await new Promise((resolve) => run.onTick((tick) => tick > 0 && resolve(tick)));
+         const status = await run.status();
+         await node.leave();
+         return [tick > 0, status.tilesOwned, status.peers, (await run.ended).state, node.runs];"
+    ));
+    let runs = serde_json::json!([{ "name": "heat", "version": "1.0.0" }]);
+    assert_eq!(browser.evaluate(&tab, &looking_on).unwrap(), serde_json::json!([true, 0, 3, "left", runs]));
+    let other = "11".repeat(32);
+    let twice = "const node = await join(location.href, { executor: 'cpu', threads: 1 }); await Promise.all([node.run('heat'), node.run('heat')]);";
+    for (wrong, code, words) in [
+        ("await join('nowhere')".to_owned(), "link", "not the address of a server"),
+        (format!("await join('{base}#pc1,heat@1.0.0')"), "link", "cut"),
+        (format!("await join('{base}')"), "key", "no key says"),
+        (format!("await join('{base}', {{ key: '{other}' }})"), "key", "nothing at"),
+        ("await join('http://127.0.0.1:1/', { key: 'x' })".to_owned(), "unreachable", "not reached"),
+        ("await (await join(location.href)).run('life')".to_owned(), "run", "there are heat"),
+        ("await (await join(location.href)).run('heat', { tiles: 'all' })".to_owned(), "option", "auto"),
+        ("await (await join(location.href, { executor: 'Nonesuch 9000' })).run()".to_owned(), "executor", "Nonesuch"),
+        (twice.to_owned(), "run", "already"),
+    ] {
+        let caught = joined(&format!("try {{ {wrong} }} catch (error) {{ return [error.name, error.code, error.message]; }}"));
+        let caught = browser.evaluate(&tab, &caught).unwrap();
+        assert_eq!((&caught[0], &caught[1]), (&"PeerComputeError".into(), &code.into()), "{wrong}: {caught}");
+        assert!(caught[2].as_str().unwrap().contains(words), "{wrong}: {caught}");
+    }
+    let empty = place.path("empty");
+    std::fs::create_dir(&empty).unwrap();
+    assert!(place.refused(&["serve", "life", "--page", empty.to_str().unwrap()]).contains("has no index.html"));
+}
+
+#[test]
+fn a_tab_pauses_a_run_and_changes_a_parameter_for_all_from_one_tick_on() {
+    let place = Place::new();
+    let mut root = serve(&place, &["--ticks", "600", "--throttle", "0.05", "--snapshot-every", "0.3"]);
+    let link = root.link();
+    let mut browser = Chromium::start();
+    let tab = browser.open(&on_cpu(&link, "tab"));
+    status(&mut browser, &tab, |status| status["tilesOwned"].as_u64() > Some(0));
+    let wrong = "peercompute.run.set('rate', 'fast').catch((error) => [error.code, error.message])";
+    let said = browser.evaluate(&tab, wrong).unwrap();
+    assert!(said[0] == "option" && said[1].as_str().unwrap().contains("rate"), "{said}");
+    // By what a person does.
+    something(&mut browser, &tab, "(params.elements.rate && !pause.hidden) || null");
+    browser.evaluate(&tab, "pause.click()").unwrap();
+    let paused = status(&mut browser, &tab, |status| status["isPaused"] == true);
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    let tick = status(&mut browser, &tab, |_| true)["tick"].clone();
+    assert_eq!(paused["tick"], tick);
+    // A member that comes meanwhile is let in.
+    let elsewhere = Place::new();
+    let _native = Peer::start(elsewhere.command(&["join", &link, "--name", "native", "--executor", "cpu", "--threads", "1"]));
+    status(&mut browser, &tab, |status| status["peers"] == 3);
+    browser.evaluate(&tab, "(params.elements.rate.value = '0.2', params.elements.rate.onchange())").unwrap();
+    something(&mut browser, &tab, "peercompute.run.params().then(([rate]) => Math.fround(0.2) === rate.value || null)");
+    browser.evaluate(&tab, "peercompute.run.resume()").unwrap();
+    status(&mut browser, &tab, |status| status["isPaused"] == false && status["tick"].as_u64() > tick.as_u64());
+    let together = root.state_hash();
+    let set = format!("rate=0.2@{tick}");
+    assert_eq!(together, hash(&place, &[&["run"], &HEAT[..], &["--ticks", "600", "--set", &set, "--json"]].concat()));
+    assert_ne!(together, hash(&place, &[&["run"], &HEAT[..], &["--ticks", "600", "--json"]].concat()));
+    assert_eq!(browser.complaints(), [""; 0]);
 }

@@ -10,6 +10,7 @@ use naga::valid::{Capabilities, GlobalUse, ModuleInfo, ValidationFlags, Validato
 use peercompute_buffers::Grid;
 use peercompute_buffers::halo::Boundary;
 use peercompute_buffers::layout::Element;
+use peercompute_buffers::layout::{ElementKind, Scalar};
 use peercompute_buffers::residency::HaloRules;
 
 use crate::access::{self, Touches, Where};
@@ -213,7 +214,7 @@ impl Program {
     /// **Errors:** no such parameter, or a value that does not fit.
     pub fn set_param(&self, params: &mut [u8], name: &str, value: &str) -> Result<(), WorkloadError> {
         let fields = match self.params.as_ref().map(|element| &element.kind) {
-            Some(peercompute_buffers::layout::ElementKind::Struct(fields)) => fields.as_slice(),
+            Some(ElementKind::Struct(fields)) => fields.as_slice(),
             _ => &[],
         };
         let known: Vec<String> = fields.iter().map(|field| field.name.clone()).collect();
@@ -227,6 +228,44 @@ impl Program {
         reflect::write_value(&field.element, name, &parsed["value"], &mut params[at..at + field.element.size as usize])
             .map_err(|error| crate::manifest::value_error(error).into())
     }
+}
+
+impl Program {
+    /// What the parameters' bytes say, field by field; those that are no scalar and no vector are left out.
+    pub fn param_values<'a>(&'a self, params: &'a [u8]) -> impl Iterator<Item = ParamValue<'a>> {
+        let fields = match self.params.as_ref().map(|element| &element.kind) {
+            Some(ElementKind::Struct(fields)) => fields.as_slice(),
+            _ => &[],
+        };
+        fields.iter().filter_map(move |field| {
+            let (scalar, count) = match field.element.kind {
+                ElementKind::Scalar(scalar) => (scalar, 1),
+                ElementKind::Vector(scalar, count) => (scalar, count as usize),
+                _ => return None,
+            };
+            let words = params.get(field.offset as usize..)?.chunks_exact(4).take(count);
+            let lane = |word: &[u8]| {
+                let word = [word[0], word[1], word[2], word[3]];
+                match scalar {
+                    Scalar::F32 => f64::from(f32::from_le_bytes(word)),
+                    Scalar::I32 => f64::from(i32::from_le_bytes(word)),
+                    Scalar::U32 => f64::from(u32::from_le_bytes(word)),
+                }
+            };
+            Some(ParamValue { name: &field.name, element: &field.element.name, lanes: words.map(lane).collect() })
+        })
+    }
+}
+
+/// A parameter as it is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ParamValue<'a> {
+    /// The field of `struct Params`.
+    pub name: &'a str,
+    /// Its WGSL type: a scalar or a vector.
+    pub element: &'a str,
+    /// Its scalars.
+    pub lanes: Vec<f64>,
 }
 
 /// The rules that a declaration's parser keeps and a decoded manifest might not.

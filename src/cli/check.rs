@@ -119,7 +119,7 @@ pub(crate) fn run(args: &CheckArgs, executor: &Choice, json: bool) -> Result<(),
         Err(error) => report.problem = Some(error.to_string()),
     }
     if args.races || args.bounds {
-        let small = inspect::open_small(&args.workload.workload, &args.workload.overrides(), &args.workload.trusted()?)?;
+        let small = inspect::open_small(&args.workload.workload, &args.workload.opening.overrides(), &args.workload.opening.trusted()?)?;
         let mut findings = inspect::inspect(&small, args.ticks)?;
         findings.retain(|finding| if finding.kind == "bounds" { args.bounds } else { args.races });
         report.findings = Some(findings);

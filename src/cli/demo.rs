@@ -6,24 +6,18 @@ use peercompute::launch::{self, ExecutorOptions, Job, LaunchError};
 use peercompute::node::peer::Split;
 use peercompute::node::{self, Task};
 use peercompute::{files, keys, picture};
-use peercompute_kernels::declaration::Declaration;
+use peercompute_kernels::Overrides;
 use peercompute_kernels::executor::any::Choice;
-use peercompute_kernels::manifest::Sources;
-use peercompute_kernels::{Manifest, Overrides};
 use serde_json::json;
 
 use super::run::{Bar, new_token, write_bundle};
-use super::{say, say_json, si};
+use super::{say, say_json, shipped, si};
 
 const PEERS: u16 = 4;
 const TICKS: u64 = 300;
-const DECLARATION: &str = include_str!("../../shaders/worldgen/rivers/workload.toml");
-const WGSL: &str = include_str!("../../shaders/worldgen/rivers/rivers.wgsl");
 
 pub(crate) fn run(choice: &Choice, json: bool) -> Result<(), LaunchError> {
-    let manifest = Declaration::parse(DECLARATION, &Overrides::default())
-        .and_then(|declaration| Manifest::new(&declaration, &Sources::from([("rivers.wgsl".to_string(), WGSL.to_string())])))
-        .map_err(keys::KeyFileError::from)?;
+    let manifest = shipped::ALL[0].manifest(&Overrides::default())?;
     let bundle = keys::signed_here(&manifest)?;
     let program = bundle.program();
     let executor = launch::open_executor(choice, ExecutorOptions::default())?;

@@ -10,29 +10,35 @@ use peercompute::link::{Link, bytes_from_hex};
 use peercompute::node::member::{SharedTask, Told};
 use peercompute::node::plan::ParamChange;
 use peercompute::node::{NodeError, parts, speed};
-use peercompute::serve::{Server, Serving};
+use peercompute::serve::Hosted;
 use peercompute::store::{Heard, Record, RunStore, Storing};
 use peercompute::told::Line;
 use peercompute::world::{self, Terms};
 use peercompute_buffers::digest::hex;
 use peercompute_kernels::VerifiedBundle;
 use peercompute_kernels::executor::any::{AnyExecutor, Choice};
-use peercompute_net::driver::MemberSession;
 use peercompute_net::membership::{Keep, MemberError, Role, Stored, Tuning};
 use peercompute_net::transport::TransportConfig;
 use peercompute_net::transport::websocket::{self, Door, Doorway};
 
 use super::member::{Member, MemberArgs};
 use super::run::{TransportArg, change, multiaddress, seconds};
-use super::{WorkloadArgs, say, say_json, sign};
+use super::serve::Opening;
+use super::{Voice, WorkloadArgs, say, sign};
 
 /// How long members of a stored run are looked for.
 const SEARCH_LIMIT: Duration = Duration::from_secs(3);
 
 #[derive(Args)]
-pub(crate) struct HostArgs {
+pub(crate) struct HostCommand {
     #[command(flatten)]
     workload: WorkloadArgs,
+    #[command(flatten)]
+    host: HostArgs,
+}
+
+#[derive(Args)]
+pub(crate) struct HostArgs {
     #[command(flatten)]
     member: MemberArgs,
     /// Keep the run in this file, and go on with what is in it: with the members that were there, or alone.
@@ -63,49 +69,66 @@ impl HostArgs {
     pub(super) fn listen(&self) -> Option<std::net::SocketAddr> {
         self.member.listen
     }
+
+    /// Options that only one workload can have, and whether they are given.
+    pub(super) fn of_one_workload(&self) -> Vec<(&'static str, bool)> {
+        let MemberArgs { import, export, image, .. } = &self.member;
+        let files = [("--import", import), ("--export", export), ("--image", image)].map(|(option, files)| (option, !files.is_empty()));
+        [&files[..], &[("--store", self.store.is_some()), ("--set", !self.set.is_empty())]].concat()
+    }
 }
 
-pub(crate) fn run(args: &HostArgs, choice: &Choice, json: bool) -> Result<(), LaunchError> {
-    host(args, None, choice, json)
+pub(crate) fn run(args: &HostCommand, choice: &Choice, json: bool) -> Result<(), LaunchError> {
+    host(&args.host, &args.workload.open()?, None, false, choice, Voice { json, of: None })
 }
 
-/// Hosts a run on a server's port.
-pub(super) fn serve(args: &HostArgs, server: Server, choice: &Choice, json: bool) -> Result<(), LaunchError> {
-    let (door, doorway) = websocket::door();
-    let site = Site { addresses: server.addresses(), url: server.url(), doorway, waiting: Some((server, door)), serving: None };
-    host(args, Some(site), choice, json)
-}
-
-/// A port that browsers come to.
-struct Site {
+/// A run's place on a port that browsers come to.
+pub(super) struct Site<'a> {
+    opening: &'a Opening,
+    place: usize,
     addresses: Vec<String>,
-    url: String,
     doorway: Doorway,
     /// Until the run can be joined.
-    waiting: Option<(Server, Door)>,
-    serving: Option<Serving>,
+    door: Option<Door>,
 }
 
-fn host(args: &HostArgs, site: Option<Site>, choice: &Choice, json: bool) -> Result<(), LaunchError> {
-    let bundle = args.workload.open()?;
+impl<'a> Site<'a> {
+    pub(super) fn new(opening: &'a Opening, place: usize, addresses: Vec<String>) -> Site<'a> {
+        let (door, doorway) = websocket::door();
+        Site { opening, place, addresses, doorway, door: Some(door) }
+    }
+}
+
+/// Hosts a run, on a port for browsers or on one of its own. One that `rests_alone` waits while nobody else is there.
+pub(super) fn host(
+    args: &HostArgs,
+    bundle: &VerifiedBundle,
+    site: Option<Site<'_>>,
+    rests_alone: bool,
+    choice: &Choice,
+    voice: Voice,
+) -> Result<(), LaunchError> {
     let program = bundle.program();
     // A wrong name, value or file is told before anything starts.
     let mut params = program.manifest.params.clone();
     for change in &args.set {
         program.set_param(&mut params, &change.name, &change.value).map_err(NodeError::from)?;
     }
-    let imports = launch::read_imports(&bundle, &args.member.import)?;
-    launch::wanted(&bundle, &args.member.export, &args.member.image)?;
-    let store = args.store.as_deref().map(|path| RunStore::open(path, &bundle)).transpose()?;
-    if !json {
+    let imports = launch::read_imports(bundle, &args.member.import)?;
+    launch::wanted(bundle, &args.member.export, &args.member.image)?;
+    let store = args.store.as_deref().map(|path| RunStore::open(path, bundle)).transpose()?;
+    if !voice.json {
         for warning in &program.warnings {
             say(format!("warning: {warning}"));
         }
     }
-    sign::keep(&bundle);
+    sign::keep(bundle);
     let executor = args.member.open_executor(choice)?;
-    let speed = if args.member.control { 0.0 } else { pollster::block_on(speed::measure(&executor, &bundle, 1))? * args.member.throttle() };
-    let mut host = Host { args, bundle: &bundle, executor: &executor, imports, speed, json, site, stored: None, storing: None };
+    if site.is_some() && !voice.json {
+        say(format!("{} {} on {}", program.manifest.name, program.manifest.version, executor.info().named()));
+    }
+    let speed = if args.member.control { 0.0 } else { pollster::block_on(speed::measure(&executor, bundle, 1))? * args.member.throttle() };
+    let mut host = Host { args, bundle, executor: &executor, imports, speed, voice, rests_alone, site, stored: None, storing: None };
     let record = host.open(store)?;
     if !record.members.is_empty() {
         host.note(format!("looking for the members of the stored run at {} addresses", record.members.len()));
@@ -129,8 +152,9 @@ struct Host<'a> {
     executor: &'a AnyExecutor,
     imports: Vec<(usize, Vec<u8>)>,
     speed: f64,
-    json: bool,
-    site: Option<Site>,
+    voice: Voice,
+    rests_alone: bool,
+    site: Option<Site<'a>>,
     /// What the store had.
     stored: Option<Stored>,
     storing: Option<Storing>,
@@ -138,8 +162,7 @@ struct Host<'a> {
 
 impl Host<'_> {
     fn note(&self, text: String) {
-        let line = Line::Notice { text };
-        if self.json { say_json(&line) } else { say(&line) }
+        self.voice.say(&Line::Notice { text });
     }
 
     /// What the run is: as the store has it, or new and then in the store.
@@ -151,7 +174,7 @@ impl Host<'_> {
                 workload: manifest.name.clone(),
                 version: manifest.version.to_string(),
                 bundle: hex(&self.bundle.program().hash),
-                token: hex(&world::random::<16>()?),
+                token: hex(&self.site.as_ref().map_or_else(world::random, |site| Ok(site.opening.token))?),
                 identity_seed: hex(&world::random::<32>()?),
                 end: u64::MAX,
                 task: SharedTask::new(Vec::new(), &self.imports),
@@ -189,30 +212,20 @@ impl Host<'_> {
         }
     }
 
-    /// Opens the site, if there is one, and says how to join.
-    fn announce(&mut self, link: Link, session: &MemberSession) -> Result<(), LaunchError> {
-        let program = self.bundle.program();
-        let what = format!("{} {} on {}", program.manifest.name, program.manifest.version, self.executor.info().named());
-        let Some(site) = &mut self.site else {
-            let link = link.to_string();
-            if self.json {
-                say_json(&Line::Listening { link });
-            } else {
-                say(format!("{what}; others join with\n\npeercompute join {link}\n"));
+    /// Says how to join, or lets the site say so; `false` if nobody ever can, for a reason that another run has.
+    fn announce(&mut self, link: Link) -> Result<bool, LaunchError> {
+        if let Some(site) = &mut self.site {
+            // Who looked for a stored run in vain has opened the site already.
+            if let Some(door) = site.door.take() {
+                return Ok(site.opening.ready(site.place, Hosted { link, bundle: self.bundle.clone(), door })?);
             }
-            return Ok(());
-        };
-        if let Some((server, door)) = site.waiting.take() {
-            site.serving = Some(server.start(self.bundle, door)?);
-        }
-        let link = Link { page: Some(site.url.clone()), ..link }.to_string();
-        if self.json {
-            say_json(&serde_json::json!({ "event": "listening", "link": link, "peer_id": session.identity(), "addresses": session.addresses() }));
+        } else if self.voice.json {
+            self.voice.say(&Line::Listening { link: link.to_string() });
         } else {
-            let picture = super::serve::picture(&link);
-            say(format!("{what}; browsers open\n\n{link}\n\n{picture}\nothers join with\n\npeercompute join {link}\n"));
+            let manifest = &self.bundle.program().manifest;
+            say(format!("{} {} on {}; others join with\n\npeercompute join {link}\n", manifest.name, manifest.version, self.executor.info().named()));
         }
-        Ok(())
+        Ok(true)
     }
 
     fn take_part(&mut self, role: Role, record: &Record, has_entered: &mut bool) -> Result<(), LaunchError> {
@@ -229,13 +242,21 @@ impl Host<'_> {
             transport: self.transport(record),
             name: args.name("host"),
             speed: self.speed,
+            computes: true,
             keep,
             seeds: is_hosting,
             token,
-            tuning: Tuning { snapshot_every: Duration::from_secs_f64(self.args.snapshot_every), dial_limit, ..Tuning::default() },
+            tuning: Tuning {
+                snapshot_every: Duration::from_secs_f64(self.args.snapshot_every),
+                dial_limit,
+                rests_alone: self.rests_alone,
+                ..Tuning::default()
+            },
         };
         let (session, parts) = pollster::block_on(world::start(self.bundle, role, terms))?;
-        self.announce(world::link(self.bundle, &session, token), &session)?;
+        if !self.announce(world::link(self.bundle, &session, token))? {
+            return Ok(());
+        }
         let own = session.identity().to_owned();
         let member = Member {
             args,
@@ -245,7 +266,7 @@ impl Host<'_> {
             parts,
             imports: self.imports.clone(),
             ticks: (record.end != u64::MAX).then_some(record.end),
-            json: self.json,
+            voice: self.voice.clone(),
         };
         let storing = &self.storing;
         let mut hear = |told: &Told<'_>| {
@@ -257,7 +278,7 @@ impl Host<'_> {
             // What was given last is on disk before this process says that it is done.
             let last = self.storing.take().map_or(Vec::new(), Storing::finish);
             for line in last.into_iter().map(line_of) {
-                if self.json { say_json(&line) } else { say(&line) }
+                self.voice.say(&line);
             }
         }
         ended

@@ -19,7 +19,7 @@ use peercompute_net::transport::TransportConfig;
 
 use super::member::{Member, MemberArgs};
 use super::run::{TransportArg, multiaddress};
-use super::{GridExtents, extents, say, say_json, si};
+use super::{GridExtents, Voice, extents, say, say_json, si};
 
 #[derive(Args)]
 pub(crate) struct JoinArgs {
@@ -81,6 +81,7 @@ pub(crate) fn join(args: &JoinArgs, choice: &Choice, json: bool) -> Result<(), L
         },
         name: args.member.name("peer"),
         speed,
+        computes: true,
         keep: if args.member.wants_state() { Keep::End } else { Keep::Share },
         seeds: args.seeds || !imports.is_empty(),
         token: args.link.token,
@@ -94,7 +95,16 @@ pub(crate) fn join(args: &JoinArgs, choice: &Choice, json: bool) -> Result<(), L
     } else {
         say(format!("{} {} on {}; joining", args.link.workload, args.link.version, executor.info().named()));
     }
-    let member = Member { args: &args.member, bundle: &bundle, executor: &executor, session: Arc::new(session), parts, imports, ticks: None, json };
+    let member = Member {
+        args: &args.member,
+        bundle: &bundle,
+        executor: &executor,
+        session: Arc::new(session),
+        parts,
+        imports,
+        ticks: None,
+        voice: Voice { json, of: None },
+    };
     member.take_part(&mut |_| Vec::new())
 }
 

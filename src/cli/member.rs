@@ -15,7 +15,7 @@ use peercompute_kernels::executor::any::{AnyExecutor, Choice};
 use peercompute_net::driver::MemberSession;
 use peercompute_net::membership::{Event, Parts, Version};
 
-use super::{buffer_file, say, say_json, si};
+use super::{Voice, buffer_file, say, si};
 
 /// Options of whoever takes part.
 #[derive(Args)]
@@ -83,7 +83,7 @@ pub(crate) struct Member<'a> {
     pub(crate) imports: Vec<(usize, Vec<u8>)>,
     /// Where the run ends, if that is known here.
     pub(crate) ticks: Option<u64>,
-    pub(crate) json: bool,
+    pub(crate) voice: Voice,
 }
 
 impl Member<'_> {
@@ -96,7 +96,7 @@ impl Member<'_> {
             obey_input(Arc::downgrade(&self.session), throttle.clone());
         }
         let wanted = launch::wanted(self.bundle, &self.args.export, &self.args.image)?;
-        let mut speaker = Speaker::new(self.bundle, self.ticks, self.json, self.args.control);
+        let mut speaker = Speaker::new(self.bundle, self.ticks, self.voice.clone(), self.args.control);
         let mut state: Option<(Version, Vec<bytes::Bytes>)> = None;
         let mut tell = |told: Told<'_>| {
             let lines = hear(&told);
@@ -124,7 +124,7 @@ impl Member<'_> {
                 outcome.gathered.push((buffer, whole.map_err(|cause| NodeError::Parts { cause })?));
             }
             launch::write_results(self.bundle, &outcome, &self.args.export, &self.args.image)?;
-            if !self.json {
+            if !self.voice.json {
                 for (name, path) in self.args.export.iter().chain(&self.args.image) {
                     say(format!("{name} before tick {} → {}", version.tick, path.display()));
                 }
@@ -145,7 +145,7 @@ struct Speaker {
     teller: Teller,
     bar: ProgressBar,
     elements_per_tick: f64,
-    json: bool,
+    voice: Voice,
     /// How often progress is a line of JSON.
     every: Duration,
     said: Option<Instant>,
@@ -156,8 +156,9 @@ struct Speaker {
 
 impl Speaker {
     #[allow(clippy::disallowed_methods, reason = "people are told at a pace")]
-    fn new(bundle: &VerifiedBundle, ticks: Option<u64>, json: bool, control: bool) -> Speaker {
-        let target = if json { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+    fn new(bundle: &VerifiedBundle, ticks: Option<u64>, voice: Voice, control: bool) -> Speaker {
+        // Bars of several runs would overwrite each other.
+        let target = if voice.json || voice.of.is_some() { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
         let bar = ProgressBar::with_draw_target(ticks, target);
         let template = if ticks.is_some() { "{prefix} {wide_bar:.cyan/blue} {pos}/{len} ticks  {msg}" } else { "{prefix} tick {pos}  {msg}" };
         if let Ok(style) = ProgressStyle::with_template(template) {
@@ -168,7 +169,7 @@ impl Speaker {
             teller: Teller::default(),
             bar,
             elements_per_tick: bundle.program().elements_per_tick() as f64,
-            json,
+            voice,
             every: Duration::from_millis(if control { 5 } else { 1000 }),
             said: None,
             last: (0, 0),
@@ -188,10 +189,10 @@ impl Speaker {
     #[allow(clippy::disallowed_methods, reason = "people are told at a pace")]
     fn progress(&mut self, line: &Line, tick: u64, epoch: u32) {
         self.last = (tick, epoch);
-        if self.json {
+        if self.voice.json {
             if self.said.is_none_or(|said| said.elapsed() >= self.every) {
                 self.said = Some(Instant::now());
-                say_json(line);
+                self.voice.say(line);
             }
             return;
         }
@@ -206,11 +207,7 @@ impl Speaker {
     }
 
     fn say(&self, line: &Line) {
-        if self.json {
-            say_json(line);
-        } else {
-            self.bar.suspend(|| say(line));
-        }
+        self.bar.suspend(|| self.voice.say(line));
     }
 
     fn end(&self) {
@@ -218,13 +215,16 @@ impl Speaker {
     }
 }
 
-/// The session that Ctrl-C leaves, and how often it was asked to. It must not outlive its member: that is when the last
+/// The sessions that Ctrl-C leaves, and how often it was asked to. They must not outlive their members: that is when the last
 /// frames go out.
-static LEAVING: (Mutex<Weak<MemberSession>>, AtomicU32) = (Mutex::new(Weak::new()), AtomicU32::new(0));
+static LEAVING: (Mutex<Vec<Weak<MemberSession>>>, AtomicU32) = (Mutex::new(Vec::new()), AtomicU32::new(0));
 
 /// The first Ctrl-C, or polite kill, leaves in good order; the second goes at once.
 fn leave_on_signal(session: &Arc<MemberSession>, is_quiet: bool) -> Result<(), LaunchError> {
-    *LEAVING.0.lock().unwrap_or_else(PoisonError::into_inner) = Arc::downgrade(session);
+    let mut all = LEAVING.0.lock().unwrap_or_else(PoisonError::into_inner);
+    all.retain(|session| session.strong_count() > 0);
+    all.push(Arc::downgrade(session));
+    drop(all);
     let handler = move || {
         if LEAVING.1.fetch_add(1, Ordering::Relaxed) > 0 {
             std::process::exit(130);
@@ -232,13 +232,20 @@ fn leave_on_signal(session: &Arc<MemberSession>, is_quiet: bool) -> Result<(), L
         if !is_quiet {
             eprintln!("leaving; once more goes at once");
         }
-        // A congested link may keep it waiting, and the second time must be heard.
-        let session = LEAVING.0.lock().unwrap_or_else(PoisonError::into_inner).upgrade();
-        std::thread::spawn(move || session.map(|session| session.send(Event::Leave)));
+        leave_all();
     };
     match ctrlc::set_handler(handler) {
         Ok(()) | Err(ctrlc::Error::MultipleHandlers) => Ok(()),
         Err(cause) => Err(LaunchError::System { action: "listen for Ctrl-C", cause: std::io::Error::other(cause) }),
+    }
+}
+
+/// Leaves all runs of this process in good order.
+pub(super) fn leave_all() {
+    let sessions: Vec<_> = LEAVING.0.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect();
+    for session in sessions {
+        // A congested link may keep it waiting, and a second Ctrl-C must be heard.
+        std::thread::spawn(move || session.send(Event::Leave));
     }
 }
 

@@ -10,17 +10,19 @@ mod join;
 mod member;
 mod run;
 mod serve;
+mod shipped;
 mod sign;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use peercompute::keys::KeyFileError;
 use peercompute::launch::LaunchError;
+use peercompute::told::Line;
 use peercompute_bench::{Bench, BenchOptions, Effort};
 use peercompute_kernels::executor::any::Choice;
-use peercompute_kernels::{Overrides, PublicKey};
+use peercompute_kernels::{Overrides, PublicKey, VerifiedBundle};
 
 /// WGSL kernels over flat buffers, on one GPU or partitioned across peers.
 ///
@@ -45,7 +47,7 @@ enum Command {
     /// Run a workload, here or on several peers.
     Run(Box<run::RunArgs>),
     /// Start a run that others can join, and take part in it.
-    Host(Box<host::HostArgs>),
+    Host(Box<host::HostCommand>),
     /// Start a run that browsers can join too, from a page on the same port, and take part in it.
     Serve(Box<serve::ServeArgs>),
     /// Take part in a run, by its link.
@@ -96,6 +98,13 @@ struct PeerArgs {
 struct WorkloadArgs {
     /// A workload's folder, or a signed bundle.
     workload: PathBuf,
+    #[command(flatten)]
+    opening: OpeningArgs,
+}
+
+/// How a workload is opened.
+#[derive(Args, Clone)]
+struct OpeningArgs {
     /// Another tile, x first: `128,128`, or `cells=128,128` where there are several grids.
     #[arg(long, value_name = "[GRID=]X,Y,Z", value_parser = extents)]
     tile: Vec<GridExtents>,
@@ -121,6 +130,12 @@ fn extents(text: &str) -> Result<GridExtents, String> {
 }
 
 impl WorkloadArgs {
+    fn open(&self) -> Result<VerifiedBundle, KeyFileError> {
+        self.opening.open(&self.workload)
+    }
+}
+
+impl OpeningArgs {
     fn overrides(&self) -> Overrides {
         Overrides { tiles: self.tile.clone(), shapes: self.shape.clone(), params: Vec::new() }
     }
@@ -129,8 +144,8 @@ impl WorkloadArgs {
         self.trust.iter().map(|key| peercompute::keys::read_public(key)).collect()
     }
 
-    fn open(&self) -> Result<peercompute_kernels::VerifiedBundle, KeyFileError> {
-        peercompute::keys::open(&self.workload, &self.overrides(), &self.trusted()?)
+    fn open(&self, workload: &Path) -> Result<VerifiedBundle, KeyFileError> {
+        peercompute::keys::open(workload, &self.overrides(), &self.trusted()?)
     }
 }
 
@@ -175,6 +190,33 @@ pub(crate) fn run(cli: Cli) -> ExitCode {
 
 fn exit(is_fine: bool) -> ExitCode {
     if is_fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// How the lines of a run are printed.
+#[derive(Clone)]
+struct Voice {
+    json: bool,
+    /// The run's name, where there are others.
+    of: Option<String>,
+}
+
+impl Voice {
+    fn say(&self, line: &Line) {
+        match (&self.of, self.json) {
+            (None, true) => say_json(line),
+            (None, false) => say(line),
+            (Some(name), false) => say(format!("{name}: {line}")),
+            (Some(name), true) => {
+                #[derive(serde::Serialize)]
+                struct Of<'a> {
+                    of: &'a str,
+                    #[serde(flatten)]
+                    line: &'a Line,
+                }
+                say_json(&Of { of: name, line });
+            }
+        }
+    }
 }
 
 /// A line for people. A reader that has gone, as `| head` does, is no error.

@@ -13,18 +13,20 @@
 //! on when others came or went; of an epoch that was abandoned nothing is left but memory to be used again.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::{Either, select};
 use peercompute_buffers::digest::{StateDigest, hex, tile_hash};
 use peercompute_kernels::executor::any::{AnyExecutor, AnyRun};
 use peercompute_kernels::executor::{Placement, Run};
 use peercompute_kernels::program::Op;
 use peercompute_kernels::{Program, VerifiedBundle};
 use peercompute_net::driver::MemberSession;
-use peercompute_net::membership::{EpochPlan, Event, Keep, Notice, Origin, Output, PartId, Parts, Version};
+use peercompute_net::membership::{Change, EpochPlan, Event, Keep, Notice, Origin, Output, PartId, Parts, Version};
 use peercompute_net::ownership::PeerIndex;
 use peercompute_net::runtime::{Instant, give_way, rest};
 use serde::{Deserialize, Serialize};
@@ -206,6 +208,12 @@ enum Turn {
     Over(End),
 }
 
+/// What a node that waits is woken by.
+enum Next {
+    Output(Output),
+    Look(Look),
+}
+
 /// An epoch under way.
 struct Epoch<'a> {
     plan: Arc<EpochPlan>,
@@ -374,7 +382,7 @@ impl<'a> MemberNode<'a> {
         let mut epoch = Epoch {
             me,
             run,
-            params: Params::new(program, task.changes),
+            params: Params::new(program, [task.changes, agreed(program, &plan)].concat()),
             tick: plan.tick,
             until: plan.tick,
             snapshots: VecDeque::new(),
@@ -427,15 +435,36 @@ impl<'a> MemberNode<'a> {
             if epoch.is_reported || epoch.tick >= epoch.until {
                 self.tick_told(epoch).await?;
                 self.try_out(epoch).await?;
-                let output = self.session.next_async().await?;
-                if let Some(turn) = self.hear(output, Some(epoch))? {
-                    return Ok(turn);
+                match self.next().await? {
+                    Next::Look(look) => self.show(epoch, &look).await?,
+                    Next::Output(output) => {
+                        if let Some(turn) = self.hear(output, Some(epoch))? {
+                            return Ok(turn);
+                        }
+                    }
                 }
                 continue;
             }
             if let Some(turn) = self.tick(epoch).await? {
                 return Ok(turn);
             }
+        }
+    }
+
+    /// What comes next: somebody who wants to look, or an output.
+    async fn next(&self) -> Result<Next, NodeError> {
+        let output = pin!(self.session.next_async());
+        let look = pin!(async {
+            match &self.looks {
+                Some(looks) => looks.recv_async().await.ok(),
+                None => None,
+            }
+        });
+        match select(output, look).await {
+            Either::Left((output, _)) => Ok(Next::Output(output?)),
+            Either::Right((Some(look), _)) => Ok(Next::Look(look)),
+            // Nobody looks any more.
+            Either::Right((None, output)) => Ok(Next::Output(output.await?)),
         }
     }
 
@@ -640,6 +669,27 @@ impl<'a> MemberNode<'a> {
         outcome.state_hash = state::hash(program, &digests);
         Ok(Box::new(outcome))
     }
+}
+
+/// The parameters as they are before a tick of an epoch: the declared ones, and what has been changed since.
+///
+/// **Errors:** the plan's task is none of this program's.
+pub fn params_at(program: &Program, plan: &EpochPlan, tick: u64) -> Result<Vec<u8>, NodeError> {
+    let task = SharedTask::from_bytes(&plan.task, program)?;
+    let mut params = program.manifest.params.clone();
+    let mut changes = [task.changes, agreed(program, plan)].concat();
+    changes.sort_by_key(|change| change.tick);
+    for change in changes.iter().filter(|change| change.tick <= tick) {
+        program.set_param(&mut params, &change.name, &change.value)?;
+    }
+    Ok(params)
+}
+
+/// What members have changed while the run went on. What is no value of a parameter is passed over, by all members alike.
+fn agreed(program: &Program, plan: &EpochPlan) -> Vec<ParamChange> {
+    let is_fine = |change: &&Change| program.set_param(&mut program.manifest.params.clone(), &change.key, &change.value).is_ok();
+    let change = |change: &Change| ParamChange { tick: change.tick, name: change.key.clone(), value: change.value.clone() };
+    plan.changes.iter().filter(is_fine).map(change).collect()
 }
 
 /// The placement of one member.

@@ -1,11 +1,13 @@
-//! The root's one port: the page, the package for browsers, the run's bundle, and the WebSocket by which peers join.
+//! The root's one port: the page, the package for browsers, the runs' bundles, and the WebSockets by which peers join.
 //!
 //! ```text
 //!  TCP ─ TLS? ─ HTTP ─┬─ /                the page, never kept
 //!                     ├─ /app/HASH/…      what the page loads, kept for ever: another content has another HASH
-//!                     ├─ /bundles/HASH.pcb   the signed bundle, by its manifest's hash
+//!                     ├─ /peercompute/…   the same package for a user's own page, whose files are at /…
+//!                     ├─ /runs            what is computed here, and where it is joined
+//!                     ├─ /bundles/HASH.pcb   a run's signed bundle, by its manifest's hash
 //!                     ├─ /health          what is served, for monitors
-//!                     └─ /p2p             101 ─► the transport's door: from here on it is a peer's link
+//!                     └─ /p2p, /p2p/NAME  101 ─► the first run's door, or the named one's: from here on it is a peer's link
 //! ```
 //!
 //! Nothing that is served names a third host, and the page may load none. The invitation is in the link's fragment, which a browser
@@ -17,6 +19,7 @@ mod site;
 mod tls;
 mod upgrade;
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -25,18 +28,18 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use peercompute_buffers::digest::hex;
 use peercompute_kernels::VerifiedBundle;
-use peercompute_net::transport::websocket::Door;
+use peercompute_net::transport::websocket::{Door, PATH};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
 
-use crate::link::PageAddress;
+use crate::link::{Link, PageAddress};
 
 pub use fetch::{FetchError, fetch_bundle};
 use site::{Asset, Site};
@@ -47,6 +50,8 @@ pub use tls::TlsError;
 const CONNECTIONS_MAX: usize = 2048;
 /// How long a request's head, or a TLS handshake, may take.
 const HEAD_LIMIT: Duration = Duration::from_secs(10);
+/// The format of `/runs`.
+const LISTING_VERSION: u32 = 1;
 /// A page may do what it needs and nothing else: its own files, its own WebAssembly, its own server.
 const POLICY: &str = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'; style-src 'self'; \
                       img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
@@ -60,6 +65,8 @@ pub struct ServeConfig {
     pub tls: Option<(PathBuf, PathBuf)>,
     /// How others reach this port, where that differs from `listen`: behind a proxy, or by name. A URL without a path.
     pub public: Option<String>,
+    /// A folder with a page to show in place of this program's own.
+    pub page: Option<PathBuf>,
 }
 
 /// Why nothing is served.
@@ -110,7 +117,7 @@ impl Server {
             None => None,
         };
         let tls = config.tls.as_ref().map(|(chain, key)| tls::acceptor(chain, key)).transpose()?;
-        let site = Site::load()?;
+        let site = Site::load(config.page.as_deref())?;
         let listen_error = |cause| ServeError::Listen { address: config.listen, cause };
         let listener = std::net::TcpListener::bind(config.listen).map_err(listen_error)?;
         listener.set_nonblocking(true).map_err(listen_error)?;
@@ -137,9 +144,9 @@ impl Server {
         places
     }
 
-    /// What to listen on, as the transport has it: the WebSocket at every address of the port.
-    pub fn addresses(&self) -> Vec<String> {
-        self.places().iter().map(PageAddress::multiaddress).collect()
+    /// What a run listens on, as the transport has it: a WebSocket at every address of the port. The first run has no name in it.
+    pub fn addresses(&self, run: Option<&str>) -> Vec<String> {
+        self.places().iter().map(|place| place.multiaddress(run)).collect()
     }
 
     /// The page's address.
@@ -154,26 +161,24 @@ impl Server {
             .is_some_and(|place| place.is_secure || place.host == "localhost" || place.host.starts_with("127.") || place.host == "[::1]")
     }
 
+    /// Whether browsers can take part: whether this program was built with its package for them, or is beside one.
+    pub fn has_package(&self) -> bool {
+        self.site.is_whole
+    }
+
     /// Serves, on a thread of its own, until what is returned is dropped.
     ///
+    /// The first run's door is at `/p2p`, each other's at `/p2p/NAME`. Where `is_open`, the listing of runs invites everybody.
+    ///
     /// **Errors:** the system gives no thread.
-    pub fn start(self, bundle: &VerifiedBundle, door: Door) -> Result<Serving, ServeError> {
+    pub fn start(self, hosted: Vec<Hosted>, is_open: bool) -> Result<Serving, ServeError> {
         let (stop, stopped) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServeError::Thread)?;
-        let program = bundle.program();
-        let about = serde_json::json!({
-            "is_well": true,
-            "workload": program.manifest.name,
-            "version": program.manifest.version.to_string(),
-            "bundle": hex(&program.hash),
-            "program_version": env!("CARGO_PKG_VERSION"),
-        });
         let served = Arc::new(Served {
-            bundle: Asset::new("application/octet-stream", bundle.bytes().to_vec()),
-            bundle_name: format!("{}.pcb", hex(&program.hash)),
-            about: about.to_string(),
+            health: health_of(&hosted).to_string(),
+            listing: Asset::new("application/json", listing(&hosted, is_open).to_string().into_bytes()),
+            runs: hosted.into_iter().map(Served::run).collect(),
             site: self.site,
-            door,
         });
         let (listener, tls) = (self.listener, self.tls);
         let thread = std::thread::Builder::new().name("peercompute-http".to_owned());
@@ -215,13 +220,73 @@ fn outward(like: IpAddr) -> Option<IpAddr> {
     Some(socket.local_addr().ok()?.ip()).filter(|ip| !ip.is_unspecified() && !ip.is_loopback())
 }
 
+/// A run that can be joined here.
+pub struct Hosted {
+    /// How to join it.
+    pub link: Link,
+    /// What it computes.
+    pub bundle: VerifiedBundle,
+    /// Where its peers come in.
+    pub door: Door,
+}
+
+/// What is computed here, for whoever wants to join.
+fn listing(hosted: &[Hosted], is_open: bool) -> serde_json::Value {
+    let run = |Hosted { link, .. }: &Hosted| {
+        let mut run = serde_json::json!({
+            "name": link.workload,
+            "version": link.version,
+            "bundle": hex(&link.bundle),
+            "key": hex(&link.key.0),
+            "addresses": link.addresses,
+        });
+        if is_open {
+            run["token"] = hex(&link.token).into();
+        }
+        run
+    };
+    serde_json::json!({ "version": LISTING_VERSION, "runs": hosted.iter().map(run).collect::<Vec<_>>() })
+}
+
+/// What is computed here, for monitors.
+fn health_of(hosted: &[Hosted]) -> serde_json::Value {
+    let run = |Hosted { link, .. }: &Hosted| serde_json::json!({ "name": link.workload, "version": link.version, "bundle": hex(&link.bundle) });
+    serde_json::json!({ "is_well": true, "program_version": env!("CARGO_PKG_VERSION"), "runs": hosted.iter().map(run).collect::<Vec<_>>() })
+}
+
 /// What all requests share.
 struct Served {
     site: Site,
+    runs: Vec<ServedRun>,
+    listing: Asset,
+    health: String,
+}
+
+struct ServedRun {
+    name: String,
     bundle: Asset,
     bundle_name: String,
-    about: String,
     door: Door,
+}
+
+impl Served {
+    fn run(hosted: Hosted) -> ServedRun {
+        ServedRun {
+            bundle: Asset::new("application/octet-stream", hosted.bundle.bytes().to_vec()),
+            bundle_name: format!("{}.pcb", hex(&hosted.link.bundle)),
+            name: hosted.link.workload,
+            door: hosted.door,
+        }
+    }
+
+    /// The door of a run, by its name, or the first.
+    fn door(&self, name: Option<&str>) -> Option<&Door> {
+        match name {
+            None => self.runs.first(),
+            Some(name) => self.runs.iter().find(|run| run.name == name),
+        }
+        .map(|run| &run.door)
+    }
 }
 
 async fn accept(listener: TcpListener, tls: Option<tokio_rustls::TlsAcceptor>, served: Arc<Served>) {
@@ -269,9 +334,13 @@ fn router(served: Arc<Served>) -> Router {
     Router::new()
         .route("/", get(page))
         .route("/app/{hash}/{*file}", get(app))
+        .route("/peercompute/{*file}", get(package))
         .route("/bundles/{name}", get(bundle))
+        .route("/runs", get(runs))
         .route("/health", get(health))
-        .route(peercompute_net::transport::websocket::PATH, get(upgrade::upgrade))
+        .route(PATH, get(upgrade::first))
+        .route(&format!("{PATH}/{{run}}"), get(upgrade::named))
+        .fallback(get(own))
         .with_state(served)
         .layer(axum::middleware::map_response(with_policy))
 }
@@ -292,6 +361,8 @@ async fn with_policy(mut response: Response) -> Response {
     response
 }
 
+/// Pages from elsewhere may read what is signed, and what is told to everybody.
+const FOR_ALL: [(HeaderName, HeaderValue); 1] = [(header::ACCESS_CONTROL_ALLOW_ORIGIN, HeaderValue::from_static("*"))];
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
 
 async fn page(State(served): State<Arc<Served>>, headers: HeaderMap) -> Response {
@@ -305,12 +376,32 @@ async fn app(State(served): State<Arc<Served>>, Path((hash, file)): Path<(String
     }
 }
 
+async fn package(State(served): State<Arc<Served>>, Path(file): Path<String>, headers: HeaderMap) -> Response {
+    found(&served.site.files, &file, &headers)
+}
+
+/// A file of a user's page.
+async fn own(State(served): State<Arc<Served>>, uri: Uri, headers: HeaderMap) -> Response {
+    found(&served.site.own, uri.path().trim_start_matches('/'), &headers)
+}
+
+fn found(files: &BTreeMap<String, Asset>, name: &str, headers: &HeaderMap) -> Response {
+    files.get(name).map_or_else(|| StatusCode::NOT_FOUND.into_response(), |asset| answer(asset, headers, "no-cache"))
+}
+
 async fn bundle(State(served): State<Arc<Served>>, Path(name): Path<String>, headers: HeaderMap) -> Response {
-    if name == served.bundle_name { answer(&served.bundle, &headers, FOR_EVER) } else { StatusCode::NOT_FOUND.into_response() }
+    match served.runs.iter().find(|run| run.bundle_name == name) {
+        Some(run) => (FOR_ALL, answer(&run.bundle, &headers, FOR_EVER)).into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+async fn runs(State(served): State<Arc<Served>>, headers: HeaderMap) -> Response {
+    (FOR_ALL, answer(&served.listing, &headers, "no-cache")).into_response()
 }
 
 async fn health(State(served): State<Arc<Served>>) -> Response {
-    ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], served.about.clone()).into_response()
+    ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], served.health.clone()).into_response()
 }
 
 /// A file, as the browser likes it best.

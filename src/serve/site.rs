@@ -1,7 +1,8 @@
-//! What a browser loads: the page of this program, and the package that `cargo xtask web` built.
+//! What a browser loads: the page of this program or of its user, and the package that `cargo xtask web` built.
 //!
-//! The page's files and the package's have one hash together, which is in their paths: a browser keeps them for ever, and a new
-//! build is somewhere else. Invariant: what is served is one build's, whole.
+//! The package is the one beside the program, or the one within it. Its files and the page's have one hash together, which is in their
+//! paths: a browser keeps them for ever, and a new build is somewhere else. A user's page has the package at `/peercompute/`, and asks
+//! again every time. Invariant: what is served is one build's, whole.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -16,16 +17,30 @@ use flate2::write::GzEncoder;
 const HASH_DIGITS: usize = 16;
 const PAGE: &str = include_str!("site/index.html");
 /// Files of the page, beside the package's.
-const FILES: [(&str, &str); 3] =
-    [("page.js", include_str!("site/page.js")), ("worker.js", include_str!("site/worker.js")), ("page.css", include_str!("site/page.css"))];
+const FILES: [(&str, &str); 2] = [("page.js", include_str!("site/page.js")), ("page.css", include_str!("site/page.css"))];
+/// What stands for the page where there is no package.
+const WITHOUT: &str = include_str!("site/without.html");
+/// The package within the program, if it was there when the program was built.
+const EMBEDDED: &[(&str, &[u8])] = include!(concat!(env!("OUT_DIR"), "/package.rs"));
+/// Bytes of a user's page, with all that belongs to it.
+const PAGE_BYTES_MAX: u64 = 256 << 20;
 
 /// Why there is no page.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SiteError {
-    /// The package has not been built.
-    #[error("there is no package for browsers beside this program\n  help: `cargo xtask web` builds it")]
-    NoPackage,
+    /// A page of somebody's own, and no page in it.
+    #[error("`{}` has no index.html", folder.display())]
+    NoPage {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A page of somebody's own is kept in memory.
+    #[error("`{}` has more than {} MiB", folder.display(), PAGE_BYTES_MAX >> 20)]
+    TooLarge {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// A file of it cannot be read.
     #[error("cannot read `{}`: {cause}", path.display())]
     File {
@@ -64,55 +79,102 @@ impl Asset {
 /// A page and what it loads.
 pub(super) struct Site {
     pub(super) page: Asset,
+    /// The package's, and those of this program's page.
     pub(super) files: BTreeMap<String, Asset>,
+    /// Those of a user's page.
+    pub(super) own: BTreeMap<String, Asset>,
     pub(super) hash: String,
+    /// Whether there is a package to be served.
+    pub(super) is_whole: bool,
 }
 
 impl Site {
-    /// Reads the package.
+    /// Reads the package, and a user's page, if that is to be shown.
     ///
     /// **Errors:** [`SiteError`].
-    pub(super) fn load() -> Result<Site, SiteError> {
+    pub(super) fn load(own_page: Option<&Path>) -> Result<Site, SiteError> {
         let mut files = BTreeMap::new();
-        collect(&package_folder().ok_or(SiteError::NoPackage)?, "", &mut files)?;
+        match package_folder() {
+            Some(folder) => collect(&folder, "", &mut |name, path| {
+                if let Some(kind) = kind(&name) {
+                    files.insert(name, Asset::new(kind, read(path)?));
+                }
+                Ok(())
+            })?,
+            None => files.extend(EMBEDDED.iter().filter_map(|(name, content)| Some(((*name).to_owned(), Asset::new(kind(name)?, content.to_vec()))))),
+        }
+        let is_whole = !files.is_empty();
         for (name, content) in FILES {
             files.insert(name.to_owned(), Asset::new(kind(name).unwrap_or_default(), content.as_bytes().to_vec()));
         }
         let all: String = files.iter().map(|(name, asset)| format!("{name} {}\n", asset.hash)).collect();
         let hash = hash(all.as_bytes())[..HASH_DIGITS].to_owned();
-        let page = Asset::new("text/html; charset=utf-8", PAGE.replace("APP", &format!("/app/{hash}")).into_bytes());
-        Ok(Site { page, files, hash })
+        let mut own = own_page.map_or(Ok(BTreeMap::new()), own_files)?;
+        let page = match own.remove("index.html") {
+            Some(page) => page,
+            None => {
+                let text = if is_whole { PAGE.replace("APP", &format!("/app/{hash}")) } else { WITHOUT.to_owned() };
+                Asset::new(HTML, text.into_bytes())
+            }
+        };
+        Ok(Site { page, files, own, hash, is_whole })
     }
+}
+
+/// A user's page.
+fn own_files(folder: &Path) -> Result<BTreeMap<String, Asset>, SiteError> {
+    let (mut files, mut bytes) = (BTreeMap::new(), 0);
+    collect(folder, "", &mut |name, path| {
+        let content = read(path)?;
+        bytes += content.len() as u64;
+        if bytes > PAGE_BYTES_MAX {
+            return Err(SiteError::TooLarge { folder: folder.to_path_buf() });
+        }
+        files.insert(name.clone(), Asset::new(kind(&name).unwrap_or("application/octet-stream"), content));
+        Ok(())
+    })?;
+    if files.contains_key("index.html") { Ok(files) } else { Err(SiteError::NoPage { folder: folder.to_path_buf() }) }
 }
 
 fn hash(content: &[u8]) -> String {
     peercompute_buffers::digest::hex(&peercompute_buffers::digest::tile_hash(content))
 }
 
+const HTML: &str = "text/html; charset=utf-8";
+
 /// What a file is, if browsers want such.
 fn kind(name: &str) -> Option<&'static str> {
     match name.rsplit_once('.')?.1 {
-        "js" => Some("text/javascript; charset=utf-8"),
+        "js" | "mjs" => Some("text/javascript; charset=utf-8"),
         "css" => Some("text/css; charset=utf-8"),
         "wasm" => Some("application/wasm"),
+        "html" => Some(HTML),
+        "json" | "map" => Some("application/json"),
+        "wgsl" | "txt" => Some("text/plain; charset=utf-8"),
+        "png" => Some("image/png"),
+        "svg" => Some("image/svg+xml"),
         _ => None,
     }
 }
 
-fn collect(folder: &Path, below: &str, files: &mut BTreeMap<String, Asset>) -> Result<(), SiteError> {
-    let wrong = |path: &Path| {
-        let path = path.to_path_buf();
-        move |cause| SiteError::File { path, cause }
-    };
+fn wrong(path: &Path) -> impl Fn(std::io::Error) -> SiteError {
+    move |cause| SiteError::File { path: path.to_path_buf(), cause }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, SiteError> {
+    std::fs::read(path).map_err(wrong(path))
+}
+
+/// Takes every file of a folder, and of those within; what begins with a dot is passed over.
+fn collect(folder: &Path, below: &str, take: &mut dyn FnMut(String, &Path) -> Result<(), SiteError>) -> Result<(), SiteError> {
     for entry in std::fs::read_dir(folder).map_err(wrong(folder))? {
         let path = entry.map_err(wrong(folder))?.path();
-        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+        let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(|name| !name.starts_with('.')) else { continue };
         let name = format!("{below}{name}");
         if path.is_dir() {
-            collect(&path, &format!("{name}/"), files)?;
-        } else if let Some(kind) = kind(&name) {
-            let content = std::fs::read(&path).map_err(wrong(&path))?;
-            files.insert(name, Asset::new(kind, content));
+            collect(&path, &format!("{name}/"), take)?;
+        } else {
+            take(name, &path)?;
         }
     }
     Ok(())

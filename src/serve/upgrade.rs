@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::extract::{Request, State};
+use axum::extract::{Path, Request, State};
 use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hyper_util::rt::TokioIo;
-use peercompute_net::transport::websocket::accept_key;
+use peercompute_net::transport::websocket::{Door, accept_key};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Served;
@@ -26,7 +26,18 @@ struct Placed<S> {
     _permit: Arc<OwnedSemaphorePermit>,
 }
 
-pub(super) async fn upgrade(State(served): State<Arc<Served>>, Extension(visitor): Extension<Visitor>, mut request: Request) -> Response {
+/// At the first run's door.
+pub(super) async fn first(State(served): State<Arc<Served>>, visitor: Extension<Visitor>, request: Request) -> Response {
+    upgrade(served.door(None), visitor.0, request)
+}
+
+/// At the door of a run by its name.
+pub(super) async fn named(State(served): State<Arc<Served>>, Path(run): Path<String>, visitor: Extension<Visitor>, request: Request) -> Response {
+    upgrade(served.door(Some(&run)), visitor.0, request)
+}
+
+fn upgrade(door: Option<&Door>, visitor: Visitor, mut request: Request) -> Response {
+    let Some(door) = door.cloned() else { return StatusCode::NOT_FOUND.into_response() };
     let headers = request.headers();
     let says = |name: HeaderName, word: &str| {
         let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
@@ -47,7 +58,7 @@ pub(super) async fn upgrade(State(served): State<Arc<Served>>, Extension(visitor
         // One that goes away meanwhile was nobody yet.
         if let Ok(stream) = upgrading.await {
             let placed = Placed { stream: TokioIo::new(stream), _permit: visitor.permit };
-            let _ = served.door.hand_over(placed, visitor.remote).await;
+            let _ = door.hand_over(placed, visitor.remote).await;
         }
     });
     let agreed = [(header::CONNECTION, "upgrade"), (header::UPGRADE, "websocket"), (header::SEC_WEBSOCKET_ACCEPT, accept.as_str())];

@@ -15,18 +15,21 @@ use std::sync::Arc;
 use bytes::Bytes;
 use js_sys::{Array, Object, Reflect, Uint8Array, Uint8ClampedArray, Uint16Array, Uint32Array};
 use peercompute_buffers::TileId;
+use peercompute_buffers::digest::hex;
 use peercompute_kernels::declaration::Extent;
-use peercompute_kernels::{Program, Trust, VerifiedBundle};
+use peercompute_kernels::program::ParamValue;
+use peercompute_kernels::{BundleError, Program, PublicKey, Trust, VerifiedBundle};
 use peercompute_net::driver::MemberSession;
-use peercompute_net::membership::{EpochPlan, Event, Keep, PartId, Parts, Role, Tuning};
+use peercompute_net::membership::{EpochPlan, Event, Keep, MemberError, PartId, Parts, Role, Tuning, VALUE_BYTES_MAX, Wish};
 use peercompute_net::ownership::PeerIndex;
 use peercompute_net::runtime::{self, Instant};
 use peercompute_net::transport::TransportConfig;
 use wasm_bindgen::prelude::*;
 
 use super::{Executor, told};
-use crate::link::{Link, PageAddress};
-use crate::node::member::{End, Look, MemberNode, Throttle, Told};
+use crate::link::{Link, PageAddress, bytes_from_hex, run_in};
+use crate::node::NodeError;
+use crate::node::member::{End, Look, MemberNode, Throttle, Told, params_at};
 use crate::node::parts::{parts_of, piece};
 use crate::node::speed::measure;
 use crate::view::{View, look_of};
@@ -47,7 +50,7 @@ struct State {
     peers: usize,
     epoch: u32,
     tick: u64,
-    /// Numbers of the tiles that this tab owns, of all grids, as parts count them.
+    /// Numbers of the tiles that this tab owns, of all grids, as parts count them, ascending.
     owned: Vec<u32>,
     points: u64,
     elements_per_second: f64,
@@ -57,12 +60,30 @@ struct State {
     stored: Option<(u64, Vec<Bytes>)>,
     /// When and where the rate was taken last.
     mark: Option<(Instant, u64)>,
-    ended: Option<Result<Ended, String>>,
+    ended: Option<Result<Ended, Fault>>,
 }
 
 enum Ended {
     Finished { state_hash: String },
     Left,
+}
+
+/// Why a member computes no more: for people, and a word for programs.
+struct Fault {
+    code: &'static str,
+    text: String,
+}
+
+impl From<NodeError> for Fault {
+    fn from(error: NodeError) -> Fault {
+        let code = match &error {
+            NodeError::Member(MemberError::Refused { .. }) => "refused",
+            NodeError::Member(MemberError::Unreachable { .. }) => "unreachable",
+            NodeError::Member(MemberError::Orphaned { .. } | MemberError::PartsLost { .. }) | NodeError::Session(_) => "lost",
+            _ => "failed",
+        };
+        Fault { code, text: error.to_string() }
+    }
 }
 
 impl State {
@@ -109,11 +130,12 @@ pub struct Member {
 #[wasm_bindgen]
 impl Member {
     /// Joins a run. `link` is what the page was opened with, its address and all; `page` the address that the page came from,
-    /// which is where the run's server is; `bundle` what the server gave for the link's hash; `name` one for people.
+    /// which is where the run's server is; `bundle` what the server gave for the link's hash; `name` one for people. Who only
+    /// `watches` is given no tiles.
     ///
     /// **Errors:** the link is none, the bundle is not what it names or was not signed by its key (then nothing of it has been
     /// compiled), or the executor cannot take the workload. What fails later is told by [`Member::status`].
-    pub async fn join(executor: &Executor, link: String, page: String, bundle: Vec<u8>, name: String) -> Result<Member, JsError> {
+    pub async fn join(executor: &Executor, link: String, page: String, bundle: Vec<u8>, name: String, watches: bool) -> Result<Member, JsError> {
         let link: Link = link.parse().map_err(told)?;
         let root = root_address(&page, &link)
             .ok_or_else(|| JsError::new("the link names no server that browsers can reach: was it made by `peercompute serve`?"))?;
@@ -121,13 +143,13 @@ impl Member {
         if bundle.program().hash != link.bundle {
             return Err(JsError::new("the server gave another bundle than the link names"));
         }
-        let speed = measure(executor.inner, &bundle, 2).await.map_err(told)?;
+        let speed = if watches { 0.0 } else { measure(executor.inner, &bundle, 2).await.map_err(told)? };
         let transport = TransportConfig { listen: Vec::new(), relays: vec![root.clone()], ..TransportConfig::default() };
         // What is small enough is seen whole: every snapshot of it comes here.
         let parts = parts_of(bundle.program()).map_err(|cause| JsError::new(&cause))?;
         let bytes: u64 = (0..parts.count() as u32).map(|part| u64::from(parts.bytes(PartId(part)))).sum();
         let keep = if bytes <= SHOWN_BYTES_MAX { Keep::All } else { Keep::Share };
-        let terms = Terms { transport, name, speed, keep, seeds: false, token: link.token, tuning: Tuning::default() };
+        let terms = Terms { transport, name, speed, computes: !watches, keep, seeds: false, token: link.token, tuning: Tuning::default() };
         let (session, parts) = world::start(&bundle, Role::Join { addresses: vec![root] }, terms).await.map_err(told)?;
         let (looks, looking) = flume::bounded(LOOKS_MAX);
         let member = Member {
@@ -142,8 +164,9 @@ impl Member {
         Ok(member)
     }
 
-    /// How it goes: `peerId`, `peers`, `workload`, `version`, `tick`, `epoch`, `executor`, `adapter`, `tilesOwned`, `elementsPerSecond`; and
-    /// `ended`, which is `undefined`, `"finished"` (with `stateHash`), `"left"` or `"failed"` (with `error`).
+    /// How it goes: `peerId`, `peers`, `workload`, `version`, `tick`, `epoch`, `executor`, `adapter`, `tilesOwned`, `isPaused`, `elementsPerSecond`; and
+    /// `ended`, which is `undefined`, `"finished"` (with `stateHash`), `"left"` or `"failed"` (with `error`, and its `code`: `"refused"`,
+    /// `"unreachable"`, `"lost"` or `"failed"`).
     pub fn status(&self) -> Object {
         let state = self.state.borrow();
         let manifest = &self.bundle.program().manifest;
@@ -158,6 +181,7 @@ impl Member {
         set("executor", self.executor.executor().into());
         set("adapter", self.executor.adapter().into());
         set("tilesOwned", (state.owned.len() as f64).into());
+        set("isPaused", state.plan.as_ref().is_some_and(|(plan, _)| plan.is_paused).into());
         set("elementsPerSecond", state.elements_per_second.into());
         match &state.ended {
             None => {}
@@ -166,9 +190,10 @@ impl Member {
                 set("ended", "finished".into());
                 set("stateHash", state_hash.clone().into());
             }
-            Some(Err(error)) => {
+            Some(Err(Fault { code, text })) => {
                 set("ended", "failed".into());
-                set("error", error.clone().into());
+                set("error", text.clone().into());
+                set("code", (*code).into());
             }
         }
         object
@@ -236,7 +261,7 @@ impl Member {
             }
         }
         let others = stored.iter().flat_map(|(_, parts)| (0..).map(PartId).zip(parts.iter().cloned()));
-        for (part, content) in others.filter(|(part, _)| !owned.contains(&part.0)).chain(own) {
+        for (part, content) in others.filter(|(part, _)| owned.binary_search(&part.0).is_err()).chain(own) {
             if let Some((of, tile)) = self.parts.tile_of(part)
                 && of == grid
                 && let Some(bytes) = piece(program, &self.parts, part, &content, number)
@@ -292,6 +317,44 @@ impl Member {
         Ok(Uint8Array::from(&bytes[..]))
     }
 
+    /// The workload's parameters as they are: of each `name`, `element`, its WGSL type, and `value`, a number or a list of them.
+    /// Those that are no scalars or vectors are left out. Empty before the first epoch.
+    ///
+    /// **Errors:** the run's task is none of this workload's.
+    pub fn params(&self) -> Result<Array, JsError> {
+        let state = self.state.borrow();
+        let params = Array::new();
+        let Some((plan, _)) = &state.plan else { return Ok(params) };
+        let program = self.bundle.program();
+        let bytes = params_at(program, plan, state.tick).map_err(told)?;
+        for ParamValue { name, element, lanes } in program.param_values(&bytes) {
+            let value = match lanes[..] {
+                [lane] => lane.into(),
+                _ => lanes.iter().map(|lane| JsValue::from(*lane)).collect::<Array>().into(),
+            };
+            params.push(&object(&[("name", name.into()), ("element", element.into()), ("value", value)]));
+        }
+        Ok(params)
+    }
+
+    /// Wishes for another value of a parameter, as TOML: all members compute with it from one and the same tick on, soon.
+    ///
+    /// **Errors:** no such parameter, or a value that does not fit.
+    pub async fn set(&self, name: String, value: String) -> Result<(), JsError> {
+        let program = self.bundle.program();
+        program.set_param(&mut program.manifest.params.clone(), &name, &value).map_err(told)?;
+        if value.len() > VALUE_BYTES_MAX {
+            return Err(JsError::new(&format!("a value of more than {VALUE_BYTES_MAX} bytes")));
+        }
+        self.wish(Wish::Change { key: name, value }).await;
+        Ok(())
+    }
+
+    /// Wishes that no tick passes, or that ticks pass again, for all members.
+    pub async fn pause(&self, is_paused: bool) {
+        self.wish(Wish::Pause(is_paused)).await;
+    }
+
     /// Leaves in good order: what this tab owns is handed over first. [`Member::status`] tells when it has.
     pub async fn leave(&self) {
         // One that is over is leaving already.
@@ -300,6 +363,11 @@ impl Member {
 }
 
 impl Member {
+    async fn wish(&self, wish: Wish) {
+        // One that is over has nobody to tell.
+        let _ = self.session.send_async(Event::Wish(wish)).await;
+    }
+
     fn take_part(&self, looking: flume::Receiver<Look>) -> impl Future<Output = ()> + 'static {
         let (executor, session, bundle, parts, state) =
             (self.executor.inner, self.session.clone(), self.bundle.clone(), self.parts.clone(), self.state.clone());
@@ -310,7 +378,7 @@ impl Member {
             let ended = match node.take_part().await {
                 Ok(End::Finished(outcome)) => Ok(Ended::Finished { state_hash: outcome.state_hash }),
                 Ok(End::Left) => Ok(Ended::Left),
-                Err(error) => Err(error.to_string()),
+                Err(error) => Err(Fault::from(error)),
             };
             state.borrow_mut().ended = Some(ended);
         }
@@ -324,6 +392,32 @@ impl Member {
             _ => Err(JsError::new(&format!("`{buffer}` is a table, and has no tiles"))),
         }
     }
+}
+
+/// What a bundle is: `name`, `version` and `hash`. Nothing of it has been compiled, and nothing will be that is not what `key` signed.
+///
+/// **Errors:** with a `code`: `"key"` if another key signed it, or none that is one was given; `"bundle"` if it was changed, or is none.
+#[wasm_bindgen(js_name = verifyBundle)]
+#[allow(unreachable_pub, reason = "JavaScript reaches it")]
+pub fn verify_bundle(bundle: &[u8], key: &str) -> Result<Object, JsValue> {
+    let wrong = |code: &str, text: String| {
+        let error = js_sys::Error::new(&text);
+        set(&error, "code", &code.into());
+        JsValue::from(error)
+    };
+    // As links write it, or as key files do.
+    let key = bytes_from_hex(key).map(PublicKey).map_or_else(|| key.parse(), Ok);
+    let key: PublicKey = key.map_err(|error| wrong("key", error.to_string()))?;
+    let verified = VerifiedBundle::verify(bundle, &Trust::key(key)).map_err(|error| match error {
+        BundleError::Untrusted { key } => wrong("key", format!("the bundle is signed by {key}, which is not a trusted key")),
+        error => wrong("bundle", error.to_string()),
+    })?;
+    let program = verified.program();
+    Ok(object(&[
+        ("name", program.manifest.name.as_str().into()),
+        ("version", program.manifest.version.to_string().into()),
+        ("hash", hex(&program.hash).into()),
+    ]))
 }
 
 fn named(program: &Program, buffer: &str) -> Result<usize, JsError> {
@@ -346,5 +440,5 @@ fn object(fields: &[(&str, JsValue)]) -> Object {
 fn root_address(page: &str, link: &Link) -> Option<String> {
     let relay = world::relays_at(&link.addresses).into_iter().next()?;
     let (_, identity) = relay.rsplit_once("/p2p/")?;
-    Some(format!("{}/p2p/{identity}", PageAddress::parse(page)?.multiaddress()))
+    Some(format!("{}/p2p/{identity}", PageAddress::parse(page)?.multiaddress(run_in(&relay))))
 }

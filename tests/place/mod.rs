@@ -3,8 +3,10 @@
 #![allow(dead_code, reason = "each file uses what it needs")]
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot go on ends there; waiting for another process takes a clock")]
 
+use std::io::{BufRead, BufReader, Write};
 use std::path::PathBuf;
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -47,6 +49,88 @@ impl Place {
         let output = self.output(args);
         assert_eq!(output.status.code(), Some(1), "{args:?}\n{}", String::from_utf8_lossy(&output.stdout));
         String::from_utf8(output.stderr).unwrap()
+    }
+}
+
+/// A peer's process, and what it has said.
+pub(crate) struct Peer {
+    pub(crate) child: Child,
+    pub(crate) said: Arc<Mutex<Vec<Value>>>,
+}
+
+impl Peer {
+    pub(crate) fn start(mut command: Command) -> Peer {
+        Peer::with(command.arg("--json").stdin(Stdio::null()))
+    }
+
+    /// One that takes orders.
+    pub(crate) fn controlled(mut command: Command) -> Peer {
+        Peer::with(command.args(["--json", "--control"]).stdin(Stdio::piped()))
+    }
+
+    fn with(command: &mut Command) -> Peer {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let said = Arc::new(Mutex::new(Vec::new()));
+        let (output, heard) = (child.stdout.take().unwrap(), said.clone());
+        std::thread::spawn(move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                heard.lock().unwrap().push(serde_json::from_str(&line).unwrap());
+            }
+        });
+        Peer { child, said }
+    }
+
+    /// What it said first that `is` says yes to; waits for it.
+    pub(crate) fn heard<T>(&self, is: impl Fn(&Value) -> Option<T>) -> T {
+        wait_for(|| self.said.lock().unwrap().iter().find_map(&is))
+    }
+
+    pub(crate) fn link(&self) -> String {
+        self.heard(|line| Some(line["link"].as_str()?.to_owned()))
+    }
+
+    /// Waits until it is in an epoch with exactly these.
+    pub(crate) fn is_with(&self, names: &[&str]) {
+        self.heard(|line| {
+            let members = line["members"].as_array()?;
+            (members.iter().map(|member| member["name"].as_str().unwrap()).eq(names.iter().copied())).then_some(())
+        });
+    }
+
+    /// Waits until it has said this since it said `mark` lines.
+    pub(crate) fn says_since(&self, mark: usize, event: &str) {
+        wait_for(|| self.said.lock().unwrap()[mark..].iter().any(|line| line["event"] == event).then_some(()));
+    }
+
+    pub(crate) fn mark(&self) -> usize {
+        self.said.lock().unwrap().len()
+    }
+
+    pub(crate) fn order(&mut self, text: &str) {
+        writeln!(self.child.stdin.as_mut().unwrap(), "{text}").unwrap();
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        signal(self.child.id(), name);
+    }
+
+    /// Waits for its end; its exit code.
+    pub(crate) fn code(&mut self) -> Option<i32> {
+        wait_for(|| self.child.try_wait().unwrap()).code()
+    }
+
+    /// Its state hash, once it is done.
+    pub(crate) fn state_hash(&mut self) -> String {
+        assert_eq!(self.code(), Some(0), "{:?}", self.said.lock().unwrap().last());
+        self.heard(|line| Some(line["state_hash"].as_str()?.to_owned()))
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

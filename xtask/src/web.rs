@@ -1,7 +1,8 @@
-//! PeerCompute for browsers: `target/web`, an ES module with its WebAssembly and its types.
+//! PeerCompute for browsers: `target/web`, the npm package `peercompute`, for bundlers and for pages without one.
 //!
 //! ```text
 //! package peercompute ─ cargo, wasm32-unknown-unknown ─► peercompute.wasm ─ wasm-bindgen ─► peercompute.js, _bg.wasm, .d.ts
+//! src/web/package ──────────────────────────────────────────────────────────────────────► index.js, worker.js, package.json …
 //! ```
 //!
 //! rustup's toolchain takes the target with one command. Where that download is not to be had, Debian brings a second
@@ -72,8 +73,36 @@ pub(crate) fn build() -> bool {
     }
     let wasm = folder.join(TARGET).join(PROFILE).join("peercompute.wasm");
     let out = target.join("web");
+    if let Err(error) = copy_package(&out) {
+        eprintln!("error: {}: {error}", out.display());
+        return false;
+    }
     let [wasm, out] = [&wasm, &out].map(|path| path.to_string_lossy().into_owned());
+    // Programs that are built from now on have the new package in them.
     run("cargo", &["run", "--quiet", "--package", "xtask", "--features", "glue", "--", "glue", &wasm, &out])
+        && std::fs::write(target.join("web.stamp"), "").inspect_err(|error| eprintln!("error: web.stamp: {error}")).is_ok()
+}
+
+/// What of the package is written by hand.
+const PACKAGE: [(&str, &str); 5] = [
+    ("package.json", include_str!("../../src/web/package/package.json")),
+    ("index.js", include_str!("../../src/web/package/index.js")),
+    ("index.d.ts", include_str!("../../src/web/package/index.d.ts")),
+    ("worker.js", include_str!("../../src/web/package/worker.js")),
+    ("README.md", include_str!("../../src/web/package/README.md")),
+];
+
+/// Puts it there, in place of what an earlier build has left.
+fn copy_package(out: &Path) -> std::io::Result<()> {
+    if out.exists() {
+        std::fs::remove_dir_all(out)?;
+    }
+    std::fs::create_dir_all(out)?;
+    for (name, content) in PACKAGE {
+        let content = content.replace("VERSION", env!("CARGO_PKG_VERSION")).replace("REPOSITORY", env!("CARGO_PKG_REPOSITORY"));
+        std::fs::write(out.join(name), content)?;
+    }
+    Ok(())
 }
 
 /// Makes the JavaScript beside a module.
@@ -85,16 +114,27 @@ pub(crate) fn glue(wasm: &str, out: &str) -> bool {
         .web(true)
         .and_then(|bindgen| bindgen.typescript(true).generate(out));
     match made {
-        Ok(()) => {
-            let bytes = std::fs::metadata(Path::new(out).join("peercompute_bg.wasm")).map_or(0, |file| file.len());
-            say(format_args!("{out}: {:.1} MB of WebAssembly", bytes as f64 / 1e6));
-            true
-        }
+        Ok(()) => tell_size(Path::new(out)).is_some(),
         Err(error) => {
             eprintln!("error: wasm-bindgen: {error:#}");
             false
         }
     }
+}
+
+/// What a browser downloads.
+#[cfg(feature = "glue")]
+fn tell_size(out: &Path) -> Option<()> {
+    let (mut plain, mut gzipped) = (0, 0);
+    for name in ["peercompute_bg.wasm", "peercompute.js", "index.js", "worker.js"] {
+        let content = std::fs::read(out.join(name)).inspect_err(|error| eprintln!("error: {name}: {error}")).ok()?;
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        std::io::Write::write_all(&mut gzip, &content).ok()?;
+        plain += content.len();
+        gzipped += gzip.finish().ok()?.len();
+    }
+    say(format_args!("{}: {:.2} MB, {:.2} MB in gzip", out.display(), plain as f64 / 1e6, gzipped as f64 / 1e6));
+    Some(())
 }
 
 #[cfg(not(feature = "glue"))]

@@ -19,6 +19,7 @@ use thiserror::Error;
 
 use super::parts::{PartId, Parts};
 use super::plan::{EpochPlan, MemberId, Version};
+use super::wishes::Wish;
 use crate::core::{LinkId, Traffic, Violation};
 use crate::ownership::PeerIndex;
 use crate::wire::{Frame, RefuseReason, WireError};
@@ -111,6 +112,8 @@ pub struct Tuning {
     pub dial_limit: Duration,
     /// Whether tiles follow measured speed while members stay.
     pub balance: bool,
+    /// Whether no tick passes while this member is the only one.
+    pub rests_alone: bool,
 }
 
 impl Default for Tuning {
@@ -128,6 +131,7 @@ impl Default for Tuning {
             orphan_limit: millis(30_000),
             dial_limit: millis(10_000),
             balance: true,
+            rests_alone: false,
         }
     }
 }
@@ -261,6 +265,8 @@ pub enum Event {
         /// The words.
         bytes: Bytes,
     },
+    /// This peer wants something of the run itself.
+    Wish(Wish),
     /// This peer wants to go: its tiles are handed over first.
     Leave,
     /// The node cannot go on: this peer is gone at once.
@@ -392,6 +398,12 @@ pub enum Notice {
         name: String,
         /// What it did or failed to do.
         reason: String,
+    },
+    /// What this peer wished for is not to be had.
+    #[error("{text}")]
+    Wish {
+        /// Why, for people.
+        text: String,
     },
     /// Somebody was turned away; the run is not disturbed.
     #[error("turned away {name}: {text}")]

@@ -25,6 +25,7 @@ use super::event::{Keep, MemberStatus, Output, Role, Standing, Stored};
 use super::links::own_profile;
 use super::plan::{EpochPlan, Member as MemberInfo, MemberId, Origin, Version};
 use super::wire::Message;
+use super::wishes::Wishes;
 use super::{Member, PartId, Parts};
 use crate::core::LinkId;
 use crate::ownership::{Ownership, PeerIndex};
@@ -92,6 +93,7 @@ pub(super) struct Lead {
     next_member: u32,
     watchers: Vec<LinkId>,
     leavers: BTreeSet<MemberId>,
+    pub(super) wishes: Wishes,
     until: u64,
     ahead: u64,
     /// Ticks per second, and where it was last looked at.
@@ -149,6 +151,7 @@ impl Lead {
         self.leavers.retain(|id| self.roster.contains(id));
         self.speeds.retain(|id, _| self.roster.contains(id));
         self.joiners.retain(|identity, _| plan.member_of(identity).is_none());
+        self.wishes.settle(plan);
     }
 
     pub(super) fn entered(&mut self, epoch: u32, id: MemberId) {
@@ -269,6 +272,8 @@ impl Member {
             owners,
             sources,
             hashes,
+            is_paused: false,
+            changes: Vec::new(),
             task,
         }
     }
@@ -355,7 +360,7 @@ impl Member {
     fn planned_with(&self, plan: &EpochPlan, tick: u64, roster: Vec<MemberInfo>, leavers: &BTreeSet<MemberId>, owners: Vec<PeerIndex>) -> EpochPlan {
         let coordinator = plan.coordinator();
         let sources = plan.owners.iter().map(|owner| plan.member(*owner).map_or(coordinator, |member| member.id)).chain([coordinator]).collect();
-        EpochPlan {
+        let mut next = EpochPlan {
             epoch: plan.epoch + 1,
             run: plan.run,
             tick,
@@ -368,8 +373,18 @@ impl Member {
             owners,
             sources,
             hashes: Vec::new(),
+            is_paused: plan.is_paused,
+            changes: plan.changes.clone(),
             task: plan.task.clone(),
-        }
+        };
+        // No epoch will begin before the newest complete snapshot.
+        self.lead.wishes.grant(&mut next, self.shelf.complete().map_or(0, |complete| complete.tick));
+        next
+    }
+
+    /// Whether no tick is granted.
+    fn rests(&self, plan: &EpochPlan) -> bool {
+        plan.is_paused || (self.config.tuning.rests_alone && plan.roster.len() == 1)
     }
 
     /// What members tell their coordinator.
@@ -462,7 +477,8 @@ impl Member {
             return;
         }
         let limit = self.lead.frozen.unwrap_or(plan.end).min(plan.end);
-        self.lead.until = (self.lead.min_tick() + self.lead.ahead).min(limit).max(self.lead.until);
+        let ahead = if self.rests(&plan) { 0 } else { self.lead.ahead };
+        self.lead.until = (self.lead.min_tick() + ahead).min(limit).max(self.lead.until);
         self.say_horizon(&plan);
         self.end_if_done(&plan);
     }
@@ -494,7 +510,8 @@ impl Member {
         let is_before = self.lead.before.is_some();
         let (roster, progress, end) = match &self.lead.before {
             Some((_, roster, progress)) => (roster, progress, plan.tick),
-            None => (&self.lead.roster, &self.lead.progress, plan.end),
+            // Who has done what was granted owes nothing.
+            None => (&self.lead.roster, &self.lead.progress, self.lead.until.min(plan.end)),
         };
         let min = progress.iter().map(|progress| progress.tick).min().unwrap_or(0);
         let moved_at = progress.iter().map(|progress| progress.moved_at).max().unwrap_or(now);
@@ -573,7 +590,7 @@ impl Member {
         let empty: BTreeSet<MemberId> = leavers.iter().filter(|id| !go.contains(id)).copied().collect();
         let hands_over = empty.iter().any(|id| !is_emptied(id));
         let tick = self.lead.until.max(self.lead.min_tick());
-        let next = if joiners.is_empty() && go.is_empty() && !hands_over {
+        let next = if joiners.is_empty() && go.is_empty() && !hands_over && self.lead.wishes.is_empty() {
             if !leavers.is_empty() {
                 return;
             }

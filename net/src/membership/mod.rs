@@ -44,6 +44,7 @@ mod shelf;
 mod snapshots;
 mod succession;
 mod wire;
+mod wishes;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -55,6 +56,7 @@ pub use event::{Event, Keep, MemberConfig, MemberError, MemberStatus, Notice, Ou
 pub use parts::{PartId, Parts};
 pub use plan::{EpochPlan, Member as MemberInfo, MemberId, Origin, Version};
 pub use wire::is_control;
+pub use wishes::{CHANGES_MAX, Change, KEY_BYTES_MAX, VALUE_BYTES_MAX, Wish};
 
 use crate::core::exchange::{Exchanges, PostError};
 use crate::core::{LinkId, Traffic, Violation};
@@ -70,6 +72,7 @@ use shelf::Shelf;
 use snapshots::Unhashed;
 use succession::Attempt;
 use wire::Message;
+use wishes::Wishing;
 
 /// Outputs that may wait for the driver; a driver drains them after every event.
 const OUTPUTS_MAX: usize = 1 << 20;
@@ -173,6 +176,7 @@ pub struct Member {
     /// Since when this peer wants to go.
     leaving_at: Option<Duration>,
     leave_said_at: Option<Duration>,
+    wishing: Wishing,
     /// Who has entered the epoch that this member leaves before.
     entered: BTreeSet<MemberId>,
     /// Bytes of parts that had arrived when the coordinator was last told, and when that was.
@@ -218,6 +222,7 @@ impl Member {
             lead: Lead::default(),
             leaving_at: None,
             leave_said_at: None,
+            wishing: Wishing::default(),
             entered: BTreeSet::new(),
             fetched_said: 0,
             fetched_at: Duration::ZERO,
@@ -262,6 +267,7 @@ impl Member {
             Event::Measured { points_per_s } => self.measured_itself(points_per_s),
             Event::Snapshot { epoch, tick, parts } => self.node_snapshot(epoch, tick, parts),
             Event::Report { epoch, bytes } => self.node_report(epoch, bytes),
+            Event::Wish(wish) => self.wish(wish),
             Event::Leave => self.leave(),
             Event::Stop { text } => self.fail(MemberError::Stopped { text }),
         }
@@ -310,6 +316,7 @@ impl Member {
         self.advance_audits();
         // What a coordinator has computed itself, it hears before it grants more.
         self.pace(false);
+        self.advance_wishing();
         self.advance_lead();
         // What a coordinator alone decides, it enters at once: no event may follow for long.
         self.advance_transition();
@@ -424,6 +431,13 @@ impl Member {
             }
             Message::Proof { nonce, proof, complete } => {
                 self.proved(identity, nonce, proof, complete);
+                Ok(())
+            }
+            Message::Wish(wish) => {
+                // One that coordinates no more is not the one to ask.
+                if self.leads() {
+                    self.told_wish(wish);
+                }
                 Ok(())
             }
             Message::Pace { .. } | Message::Kept { .. } | Message::Leave | Message::Done { .. } | Message::Speed { .. } => {

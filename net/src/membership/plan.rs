@@ -4,9 +4,10 @@
 //! plan     epoch u32 | run [16] | tick u64 | end u64 | origin | replicas u16 | next_member u32
 //!          | roster: u16 n ≤ 1024, n × member | leaving: u16 n ≤ 1024, n × member
 //!          | owners: u32 n, n × u16 | sources: u32 n, n × u32 | hashes: u32 n, n × [32]
-//!          | task: u32 n ≤ 4 MiB, n
+//!          | is_paused u8 | changes: u16 n ≤ 1024, n × change | task: u32 n ≤ 4 MiB, n
 //! origin   0 u8                                 the workload's own init passes
 //!          1 u8 | epoch u32 | tick u64          the snapshot of that epoch at that tick
+//! change   tick u64 | key: u8 n ≤ 64, n | value: u16 n ≤ 1024, n
 //! member   id u32 | identity: u8 n ≤ 128, n | name: u8 n ≤ 64, n | addresses | speed f64 | memory u64 | keep u8 | seeds u8
 //! ```
 //!
@@ -16,6 +17,7 @@ use bytes::Bytes;
 
 use super::event::Keep;
 use super::parts::{PartId, Parts};
+use super::wishes::{CHANGES_MAX, Change, put_change, take_change};
 use crate::ownership::{PEERS_MAX, PeerIndex};
 use crate::wire::{self, Reader, WireError};
 
@@ -95,6 +97,10 @@ pub struct EpochPlan {
     pub sources: Vec<MemberId>,
     /// Per part, its hash in the snapshot; empty where the snapshot is yet to be taken, and with [`Origin::Init`].
     pub hashes: Vec<[u8; 32]>,
+    /// Whether no tick passes until another epoch.
+    pub is_paused: bool,
+    /// What members have changed while it ran, in the order of ticks.
+    pub changes: Vec<Change>,
     /// What the host's node gave for all nodes; opaque here, ≤ 4 MiB.
     pub task: Bytes,
 }
@@ -158,6 +164,9 @@ impl EpochPlan {
         if !self.hashes.is_empty() && (!is_snapshot || self.hashes.len() != parts.count()) {
             return Err("hashes that do not fit the parts");
         }
+        if self.changes.len() > CHANGES_MAX || !self.changes.is_sorted_by_key(|change| change.tick) {
+            return Err("too many changes, or changes out of order");
+        }
         match self.version() {
             Some(version) if version.tick != self.tick || version.epoch >= self.epoch => Err("an origin at another tick, or of its own epoch"),
             None if self.tick != 0 => Err("init at another tick than 0"),
@@ -195,6 +204,9 @@ impl EpochPlan {
         out.extend(self.sources.iter().flat_map(|source| source.0.to_le_bytes()));
         out.extend((self.hashes.len() as u32).to_le_bytes());
         out.extend(self.hashes.iter().flatten());
+        out.push(u8::from(self.is_paused));
+        out.extend((self.changes.len() as u16).to_le_bytes());
+        self.changes.iter().for_each(|change| put_change(&mut out, change));
         out.extend((self.task.len() as u32).to_le_bytes());
         out.extend(&self.task);
         out.into()
@@ -223,11 +235,17 @@ impl EpochPlan {
             hash.copy_from_slice(bytes);
             hash
         })?;
+        let is_paused = reader.flag("is_paused")?;
+        let mut changes = Vec::new();
+        for _ in 0..reader.u16("changes length")? {
+            changes.push(take_change(&mut reader)?);
+        }
         let task_bytes = reader.u32("task length")? as usize;
         wire::limit("task length", task_bytes, wire::PLAN_BYTES_MAX)?;
         let task = reader.take("task", task_bytes)?;
         reader.end()?;
-        let plan = EpochPlan { epoch, run, tick, end, origin, replicas, next_member, roster, leaving, owners, sources, hashes, task };
+        let plan =
+            EpochPlan { epoch, run, tick, end, origin, replicas, next_member, roster, leaving, owners, sources, hashes, is_paused, changes, task };
         plan.check(parts).map_err(|what| WireError::BadPlan { what })?;
         Ok(plan)
     }

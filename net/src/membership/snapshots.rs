@@ -414,6 +414,8 @@ mod tests {
             owners: (0..60).map(|part| PeerIndex(part % ids.len() as u16)).collect(),
             sources: vec![],
             hashes: vec![],
+            is_paused: false,
+            changes: Vec::new(),
             task: Bytes::new(),
         };
         let holders = |plan: &EpochPlan, part: PartId| -> Vec<u32> {

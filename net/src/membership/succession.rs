@@ -484,6 +484,8 @@ impl Member {
             owners,
             sources,
             hashes,
+            is_paused: plan.is_paused,
+            changes: plan.changes.clone(),
             task: plan.task.clone(),
         })
     }

@@ -25,6 +25,7 @@
 //! 60 Speed     speed f64
 //! 61 Audit     version | part u32 | offset u32 | length u32 | nonce [16]
 //! 62 Proof     nonce [16] | proven u8, hash [32] | complete u8, version
+//! 63 Wish      0 u8 (ticks pass) | 1 u8 (they do not) | 2 u8, key: u8 n ≤ 64, n, value: u16 n ≤ 1024, n
 //! version   epoch u32 | tick u64                      ballot    round u32 | member u32
 //! ```
 //!
@@ -40,11 +41,12 @@ use super::audit::{Question, RANGE_BYTES_MAX};
 use super::event::{MemberStatus, Standing};
 use super::parts::PartId;
 use super::plan::{Member, MemberId, Version, put_member, take_list, take_member, take_speed};
+use super::wishes::{Wish, put_wish, take_wish};
 use crate::ownership::PEERS_MAX;
 use crate::wire::{self, Frame, LENGTH_BYTES, REPORT_BYTES_MAX, Reader, RefuseReason, WireError};
 
 /// The version of this layout.
-pub(super) const VERSION: u16 = 1;
+pub(super) const VERSION: u16 = 2;
 /// Snapshots due that one message names.
 pub(super) const SNAPSHOTS_MAX: usize = 8;
 /// Versions that one member tells of.
@@ -126,6 +128,7 @@ pub(super) enum Message {
     Speed { points_per_s: f64 },
     Audit(Question),
     Proof { nonce: [u8; 16], proof: Option<Hash>, complete: Option<Version> },
+    Wish(Wish),
 }
 
 impl Message {
@@ -162,15 +165,16 @@ impl Message {
             Message::Speed { .. } => 60,
             Message::Audit(_) => 61,
             Message::Proof { .. } => 62,
+            Message::Wish(_) => 63,
         }
     }
 
     /// Its kind in one word, for reports.
     pub(super) fn name(&self) -> &'static str {
-        const NAMES: [&str; 31] = [
+        const NAMES: [&str; 32] = [
             "hello", "welcome", "redirect", "ready", "refuse", "data", "progress", "ping", "pong", "pace", "horizon", "offer", "want", "chunk",
             "missing", "kept", "suspect", "leave", "prepare", "promise", "accept", "accepted", "decided", "nack", "done", "end", "standing",
-            "entered", "speed", "audit", "proof",
+            "entered", "speed", "audit", "proof", "wish",
         ];
         NAMES[usize::from(self.kind() - 32)]
     }
@@ -316,6 +320,11 @@ pub(super) fn encode(message: &Message) -> Frame {
         }
         Message::Entered { epoch } => head.extend(epoch.to_le_bytes()),
         Message::Speed { points_per_s } => head.extend(points_per_s.to_le_bytes()),
+        Message::Wish(wish) => {
+            let mut bytes = Vec::new();
+            put_wish(&mut bytes, wish);
+            body = bytes.into();
+        }
         Message::Audit(question) => {
             put_version(&mut head, question.version);
             [question.part.0, question.offset, question.length].iter().for_each(|number| head.extend(number.to_le_bytes()));
@@ -467,6 +476,7 @@ pub(super) fn decode(content: Bytes) -> Result<Message, WireError> {
             let complete = if r.flag("complete")? { Some(take_version(r)?) } else { None };
             Message::Proof { nonce, proof, complete }
         }
+        63 => Message::Wish(take_wish(r)?),
         kind => return Err(WireError::UnknownKind { kind }),
     };
     reader.end()?;
@@ -594,6 +604,8 @@ mod tests {
             Message::Audit(Question { version, part: PartId(3), offset: 64, length: 9, nonce: [7; 16] }),
             Message::Proof { nonce: [7; 16], proof: Some([3; 32]), complete: Some(version) },
             Message::Proof { nonce: [7; 16], proof: None, complete: None },
+            Message::Wish(Wish::Pause(true)),
+            Message::Wish(Wish::Change { key: "rate".into(), value: "0.2".into() }),
         ]
     }
 
@@ -606,7 +618,7 @@ mod tests {
             kinds.insert(frame.content()[0]);
             assert_eq!(decode(frame.content()), Ok(message.clone()), "{}", message.name());
         }
-        assert_eq!(kinds.into_iter().collect::<Vec<_>>(), (32..=62).collect::<Vec<_>>());
+        assert_eq!(kinds.into_iter().collect::<Vec<_>>(), (32..=63).collect::<Vec<_>>());
     }
 
     #[test]
@@ -624,7 +636,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn anything_is_read_or_refused(which in 0..35usize, at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<prop::sample::Index>()) {
+        fn anything_is_read_or_refused(which in 0..samples().len(), at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<prop::sample::Index>()) {
             let content = encode(&samples()[which]).content();
             let mut bytes = content.to_vec();
             let place = at.index(bytes.len());

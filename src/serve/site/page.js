@@ -1,63 +1,41 @@
-// The page of a run: it joins by the link that it was opened with, in a worker, and says how it goes.
+// The page of a server: it takes part in the run of the link that it was opened with, or in another of the same server, and shows it.
 //
-// `window.peercompute` is the same for the console: join, status, world, tiles, read, frame, leave.
+// `window.peercompute` is the same for the console: { node, run, status, tiles, read, world, frame, leave }, of the run that is shown.
+import { join } from "./index.js";
+
 const LOOK_EVERY_MS = 500;
 // A picture is asked for when the one before has been drawn, and not more often than this.
 const DRAW_EVERY_MS = 100;
 const PIXELS_MAX = 1024;
 
-const worker = new Worker(new URL("worker.js", import.meta.url), { type: "module", name: "peercompute member" });
-const waiting = new Map();
-let calls = 0;
-let broken;
+let node;
+let run;
 
-worker.onmessage = ({ data: { call, done, failed } }) => {
-  const { resolve, reject } = waiting.get(call);
-  waiting.delete(call);
-  if (failed === undefined) resolve(done);
-  else reject(new Error(failed));
-};
-worker.onerror = (event) => {
-  broken = new Error(event.message ?? "the worker did not start: are scripts or WebAssembly blocked here?");
-  waiting.forEach(({ reject }) => reject(broken));
-  waiting.clear();
-};
-
-function ask(name, ...args) {
-  if (broken) return Promise.reject(broken);
-  const call = calls++;
-  const answered = new Promise((resolve, reject) => waiting.set(call, { resolve, reject }));
-  worker.postMessage({ call, name, args });
-  return answered;
+function present() {
+  if (!run) throw new Error("this page is no member yet");
+  return run;
 }
 
-const ARRAYS = { f32: Float32Array, u32: Uint32Array, i32: Int32Array };
-
-const peercompute = {
-  // Joins the run of a link; by default the page's own.
-  join: (link = location.hash.slice(1), options = {}) => ask("join", link, new URL("/", location.href).href, options),
-  status: () => ask("status"),
-  // The tiles of a buffer that this tab owns.
-  tiles: (buffer) => ask("tiles", buffer),
-  // A tile of a buffer as numbers, row by row; as bytes where its elements are more than one number.
-  async read(buffer, { tile }) {
-    const { element, bytes } = await ask("read", buffer, tile);
-    const Array = ARRAYS[element] ?? Uint8Array;
-    return new Array(bytes.buffer);
+window.peercompute = {
+  get node() {
+    return node;
   },
-  // Who computes what: { members, fields }.
-  world: () => ask("world"),
-  // A field as pixels: { width, height, low, high, pixels }.
-  frame: (buffer, pixelsMax = PIXELS_MAX) => ask("frame", buffer, pixelsMax),
-  leave: () => ask("leave"),
+  get run() {
+    return run;
+  },
+  status: async () => (run ? run.status() : {}),
+  tiles: async (buffer) => present().tiles(buffer),
+  read: async (buffer, tile) => present().read(buffer, tile),
+  world: async () => (run ? run.world() : {}),
+  frame: async (buffer, pixelsMax = PIXELS_MAX) => present().frame(buffer, pixelsMax),
+  leave: async () => present().leave(),
 };
-window.peercompute = peercompute;
 
 const said = document.getElementById("said");
 const shown = document.getElementById("status");
 const leave = document.getElementById("leave");
-const [world, field, owners, fields, low, high, outline, members] =
-  ["world", "field", "owners", "fields", "low", "high", "outline", "members"].map((id) => document.getElementById(id));
+const [world, field, owners, fields, low, high, outline, members, runs, pause, params] =
+  ["world", "field", "owners", "fields", "low", "high", "outline", "members", "runs", "pause", "params"].map((id) => document.getElementById(id));
 
 function say(text, kind = "") {
   said.textContent = text;
@@ -144,18 +122,18 @@ function outlineOwners({ members: present, fields: all }) {
   }
 }
 
-let isOver = false;
-
-// Draws for as long as this tab takes part. Nothing is drawn that nobody sees.
-async function draw() {
-  while (!isOver) {
+// Draws for as long as this is the run that is shown. Nothing is drawn that nobody sees.
+async function draw(shown) {
+  fields.replaceChildren();
+  while (run === shown) {
     const next = new Promise((resolve) => setTimeout(resolve, DRAW_EVERY_MS));
     if (!document.hidden) {
-      const now = await peercompute.world();
+      const now = await shown.world();
       if (now.fields?.length) {
         if (fields.options.length === 0) fields.append(...now.fields.map(({ name }) => new Option(name)));
         fields.hidden = now.fields.length === 1;
-        const picture = await peercompute.frame(fields.value);
+        const picture = await shown.frame(fields.value, PIXELS_MAX);
+        if (run !== shown) return;
         [field.width, field.height] = [picture.width, picture.height];
         field.getContext("2d").putImageData(new ImageData(picture.pixels, picture.width, picture.height), 0, 0);
         [low.textContent, high.textContent] = [picture.low, picture.high].map((value) => Number(value.toPrecision(3)).toString());
@@ -168,32 +146,95 @@ async function draw() {
   }
 }
 
-const ENDS = {
-  finished: (status) => say(`The run has come to its end: ${status.stateHash}`),
-  left: () => say("You have left the run."),
-  failed: (status) => say(status.error, "wrong"),
+// A field to type in for each parameter; what another member has changed is seen as well.
+async function listParams(seen) {
+  const now = await seen.params();
+  if (run !== seen) return;
+  params.hidden = now.length === 0;
+  for (const { name, element, value } of now) {
+    let input = params.elements[name];
+    if (!input) {
+      const label = document.createElement("label");
+      [label.textContent, label.title, label.htmlFor] = [name, element, `param-${name}`];
+      input = document.createElement("input");
+      [input.id, input.name, input.inputMode] = [`param-${name}`, name, "decimal"];
+      input.onchange = () => {
+        const lanes = input.value.split(",").map(Number);
+        seen.set(name, lanes.length === 1 ? lanes[0] : lanes).catch(wrong);
+      };
+      params.append(label, input);
+    }
+    // As many digits as an f32 has.
+    const text = [value].flat().map((lane) => Number(lane.toPrecision(7))).join(", ");
+    if (document.activeElement !== input) input.value = text;
+  }
+}
+
+params.onsubmit = (event) => {
+  event.preventDefault();
+  document.activeElement?.blur();
 };
 
-async function look() {
-  try {
-    const status = await peercompute.status();
-    if (status.workload !== undefined) show(status);
-    if (status.ended) {
-      isOver = true;
-      leave.hidden = true;
-      return ENDS[status.ended](status);
-    }
-    if (status.tilesOwned > 0) say("This tab computes a part of the world.");
-    setTimeout(look, LOOK_EVERY_MS);
-  } catch (error) {
-    say(error.message, "wrong");
+async function look(seen) {
+  params.replaceChildren();
+  while (run === seen) {
+    const status = await seen.status();
+    show(status);
+    if (status.ended) return;
+    pause.hidden = status.epoch === 0;
+    pause.textContent = status.isPaused ? "Go on" : "Pause";
+    pause.onclick = () => (status.isPaused ? seen.resume() : seen.pause()).catch(wrong);
+    await listParams(seen);
+    if (run === seen && status.isPaused) say("Paused, for all members.");
+    else if (run === seen && status.tilesOwned > 0) say("This tab computes a part of the world.");
+    await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
   }
+}
+
+const ENDS = {
+  finished: ({ stateHash }) => say(`The run has come to its end: ${stateHash}`),
+  left: () => say("You have left the run."),
+  failed: ({ error }) => say(error, "wrong"),
+};
+
+const wrong = (error) => say(error.message, "wrong");
+
+// Takes part in a run, and in no other.
+async function take(name) {
+  runs.disabled = true;
+  leave.hidden = pause.hidden = params.hidden = true;
+  try {
+    const before = run;
+    run = undefined;
+    if (before) {
+      say("Leaving: what this tab owns is handed over first…");
+      await before.leave();
+    }
+    say("Joining…");
+    const joined = await node.run(name);
+    run = joined;
+    leave.hidden = leave.disabled = false;
+    let isOver = false;
+    joined.ended.then((ended) => {
+      isOver = true;
+      if (run !== joined) return;
+      leave.hidden = pause.hidden = params.hidden = true;
+      ENDS[ended.state](ended);
+    });
+    // A picture that fails because the run has just ended is no news: its end is told.
+    const unlessOver = (error) => run !== joined || setTimeout(() => isOver || wrong(error), LOOK_EVERY_MS);
+    draw(joined).catch(unlessOver);
+    look(joined).catch(unlessOver);
+  } catch (error) {
+    wrong(error);
+  }
+  runs.disabled = false;
 }
 
 leave.onclick = () => {
   leave.disabled = true;
   say("Leaving: what this tab owns is handed over first…");
-  peercompute.leave().catch((error) => say(error.message, "wrong"));
+  run.leave().catch(wrong);
 };
 
 async function start() {
@@ -205,14 +246,15 @@ async function start() {
   if (query.has("threads")) options.threads = Number(query.get("threads"));
   say("Joining…");
   try {
-    await peercompute.join(undefined, options);
-    leave.hidden = false;
-    // A picture that fails because the run has just ended is no news: the status tells.
-    draw().catch((error) => isOver || say(error.message, "wrong"));
-    await look();
+    node = await join(location.href, options);
   } catch (error) {
-    say(error.message, "wrong");
+    return wrong(error);
   }
+  runs.replaceChildren(...node.runs.map(({ name }) => new Option(name)));
+  runs.hidden = node.runs.length === 1;
+  runs.onchange = () => take(runs.value);
+  await take(query.get("run") ?? undefined);
+  if (run) runs.value = run.name;
 }
 
 start();

@@ -183,6 +183,16 @@ pub enum CheckError {
         /// Who.
         life: LifeId,
     },
+    /// A tick passed in an epoch in which none should.
+    #[error("life {life} computed tick {tick} of epoch {epoch}, which is paused")]
+    Unpaused {
+        /// Who.
+        life: LifeId,
+        /// The epoch.
+        epoch: u32,
+        /// The tick.
+        tick: u64,
+    },
     /// Nothing got on, though a quorum could talk.
     #[error("nothing has got on for {quiet_ms} ms since tick {tick} of epoch {epoch}, though a quorum can talk")]
     NoProgress {
@@ -364,6 +374,10 @@ impl Checker {
                 let slack = if me == PeerIndex::COORDINATOR { COORDINATOR_TICKS_MAX } else { 0 };
                 if let Some(limit) = self.epochs.get(&(run, *epoch)).and_then(|known| known.limit).filter(|limit| *tick > limit + slack) {
                     return Err(CheckError::SplitBrain { life: id, epoch: *epoch, tick: *tick, limit });
+                }
+                let is_paused = self.epochs.get(&(run, *epoch)).is_some_and(|known| known.plan.is_paused && *tick > known.plan.tick);
+                if is_paused {
+                    return Err(CheckError::Unpaused { life: id, epoch: *epoch, tick: *tick });
                 }
                 self.tick = self.tick.max(*tick);
                 Ok(())
@@ -549,6 +563,8 @@ mod tests {
             owners: (0..8).map(|part| PeerIndex(part / 4)).collect(),
             sources: if is_first { Vec::new() } else { vec![MemberId(0); 9] },
             hashes: Vec::new(),
+            is_paused: false,
+            changes: Vec::new(),
             task: Bytes::new(),
         }
     }
@@ -676,6 +692,15 @@ mod tests {
         checker.said(BOB, &post(2, 0, 0, b"")).unwrap();
         let invented = CheckError::Invented { life: BOB, from: PeerIndex(0), epoch: 2, sequence: 0 };
         assert_eq!(checker.heard(BOB, &deliver(2, 0, 0, b"of epoch 1")), Err(invented));
+    }
+
+    #[test]
+    fn no_tick_passes_in_an_epoch_that_is_paused() {
+        let paused = EpochPlan { is_paused: true, ..plan(2, 4) };
+        let mut checker = both_in(&paused);
+        let ticked = |tick| Event::Ticked { epoch: 2, tick, busy: std::time::Duration::ZERO };
+        checker.said(BOB, &ticked(4)).unwrap();
+        assert_eq!(checker.said(BOB, &ticked(5)), Err(CheckError::Unpaused { life: BOB, epoch: 2, tick: 5 }));
     }
 
     #[test]

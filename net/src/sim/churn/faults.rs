@@ -139,6 +139,11 @@ pub enum Fault {
         /// For how long.
         lasts: Duration,
     },
+    /// Somebody wishes that no tick passes, and somebody that ticks pass again.
+    Pause {
+        /// After how long.
+        lasts: Duration,
+    },
     /// A peer leaves in good order.
     Leave,
     /// A node gives up.
@@ -199,7 +204,8 @@ impl Scenario {
         let replicas = random.u16(1..=2.min(count - 1).max(1));
         let assemble = random.u16(1..=4.min(count));
         let places = (0..count).map(|at| draw_place(random, at, assemble, lasts, speed)).collect();
-        let faults = draw_faults(random, lasts, replicas, count, survives);
+        let mut faults = draw_faults(random, lasts, replicas, count, survives);
+        draw_pause(&mut fastrand::Rng::with_seed(seed ^ 0x9a05), lasts, &mut faults);
         Scenario {
             seed,
             rules,
@@ -272,6 +278,15 @@ fn draw_faults(random: &mut fastrand::Rng, lasts: Duration, replicas: u16, count
     }
     drawn.sort_by_key(|(at, _)| *at);
     drawn
+}
+
+/// In every fourth run, somewhere among what goes wrong.
+fn draw_pause(random: &mut fastrand::Rng, lasts: Duration, faults: &mut Vec<(Duration, Fault)>) {
+    if random.u8(..4) == 0 {
+        let at = ms(random.u64(0..lasts.as_millis() as u64));
+        faults.push((at, Fault::Pause { lasts: ms(one_of(random, &[50, 500, 2_000, 8_000])) }));
+        faults.sort_by_key(|(at, _)| *at);
+    }
 }
 
 fn draw_fault(random: &mut fastrand::Rng, most: u16, survives: bool) -> Fault {

@@ -32,7 +32,7 @@ use thiserror::Error;
 
 use super::agenda::{Agenda, between};
 use crate::core::LinkId;
-use crate::membership::{EpochPlan, Event, Member, MemberConfig, MemberError, Notice, Output, Role, Stored, is_control};
+use crate::membership::{EpochPlan, Event, Member, MemberConfig, MemberError, Notice, Output, Role, Stored, Wish, is_control};
 use crate::wire::STRANGER_FRAME_BYTES_MAX;
 use check::{CheckError, Checker, LifeId};
 use faults::{Fault, Heals, Part, PlaceConfig, Scenario};
@@ -44,6 +44,9 @@ use trace::{event_line, output_line};
 const STEPS_MAX: u64 = 20_000_000;
 /// Virtual time by which every run has an end.
 const TIME_MAX: Duration = Duration::from_secs(600);
+/// A wish that ticks pass again is said again after this, so many times.
+const RESUME_AGAIN: Duration = Duration::from_secs(2);
+const RESUMES: u32 = 20;
 /// Between two looks at the whole.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// A quorum that can talk gets on within this.
@@ -177,6 +180,8 @@ enum Happening {
     Widen {
         place: u16,
     },
+    /// Somebody wishes that ticks pass again, and so many more times.
+    Resume(u32),
     Heal {
         cut: Vec<(u16, u16)>,
         heals: Heals,
@@ -477,6 +482,13 @@ impl<'a> Churn<'a> {
                 if let Some(life) = self.life_of(place, life) {
                     life.stalled = false;
                     self.release(place, "its node goes on");
+                }
+            }
+            Happening::Resume(more) => {
+                self.wish(Wish::Pause(false))?;
+                // Who wished may have been lost before it was heard.
+                if more > 0 {
+                    self.agenda.push(self.now + RESUME_AGAIN, Happening::Resume(more - 1));
                 }
             }
             Happening::Quicken { place, factor } => {
@@ -1103,6 +1115,11 @@ impl<'a> Churn<'a> {
             self.disturbed_until = self.now + lasts;
             return Ok(());
         }
+        if let Fault::Pause { lasts } = fault {
+            self.note(None, || format!("{fault:?}"));
+            self.agenda.push(self.now + lasts, Happening::Resume(RESUMES));
+            return self.wish(Wish::Pause(true));
+        }
         let victims = self.victims(count);
         if victims.is_empty() {
             // Later, unless all is over by then.
@@ -1125,6 +1142,13 @@ impl<'a> Churn<'a> {
             self.agenda.push(self.now + lasts, Happening::Heal { cut: pairs, heals });
         }
         Ok(())
+    }
+
+    /// Somebody wishes for something.
+    fn wish(&mut self, wish: Wish) -> Checked {
+        let all: Vec<u16> = self.living().collect();
+        let Some((at, id)) = self.random.choice(all).and_then(|at| Some((at, self.life(at)?.id))) else { return Ok(()) };
+        self.event(at, id, Event::Wish(wish))
     }
 
     /// What a fault does to one place.
@@ -1179,7 +1203,7 @@ impl<'a> Churn<'a> {
             }
             Fault::Leave => return self.event(at, life, Event::Leave),
             Fault::Stop => return self.event(at, life, Event::Stop { text: "the device is lost".into() }),
-            Fault::Split { .. } | Fault::Disturb { .. } => {}
+            Fault::Split { .. } | Fault::Disturb { .. } | Fault::Pause { .. } => {}
         }
         Ok(())
     }

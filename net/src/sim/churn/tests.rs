@@ -36,6 +36,8 @@ fn plan(rules: &Rules, peers: u16, owner: impl Fn(u32) -> u16) -> Arc<EpochPlan>
         owners: (0..rules.parts().tile_count() as u32).map(|part| PeerIndex(owner(part))).collect(),
         sources: Vec::new(),
         hashes: Vec::new(),
+        is_paused: false,
+        changes: Vec::new(),
         task: Bytes::new(),
     };
     plan.check(rules.parts()).unwrap();
@@ -216,7 +218,7 @@ fn seeds_make_runs_of_every_kind() {
     assert!(drawn.iter().filter(|scenario| scenario.survives).count() > 250);
     assert!(drawn.iter().all(|scenario| scenario.places[0].part == Part::Host && usize::from(scenario.assemble) <= scenario.places.len()));
     let kinds: BTreeSet<String> = drawn.iter().flat_map(|s| &s.faults).map(|(_, fault)| format!("{fault:?}")).collect();
-    for kind in ["Crash", "Freeze", "Stall", "Slow", "OneWay", "Split", "Break", "Narrow", "Disturb", "Leave", "Stop"] {
+    for kind in ["Crash", "Freeze", "Stall", "Slow", "OneWay", "Split", "Break", "Narrow", "Disturb", "Pause", "Leave", "Stop"] {
         assert!(kinds.iter().any(|drawn| drawn.starts_with(kind)), "{kind}");
     }
     let lossy = |scenario: &&Scenario| scenario.faults.iter().any(|(_, fault)| format!("{fault:?}").contains("Lossy"));

@@ -6,8 +6,8 @@
 //!  native ── an HTTP server's upgraded streams ┘
 //! ```
 //!
-//! A message's borders mean nothing: bytes are cut as they come. The upgrade is asked for at [`PATH`], and an address says only
-//! that it is a WebSocket: `/ip4/192.0.2.1/tcp/8080/ws`, `/dns4/example.com/tcp/443/wss`.
+//! A message's borders mean nothing: bytes are cut as they come. The upgrade is asked for at [`PATH`], unless the address names
+//! another path: `/ip4/192.0.2.1/tcp/8080/ws`, `/dns4/example.com/tcp/443/wss`, `/dns4/example.com/tcp/443/x-parity-wss/%2Fp2p%2Fheat`.
 //!
 //! Invariants: a message is bounded before it is kept, and so are the bytes that wait on either side; whoever waits for bytes or
 //! for room is woken when the socket ends, however it ends; nothing waits on a clock that the other end could answer sooner.
@@ -29,7 +29,7 @@ use std::fmt;
 use ::libp2p::Multiaddr;
 use ::libp2p::multiaddr::Protocol;
 
-/// Where a server takes the upgrade.
+/// Where a server takes the upgrade, where the address says nothing else.
 pub const PATH: &str = "/p2p";
 /// Bytes gathered into one message.
 const MESSAGE_BYTES: usize = 64 << 10;
@@ -49,6 +49,7 @@ struct Place {
     host: String,
     port: u16,
     is_secure: bool,
+    path: String,
 }
 
 impl Place {
@@ -62,14 +63,22 @@ impl Place {
             _ => return None,
         };
         let Protocol::Tcp(port) = parts.next()? else { return None };
-        let is_secure = match parts.next()? {
-            Protocol::Ws(path) if path == "/" => false,
-            Protocol::Wss(path) if path == "/" => true,
-            Protocol::Tls => matches!(parts.next()?, Protocol::Ws(path) if path == "/").then_some(true)?,
+        let (is_secure, path) = match parts.next()? {
+            Protocol::Ws(path) => (false, path),
+            Protocol::Wss(path) => (true, path),
+            Protocol::Tls => match parts.next()? {
+                Protocol::Ws(path) => (true, path),
+                _ => return None,
+            },
             _ => return None,
         };
+        let path = if path == "/" { PATH.to_owned() } else { path.into_owned() };
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
+        if !path.starts_with('/') || !path.bytes().all(is_plain) {
+            return None;
+        }
         match (parts.next(), parts.next()) {
-            (None | Some(Protocol::P2p(_)), None) => Some(Place { host, port, is_secure }),
+            (None | Some(Protocol::P2p(_)), None) => Some(Place { host, port, is_secure, path }),
             _ => None,
         }
     }
@@ -78,8 +87,8 @@ impl Place {
 /// As a URL.
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Place { host, port, is_secure } = self;
-        write!(f, "{}://{host}:{port}{PATH}", if *is_secure { "wss" } else { "ws" })
+        let Place { host, port, is_secure, path } = self;
+        write!(f, "{}://{host}:{port}{path}", if *is_secure { "wss" } else { "ws" })
     }
 }
 
@@ -102,7 +111,10 @@ mod tests {
         for none in ["/ip4/127.0.0.1/tcp/8080", "/ip4/127.0.0.1/udp/1/quic-v1", "/dns4/example.com/tcp/443/tls", "/ip4/127.0.0.1/udp/1/ws"] {
             check(none, None);
         }
-        check("/ip4/127.0.0.1/tcp/1/x-parity-ws/%2Fother", None);
+        check("/ip4/127.0.0.1/tcp/1/x-parity-ws/%2Fp2p%2Fheat", Some("ws://127.0.0.1:1/p2p/heat"));
+        check(&format!("/dns4/example.com/tcp/443/x-parity-wss/%2Fp2p%2Fheat{peer}"), Some("wss://example.com:443/p2p/heat"));
+        check("/ip4/127.0.0.1/tcp/1/x-parity-ws/other", None);
+        check("/ip4/127.0.0.1/tcp/1/x-parity-ws/%2Fp2p%3Fa=b", None);
         check(&format!("/ip4/127.0.0.1/tcp/8080/ws{peer}/p2p-circuit{peer}"), None);
     }
 }

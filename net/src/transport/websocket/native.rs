@@ -121,6 +121,10 @@ impl Transport for WebSockets {
                 let cause = io::Error::other("a certificate is the HTTP server's affair: listen with ws, behind one");
                 return Err(TransportError::Other(cause));
             }
+            if place.path != PATH {
+                let cause = io::Error::other(format!("a port without an HTTP server takes the upgrade at {PATH} alone"));
+                return Err(TransportError::Other(cause));
+            }
             let below: Multiaddr = address.iter().take(2).collect();
             self.tcp.listen_on(id, below)?;
             self.on_ports.push(id);
@@ -212,7 +216,7 @@ async fn accept(stream: tokio::net::TcpStream) -> io::Result<Socket> {
 }
 
 async fn connect(place: Place) -> io::Result<Socket> {
-    let Place { host, port, is_secure } = &place;
+    let Place { host, port, is_secure, path: _ } = &place;
     let name = host.trim_matches(['[', ']']);
     let stream = tokio::net::TcpStream::connect((name, *port)).await?;
     stream.set_nodelay(true)?;

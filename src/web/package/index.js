@@ -1,0 +1,268 @@
+// PeerCompute for pages: a link becomes a node, and a node takes part in runs.
+//
+//   join(link) ─► Node ─ run(name) ─► Run: onTick, read, world, frame, status, leave
+//
+// All of it happens in a worker of this page (worker.js): network, kernels and WebGPU are off the page's thread. What
+// crosses is a call, its answer, and the tick. Nothing is compiled that is not signed by the key that the link pins.
+
+/** What went wrong, for people (`message`) and for programs (`code`). */
+export class PeerComputeError extends Error {
+  constructor(message, code = "failed") {
+    super(message);
+    this.name = "PeerComputeError";
+    this.code = code;
+  }
+}
+
+// What follows # in a link: pc1,NAME@VERSION,BUNDLE,KEY,TOKEN,ADDRESS…
+function parsed(link) {
+  const at = link.indexOf("#");
+  const [page, word] = at < 0 ? [link, ""] : [link.slice(0, at), link.slice(at + 1)];
+  let base;
+  try {
+    // What else the page's address has, a path or a query, is not the server's.
+    base = new URL("/", page);
+  } catch {
+    throw new PeerComputeError(`\`${page}\` is not the address of a server, like https://example.com/`, "link");
+  }
+  if (!word) return { base };
+  const [prefix, workload, bundle, key, token, ...addresses] = word.split(",");
+  if (prefix !== "pc1" || addresses.length === 0) throw new PeerComputeError("the link is cut, or is none: `peercompute serve` prints it", "link");
+  const [name, version] = workload.split("@");
+  return { base, invited: { name, version, bundle, key, token, addresses } };
+}
+
+// What a server computes.
+async function listed(base) {
+  const url = new URL("runs", base);
+  let answer;
+  try {
+    answer = await fetch(url);
+  } catch (cause) {
+    throw new PeerComputeError(`${base.host} is not reached: ${cause.message}`, "unreachable");
+  }
+  if (!answer.ok) throw new PeerComputeError(`${url} answers ${answer.status}: is it a server of runs?`, "unreachable");
+  const listing = await answer.json().catch(() => ({}));
+  if (listing.version !== 1 || !Array.isArray(listing.runs)) throw new PeerComputeError(`${url} is no listing that this version reads`, "unreachable");
+  return listing.runs;
+}
+
+/**
+ * Meets the server of a link, and verifies what it computes. The link's fragment pins the key and is the invitation; for a
+ * server that invites everybody, an address and `options.key` are enough.
+ */
+export async function join(link, options = {}) {
+  const { base, invited } = parsed(String(link));
+  const key = options.key ?? invited?.key;
+  if (!key) throw new PeerComputeError("no key says whose code may run: open the whole link, with all that follows #, or give `key`", "key");
+  const known = await listed(base);
+  const token = (run) => options.token ?? invited?.token ?? run.token;
+  // What another key signed is somebody else's, and not looked at.
+  const runs = known.filter((run) => run.key === key || key.endsWith(run.key)).map((run) => ({ ...run, token: token(run) }));
+  if (invited) {
+    const own = runs.findIndex((run) => run.bundle === invited.bundle);
+    // A link's own run comes first, and is as the link says.
+    if (own >= 0) runs.unshift({ ...runs.splice(own, 1)[0], ...invited, key });
+    else if (known.length > 0 && known.every((run) => run.bundle !== invited.bundle)) {
+      throw new PeerComputeError("the server has no bundle for this link: is it that of another run?", "link");
+    } else runs.unshift({ ...invited, key });
+  }
+  if (runs.length === 0) throw new PeerComputeError(`nothing at ${base.host} is signed by the key that is trusted here`, "key");
+  if (!runs.some((run) => run.token)) throw new PeerComputeError(`${base.host} invites only those who have its whole link`, "refused");
+  const office = new Office();
+  try {
+    await office.ask("verify", base.href, runs.map(({ name, bundle }) => ({ name, bundle })), key);
+  } catch (error) {
+    office.close();
+    throw error;
+  }
+  return new Node(office, base, runs, options);
+}
+
+// A worker, and what it is asked.
+class Office {
+  #worker = new Worker(new URL("worker.js", import.meta.url), { type: "module", name: "peercompute" });
+  #waiting = new Map();
+  #calls = 0;
+  #broken;
+  heard = new Map();
+
+  constructor() {
+    this.#worker.onmessage = ({ data }) => {
+      if (data.run !== undefined) return this.heard.get(data.run)?.(data);
+      const { resolve, reject } = this.#waiting.get(data.call);
+      this.#waiting.delete(data.call);
+      if (data.failed) reject(new PeerComputeError(data.failed.message, data.failed.code));
+      else resolve(data.done);
+    };
+    this.#worker.onerror = (event) => {
+      event.preventDefault?.();
+      this.#end(new PeerComputeError(event.message || "the worker did not start: are scripts or WebAssembly blocked here?", "blocked"));
+    };
+  }
+
+  ask(name, ...args) {
+    if (this.#broken) return Promise.reject(this.#broken);
+    const call = this.#calls++;
+    const answered = new Promise((resolve, reject) => this.#waiting.set(call, { resolve, reject }));
+    this.#worker.postMessage({ call, name, args });
+    return answered;
+  }
+
+  close() {
+    this.#worker.terminate();
+    this.#end(new PeerComputeError("this node has left", "left"));
+  }
+
+  #end(error) {
+    this.#broken = error;
+    this.#waiting.forEach(({ reject }) => reject(error));
+    this.#waiting.clear();
+    this.heard.forEach((hear) => hear({ ended: { state: "failed", error: error.message, code: error.code } }));
+  }
+}
+
+/** This page at a server. */
+export class Node {
+  #office;
+  #base;
+  #known;
+  #options;
+  #runs = new Map();
+
+  constructor(office, base, known, options) {
+    [this.#office, this.#base, this.#known, this.#options] = [office, base, known, options];
+  }
+
+  /** What can be joined here, a link's own run first. */
+  get runs() {
+    return this.#known.filter((run) => run.token).map(({ name, version }) => ({ name, version }));
+  }
+
+  /** Takes part in a run; by default in the link's own. */
+  async run(name = this.runs[0].name, { tiles = "auto" } = {}) {
+    const known = this.#known.find((run) => run.name === name && run.token);
+    if (!known) throw new PeerComputeError(`no run is called \`${name}\`; there are ${this.runs.map((run) => run.name).join(", ")}`, "run");
+    if (tiles !== "auto" && tiles !== "none") throw new PeerComputeError(`tiles are "auto" or "none", not ${JSON.stringify(tiles)}`, "option");
+    if (this.#runs.has(name)) throw new PeerComputeError(`this node takes part in \`${name}\` already`, "run");
+    const { version, bundle, key, token, addresses } = known;
+    const link = `${this.#base.href}#pc1,${name}@${version},${bundle},${key.slice(-64)},${token},${addresses.join(",")}`;
+    const { executor, threads, name: called } = this.#options;
+    const run = new Run(this.#office, name, () => this.#runs.delete(name));
+    this.#runs.set(name, run);
+    try {
+      await this.#office.ask("run", name, link, this.#base.href, { executor, threads, called, watches: tiles === "none" });
+    } catch (error) {
+      run.forget();
+      throw error;
+    }
+    return run;
+  }
+
+  /** Leaves every run in good order: what this page owns is handed over first. */
+  async leave() {
+    await Promise.all([...this.#runs.values()].map((run) => run.leave()));
+    this.#office.close();
+  }
+}
+
+const ARRAYS = { f32: Float32Array, u32: Uint32Array, i32: Int32Array };
+
+// Elements as numbers, where all their words are of one kind; as bytes otherwise.
+function typed(element, bytes) {
+  const [scalar] = /^(?:atomic<|vec[234]<|mat[234]x[234]<)?([fiu]32)>?$/.exec(element)?.slice(1) ?? [];
+  const Array = ARRAYS[scalar] ?? Uint8Array;
+  return new Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / Array.BYTES_PER_ELEMENT);
+}
+
+/** This page's part in a run. */
+export class Run {
+  #office;
+  #listeners = new Set();
+  #forget;
+  /** The workload's name. */
+  name;
+  /** How it ended, once it has. */
+  ended;
+
+  constructor(office, name, forget) {
+    [this.#office, this.name] = [office, name];
+    let end;
+    this.ended = new Promise((resolve) => (end = resolve));
+    this.#forget = () => {
+      office.heard.delete(name);
+      forget();
+    };
+    office.heard.set(name, ({ tick, ended }) => {
+      if (tick !== undefined) this.#listeners.forEach((listener) => listener(tick));
+      if (ended) {
+        this.#forget();
+        end(ended);
+      }
+    });
+  }
+
+  /** For a run that was never joined. */
+  forget() {
+    this.#forget();
+  }
+
+  /** Calls with the newest tick whenever there is another, some sixty times a second at most; returns what ends that. */
+  onTick(listener) {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
+  }
+
+  /** How it goes. */
+  status() {
+    return this.#office.ask("status", this.name);
+  }
+
+  /** The tiles of a buffer that this page owns. */
+  tiles(buffer) {
+    return this.#office.ask("tiles", this.name, buffer);
+  }
+
+  /** A tile of this page's, row by row, as it is between two ticks. */
+  async read(buffer, { tile }) {
+    const { element, bytes } = await this.#office.ask("read", this.name, buffer, tile);
+    return typed(element, bytes);
+  }
+
+  /** Who computes what. */
+  world() {
+    return this.#office.ask("world", this.name);
+  }
+
+  /** A field as pixels, its longer side of at most so many. */
+  frame(buffer, pixelsMax = 1024) {
+    return this.#office.ask("frame", this.name, buffer, pixelsMax);
+  }
+
+  /** The workload's parameters as they are. */
+  params() {
+    return this.#office.ask("params", this.name);
+  }
+
+  /** Wishes for another value of a parameter: all members compute with it from one and the same tick on, soon. */
+  set(name, value) {
+    const toml = (value) => (Array.isArray(value) ? `[${value.map(toml).join(", ")}]` : String(value));
+    return this.#office.ask("set", this.name, name, toml(value));
+  }
+
+  /** Wishes that no tick passes, for all members; they may come and go meanwhile. */
+  pause() {
+    return this.#office.ask("pause", this.name, true);
+  }
+
+  /** Wishes that ticks pass again. */
+  resume() {
+    return this.#office.ask("pause", this.name, false);
+  }
+
+  /** Leaves in good order; done when what this page owned is somebody else's. */
+  async leave() {
+    await this.#office.ask("leave", this.name);
+    await this.ended;
+  }
+}
