@@ -104,6 +104,7 @@ fn run_members(cpus: &[AnyExecutor; 2], bundle: &VerifiedBundle, ticks: u64) {
         transport: TransportConfig { listen: vec![LISTEN.into()], ..TransportConfig::default() },
         name: name.into(),
         speed: 0.0,
+        computes: true,
         keep: Keep::Share,
         seeds: true,
         token: [0; 16],

@@ -35,6 +35,7 @@ fn terms(name: &str) -> Terms {
         transport: TransportConfig { listen: vec!["/ip4/127.0.0.1/tcp/0".into()], ..TransportConfig::default() },
         name: name.into(),
         speed: 0.0,
+        computes: true,
         keep: Keep::Share,
         seeds: true,
         token: [7; 16],

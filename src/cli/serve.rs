@@ -84,8 +84,8 @@ pub(crate) fn run(args: &ServeArgs, choice: &Choice, json: bool) -> Result<(), L
         });
         let runs: Vec<_> = runs.collect();
         let ended = runs.into_iter().map(|run| run.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        // All are waited for, and the first word counts.
-        ended.fold(Ok(()), |first, ended| first.and(ended))
+        // All are waited for before the first error is told.
+        ended.collect::<Vec<_>>().into_iter().collect()
     })
 }
 

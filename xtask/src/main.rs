@@ -16,6 +16,7 @@
 mod setup;
 mod size;
 mod test;
+mod types;
 mod web;
 
 use std::process::{Command, ExitCode};

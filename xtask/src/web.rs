@@ -111,6 +111,7 @@ pub(crate) fn glue(wasm: &str, out: &str) -> bool {
     let made = wasm_bindgen_cli_support::Bindgen::new()
         .input_path(wasm)
         .remove_name_section(true)
+        .omit_default_module_path(false)
         .web(true)
         .and_then(|bindgen| bindgen.typescript(true).generate(out));
     match made {

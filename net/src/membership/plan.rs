@@ -295,3 +295,50 @@ pub(super) fn take_list<T>(reader: &mut Reader, field: &'static str, item_bytes:
     let bytes = reader.take(field, count.saturating_mul(item_bytes))?;
     Ok(bytes.chunks_exact(item_bytes).map(item).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_with_changes_comes_back_and_one_out_of_order_does_not() {
+        let parts = Parts::new(&[], &[], 4).expect("a table alone is a state");
+        let change = |tick, key: &str| Change { tick, key: key.into(), value: "[1.0, 2.0]".into() };
+        let member = Member {
+            id: MemberId(1),
+            identity: "somebody".into(),
+            name: "Some Body".into(),
+            addresses: vec!["sim/1".into()],
+            speed: 1e9,
+            memory: 7,
+            keep: Keep::All,
+            seeds: true,
+        };
+        let plan = EpochPlan {
+            epoch: 3,
+            run: [5; 16],
+            tick: 40,
+            end: 90,
+            origin: Origin::Snapshot(Version { epoch: 2, tick: 40 }),
+            replicas: 1,
+            next_member: MemberId(2),
+            roster: vec![member],
+            leaving: Vec::new(),
+            owners: Vec::new(),
+            sources: vec![MemberId(1)],
+            hashes: Vec::new(),
+            is_paused: true,
+            changes: vec![change(7, "rate"), change(40, "")],
+            task: Bytes::from_static(b"task"),
+        };
+        assert_eq!(EpochPlan::from_bytes(plan.to_bytes(), &parts), Ok(plan.clone()));
+        for end in 0..plan.to_bytes().len() {
+            assert!(EpochPlan::from_bytes(plan.to_bytes().slice(..end), &parts).is_err(), "{end}");
+        }
+        let unordered = EpochPlan { changes: vec![change(40, "rate"), change(7, "rate")], ..plan.clone() };
+        let many = EpochPlan { changes: vec![change(40, "rate"); CHANGES_MAX + 1], ..plan };
+        for wrong in [unordered, many] {
+            assert!(matches!(EpochPlan::from_bytes(wrong.to_bytes(), &parts), Err(WireError::BadPlan { .. })));
+        }
+    }
+}

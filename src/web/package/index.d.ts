@@ -129,7 +129,7 @@ export interface Param {
 export type Ended = { state: "finished"; stateHash: string } | { state: "left" } | { state: "failed"; error: string; code: Code };
 
 /** Elements as numbers, where all their words are of one kind; as bytes otherwise. */
-export type Elements = Float32Array<ArrayBuffer> | Uint32Array<ArrayBuffer> | Int32Array<ArrayBuffer> | Uint8Array<ArrayBuffer>;
+export type Elements = Float32Array | Uint32Array | Int32Array | Uint8Array;
 
 /** This page's part in a run. */
 export class Run {
@@ -146,7 +146,7 @@ export class Run {
    * A tile of this page's, row by row, as it is between two ticks. Vectors are as WGSL lays them out: one of three lanes takes
    * four.
    */
-  read<T extends Elements = Float32Array<ArrayBuffer>>(buffer: string, tile: { tile: number }): Promise<T>;
+  read<T extends Elements = Float32Array>(buffer: string, tile: { tile: number }): Promise<T>;
   /** Who computes what. */
   world(): Promise<World>;
   /** A field as pixels, its longer side of at most so many (1024 unless given, at most 2048). */

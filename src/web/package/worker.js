@@ -8,7 +8,7 @@ const TOLD_EVERY_MS = 16;
 
 const fault = (message, code) => Object.assign(new Error(message), { code });
 
-const ready = init({ module_or_path: new URL("peercompute_bg.wasm", import.meta.url) }).catch((cause) => {
+const ready = init().catch((cause) => {
   throw fault(`WebAssembly does not start here: ${cause?.message ?? cause}`, "blocked");
 });
 // Whoever asks first hears of it.
