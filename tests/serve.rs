@@ -368,3 +368,33 @@ fn a_tab_pauses_a_run_and_changes_a_parameter_for_all_from_one_tick_on() {
     assert_ne!(together, hash(&place, &[&["run"], &HEAT[..], &["--ticks", "600", "--json"]].concat()));
     assert_eq!(browser.complaints(), [""; 0]);
 }
+
+#[test]
+fn a_root_that_comes_back_finds_its_tabs_again() {
+    let place = Place::new();
+    let store = place.path("heat.run");
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let start = || {
+        let more = ["--listen", &address, "--name", "root", "--throttle", "0.1", "--snapshot-every", "0.2", "--store", store.to_str().unwrap()];
+        Peer::start(place.command(&[&["serve"], &HEAT[..], &more].concat()))
+    };
+    let root = start();
+    let link = root.link();
+    let mut browser = Chromium::start();
+    let tab = browser.open(&on_cpu(&link, "faithful"));
+    let before = status(&mut browser, &tab, |status| status["tilesOwned"].as_u64() > Some(0) && status["tick"].as_u64() > Some(50));
+    root.heard(|line| (line["event"] == "stored").then_some(()));
+    root.signal("KILL");
+    drop(root);
+    // Of two, the one that did not coordinate may not go on alone; it says so.
+    let mut lost = || browser.evaluate(&tab, "peercompute.status()").unwrap();
+    wait_for(|| lost()["lost"].is_string().then_some(()));
+    let back = start();
+    assert_eq!(back.link(), link);
+    let after =
+        wait_for(|| Some(lost()).filter(|status| status.get("lost").is_none() && status["tilesOwned"].as_u64() > Some(0) && status["peers"] == 2));
+    wait_for(|| Some(lost()).filter(|status| status["tick"].as_u64() > before["tick"].as_u64()));
+    assert!(after.get("ended").is_none(), "{after}");
+}

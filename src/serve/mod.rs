@@ -180,6 +180,9 @@ impl Server {
             runs: hosted.into_iter().map(Served::run).collect(),
             site: self.site,
         });
+        // The first visitor need not wait for it; one that comes meanwhile waits no longer than for doing it itself.
+        let early = served.clone();
+        std::thread::spawn(move || early.site.files.values().for_each(|asset| drop(asset.gzipped())));
         let (listener, tls) = (self.listener, self.tls);
         let thread = std::thread::Builder::new().name("peercompute-http".to_owned());
         let thread = thread.spawn(move || {

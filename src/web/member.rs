@@ -11,6 +11,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use js_sys::{Array, Object, Reflect, Uint8Array, Uint8ClampedArray, Uint16Array, Uint32Array};
@@ -20,7 +21,7 @@ use peercompute_kernels::declaration::Extent;
 use peercompute_kernels::program::ParamValue;
 use peercompute_kernels::{BundleError, Program, PublicKey, Trust, VerifiedBundle};
 use peercompute_net::driver::MemberSession;
-use peercompute_net::membership::{EpochPlan, Event, Keep, MemberError, PartId, Parts, Role, Tuning, VALUE_BYTES_MAX, Wish};
+use peercompute_net::membership::{EpochPlan, Event, Keep, MemberError, Notice, PartId, Parts, Role, Tuning, VALUE_BYTES_MAX, Wish};
 use peercompute_net::ownership::PeerIndex;
 use peercompute_net::runtime::{self, Instant};
 use peercompute_net::transport::TransportConfig;
@@ -41,6 +42,8 @@ const VIEW_PIXELS_MAX: u32 = 2048;
 const LOOKS_MAX: usize = 16;
 /// A tab that sees worlds up to this size keeps every snapshot of all of it, to show what others compute.
 const SHOWN_BYTES_MAX: u64 = 32 << 20;
+/// A tab that too few others can be reached from looks for them so long.
+const ORPHAN_LIMIT: Duration = Duration::from_secs(5);
 /// A rate is taken over at least this many seconds.
 const RATE_SECONDS: f64 = 0.5;
 
@@ -60,6 +63,8 @@ struct State {
     stored: Option<(u64, Vec<Bytes>)>,
     /// When and where the rate was taken last.
     mark: Option<(Instant, u64)>,
+    /// Why nothing goes on, until the next epoch.
+    lost: Option<String>,
     ended: Option<Result<Ended, Fault>>,
 }
 
@@ -100,6 +105,7 @@ impl State {
                     self.mark = Some((Instant::now(), *tick));
                 }
             }
+            Told::Notice(notice @ Notice::Orphaned { .. }) => self.lost = Some(notice.to_string()),
             Told::Stored { version, parts } => self.stored = Some((version.tick, parts.to_vec())),
             _ => {}
         }
@@ -107,6 +113,7 @@ impl State {
 
     fn entered(&mut self, plan: &EpochPlan, me: PeerIndex, parts: &Parts) {
         self.plan = Some((plan.clone(), me));
+        self.lost = None;
         self.peers = plan.roster.len();
         (self.epoch, self.tick) = (plan.epoch, plan.tick);
         let owned: Vec<_> = plan.owned(me).collect();
@@ -149,7 +156,9 @@ impl Member {
         let parts = parts_of(bundle.program()).map_err(|cause| JsError::new(&cause))?;
         let bytes: u64 = (0..parts.count() as u32).map(|part| u64::from(parts.bytes(PartId(part)))).sum();
         let keep = if bytes <= SHOWN_BYTES_MAX { Keep::All } else { Keep::Share };
-        let terms = Terms { transport, name, speed, computes: !watches, keep, seeds: false, token: link.token, tuning: Tuning::default() };
+        // Whoever is alone for so long joins anew, by the link.
+        let tuning = Tuning { orphan_limit: ORPHAN_LIMIT, ..Tuning::default() };
+        let terms = Terms { transport, name, speed, computes: !watches, keep, seeds: false, token: link.token, tuning };
         let (session, parts) = world::start(&bundle, Role::Join { addresses: vec![root] }, terms).await.map_err(told)?;
         let (looks, looking) = flume::bounded(LOOKS_MAX);
         let member = Member {
@@ -164,7 +173,7 @@ impl Member {
         Ok(member)
     }
 
-    /// How it goes: `peerId`, `peers`, `workload`, `version`, `tick`, `epoch`, `executor`, `adapter`, `tilesOwned`, `isPaused`, `elementsPerSecond`; and
+    /// How it goes: `peerId`, `peers`, `workload`, `version`, `tick`, `epoch`, `executor`, `adapter`, `tilesOwned`, `isPaused`, `elementsPerSecond`; `lost`, why nothing goes on, while too few others are reached; and
     /// `ended`, which is `undefined`, `"finished"` (with `stateHash`), `"left"` or `"failed"` (with `error`, and its `code`: `"refused"`,
     /// `"unreachable"`, `"lost"` or `"failed"`).
     pub fn status(&self) -> Object {
@@ -183,6 +192,9 @@ impl Member {
         set("tilesOwned", (state.owned.len() as f64).into());
         set("isPaused", state.plan.as_ref().is_some_and(|(plan, _)| plan.is_paused).into());
         set("elementsPerSecond", state.elements_per_second.into());
+        if let (Some(lost), None) = (&state.lost, &state.ended) {
+            set("lost", lost.clone().into());
+        }
         match &state.ended {
             None => {}
             Some(Ok(Ended::Left)) => set("ended", "left".into()),

@@ -185,7 +185,8 @@ async function look(seen) {
     pause.textContent = status.isPaused ? "Go on" : "Pause";
     pause.onclick = () => (status.isPaused ? seen.resume() : seen.pause()).catch(wrong);
     await listParams(seen);
-    if (run === seen && status.isPaused) say("Paused, for all members.");
+    if (run === seen && status.lost) say(`${status.lost}. Trying again…`, "wrong");
+    else if (run === seen && status.isPaused) say("Paused, for all members.");
     else if (run === seen && status.tilesOwned > 0) say("This tab computes a part of the world.");
     await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
   }

@@ -86,6 +86,8 @@ export interface Status {
   isPaused: boolean;
   /** Of this page's tiles. */
   elementsPerSecond: number;
+  /** Why no tick passes: too few of the others can be reached. It is tried again until they can, or this page leaves. */
+  lost?: string;
   ended?: "finished" | "left" | "failed";
   /** Of a run that has come to its end. */
   stateHash?: string;

@@ -5,6 +5,9 @@
 import init, { Executor, Member, verifyBundle } from "./peercompute.js";
 
 const TOLD_EVERY_MS = 16;
+// Between two attempts to come back, doubled every time.
+const RETRY_MS = 500;
+const RETRY_MS_MAX = 30_000;
 
 const fault = (message, code) => Object.assign(new Error(message), { code });
 
@@ -17,7 +20,7 @@ ready.catch(() => {});
 // By bundle hash; verified.
 const bundles = new Map();
 // By run.
-const members = new Map();
+const parts = new Map();
 let executor;
 
 async function fetched(base, hash) {
@@ -47,22 +50,95 @@ async function open(wanted, threads) {
   }
 }
 
-function present(run) {
-  const member = members.get(run);
-  if (!member) throw fault(`this node takes no part in \`${run}\``, "run");
-  return member;
+// This node's part in a run: a member, and after it was lost with all others another one, until it is let in.
+class Part {
+  #run;
+  #join;
+  #member;
+  #hasEntered = false;
+  #isLeaving = false;
+  #lost;
+
+  constructor(run, join) {
+    [this.#run, this.#join] = [run, join];
+  }
+
+  async begin() {
+    this.#member = await this.#join();
+    this.#last();
+  }
+
+  // Goes on until the run is over, it is left, or what went wrong would go wrong again.
+  async #last() {
+    let wait = RETRY_MS;
+    for (;;) {
+      const ended = await this.#ended();
+      const isLost = ended.state === "failed" && (ended.code === "lost" || ended.code === "unreachable");
+      if (!isLost || !this.#hasEntered || this.#isLeaving) return this.#end(ended);
+      this.#lost = ended.error;
+      let next;
+      while (!next) {
+        await new Promise((resolve) => setTimeout(resolve, wait));
+        if (this.#isLeaving) return this.#end({ state: "left" });
+        wait = Math.min(wait * 2, RETRY_MS_MAX);
+        // Why it is not to be had is told as long as it is not.
+        next = await this.#join().catch((cause) => void (this.#lost = cause.message));
+      }
+      // The one before goes when nobody waits for its answers any more.
+      this.#member = next;
+      if (await this.#enters()) [wait, this.#lost] = [RETRY_MS, undefined];
+    }
+  }
+
+  // Whether this member gets into an epoch.
+  #enters() {
+    return this.#until(({ ended, epoch }) => (epoch > 0 ? "in" : ended && "out")).then((how) => how === "in");
+  }
+
+  #ended() {
+    let last;
+    return this.#until(({ tick, epoch, ended, stateHash, error, code }) => {
+      if (tick !== last) postMessage({ run: this.#run, tick: (last = tick) });
+      this.#hasEntered ||= epoch > 0;
+      return ended && { state: ended, stateHash, error, code };
+    });
+  }
+
+  #until(is) {
+    return new Promise((resolve) => {
+      const timer = setInterval(() => {
+        const found = is(this.#member.status());
+        if (!found) return;
+        clearInterval(timer);
+        resolve(found);
+      }, TOLD_EVERY_MS);
+    });
+  }
+
+  #end(ended) {
+    this.#lost = undefined;
+    postMessage({ run: this.#run, ended });
+  }
+
+  get member() {
+    return this.#member;
+  }
+
+  status() {
+    const status = this.#member.status();
+    return this.#lost === undefined ? status : { ...status, lost: this.#lost, ended: undefined, error: undefined, code: undefined };
+  }
+
+  leave() {
+    this.#isLeaving = true;
+    return this.#member.leave();
+  }
 }
 
-// Tells of ticks and of the end.
-function watch(run, member) {
-  let last;
-  const timer = setInterval(() => {
-    const { tick, ended, stateHash, error, code } = member.status();
-    if (tick !== last) postMessage({ run, tick: (last = tick) });
-    if (!ended) return;
-    clearInterval(timer);
-    postMessage({ run, ended: { state: ended, stateHash, error, code } });
-  }, TOLD_EVERY_MS);
+function present(run) {
+  const part = parts.get(run);
+  if (!part) throw fault(`this node takes no part in \`${run}\``, "run");
+  return part;
 }
 
 const calls = {
@@ -71,43 +147,40 @@ const calls = {
   },
   async run(run, link, page, { executor: wanted = "auto", threads, called = "browser", watches }) {
     await ready;
-    // One that was left is over.
-    members.get(run)?.free();
-    members.delete(run);
     executor ??= await open(wanted, threads);
     const [, , hash] = link.split("#")[1].split(",");
-    const member = await Member.join(executor, link, page, bundles.get(hash), called, watches);
-    members.set(run, member);
-    watch(run, member);
+    const part = new Part(run, () => Member.join(executor, link, page, bundles.get(hash), called, watches));
+    await part.begin();
+    parts.set(run, part);
   },
   async status(run) {
     return present(run).status();
   },
   async tiles(run, buffer) {
-    return present(run).tiles(buffer);
+    return present(run).member.tiles(buffer);
   },
   async read(run, buffer, tile) {
-    const bytes = await present(run).read(buffer, tile);
-    return { element: present(run).element(buffer), bytes };
+    const bytes = await present(run).member.read(buffer, tile);
+    return { element: present(run).member.element(buffer), bytes };
   },
   async world(run) {
-    return present(run).world();
+    return present(run).member.world();
   },
   async frame(run, buffer, pixelsMax) {
-    return present(run).frame(buffer, pixelsMax);
+    return present(run).member.frame(buffer, pixelsMax);
   },
   async params(run) {
-    return present(run).params();
+    return present(run).member.params();
   },
   async set(run, name, value) {
     try {
-      await present(run).set(name, value);
+      await present(run).member.set(name, value);
     } catch (cause) {
       throw fault(cause.message, cause.code ?? "option");
     }
   },
   async pause(run, isPaused) {
-    await present(run).pause(isPaused);
+    await present(run).member.pause(isPaused);
   },
   async leave(run) {
     await present(run).leave();
