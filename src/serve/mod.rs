@@ -4,6 +4,7 @@
 //!  TCP ─ TLS? ─ HTTP ─┬─ /                the page, never kept
 //!                     ├─ /app/HASH/…      what the page loads, kept for ever: another content has another HASH
 //!                     ├─ /bundles/HASH.pcb   the signed bundle, by its manifest's hash
+//!                     ├─ /bench           the benchmark page, its bundles, and bytes to measure the way with
 //!                     ├─ /health          what is served, for monitors
 //!                     └─ /p2p             101 ─► the transport's door: from here on it is a peer's link
 //! ```
@@ -12,6 +13,7 @@
 //! keeps to itself: who has the page's address alone gets the page, and no run. Invariants: every connection is bounded in time
 //! until it has asked for something, and so is their number; a file is served from memory, as it was when the program started.
 
+mod bench;
 mod fetch;
 mod site;
 mod tls;
@@ -173,6 +175,7 @@ impl Server {
             bundle_name: format!("{}.pcb", hex(&program.hash)),
             about: about.to_string(),
             site: self.site,
+            bench: bench::Bench::default(),
             door,
         });
         let (listener, tls) = (self.listener, self.tls);
@@ -218,6 +221,7 @@ fn outward(like: IpAddr) -> Option<IpAddr> {
 /// What all requests share.
 struct Served {
     site: Site,
+    bench: bench::Bench,
     bundle: Asset,
     bundle_name: String,
     about: String,
@@ -271,6 +275,7 @@ fn router(served: Arc<Served>) -> Router {
         .route("/app/{hash}/{*file}", get(app))
         .route("/bundles/{name}", get(bundle))
         .route("/health", get(health))
+        .merge(bench::routes())
         .route(peercompute_net::transport::websocket::PATH, get(upgrade::upgrade))
         .with_state(served)
         .layer(axum::middleware::map_response(with_policy))

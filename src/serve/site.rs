@@ -1,4 +1,4 @@
-//! What a browser loads: the page of this program, and the package that `cargo xtask web` built.
+//! What a browser loads: the pages of this program, and the package that `cargo xtask web` built.
 //!
 //! The page's files and the package's have one hash together, which is in their paths: a browser keeps them for ever, and a new
 //! build is somewhere else. Invariant: what is served is one build's, whole.
@@ -11,6 +11,7 @@ use std::sync::OnceLock;
 use axum::body::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use peercompute_bench::page as bench;
 
 /// The part of a path that every build has for itself.
 const HASH_DIGITS: usize = 16;
@@ -64,6 +65,7 @@ impl Asset {
 /// A page and what it loads.
 pub(super) struct Site {
     pub(super) page: Asset,
+    pub(super) bench: Asset,
     pub(super) files: BTreeMap<String, Asset>,
     pub(super) hash: String,
 }
@@ -78,10 +80,13 @@ impl Site {
         for (name, content) in FILES {
             files.insert(name.to_owned(), Asset::new(kind(name).unwrap_or_default(), content.as_bytes().to_vec()));
         }
+        for (name, kind, content) in bench::FILES {
+            files.insert(name.to_owned(), Asset::new(kind, content.as_bytes().to_vec()));
+        }
         let all: String = files.iter().map(|(name, asset)| format!("{name} {}\n", asset.hash)).collect();
         let hash = hash(all.as_bytes())[..HASH_DIGITS].to_owned();
-        let page = Asset::new("text/html; charset=utf-8", PAGE.replace("APP", &format!("/app/{hash}")).into_bytes());
-        Ok(Site { page, files, hash })
+        let html = |page: &str| Asset::new("text/html; charset=utf-8", page.replace("APP", &format!("/app/{hash}")).into_bytes());
+        Ok(Site { page: html(PAGE), bench: html(bench::PAGE), files, hash })
     }
 }
 

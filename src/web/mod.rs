@@ -113,6 +113,12 @@ impl Executor {
         self.inner.info().adapter.clone()
     }
 
+    /// Whether the adapter computes in software: then only ratios mean anything.
+    #[wasm_bindgen(getter, js_name = isSoftware)]
+    pub fn is_software(&self) -> bool {
+        self.inner.info().is_software
+    }
+
     /// What drives it.
     #[wasm_bindgen(getter)]
     pub fn backend(&self) -> String {
