@@ -2,8 +2,14 @@
 
 const HEAD = ["", "framework", "twin", "ratio", "target"];
 
-function number(value) {
-  return value >= 100 ? Math.round(value).toString() : Number(value.toPrecision(3)).toString();
+// A speed has its giga in its unit: a slow one is told in mega or kilo.
+const SCALES = [["G", 1], ["M", 1e3], ["k", 1e6]];
+
+function quantity(value, unit) {
+  const [prefix, times] = unit.startsWith("G") ? (SCALES.find(([, times]) => value * times >= 1) ?? SCALES[2]) : ["", 1];
+  const scaled = value * times;
+  const digits = scaled >= 100 ? Math.round(scaled).toString() : Number(scaled.toPrecision(3)).toString();
+  return `${digits} ${prefix}${prefix ? unit.slice(1) : unit}`;
 }
 
 function cell(text, name, kind = "") {
@@ -21,8 +27,8 @@ function row({ case: title, value, twin_value, unit, ratio, target, met, kind, t
   const what = kind === "context" ? `${title}; twin: ${twin}` : title;
   row.append(
     cell(what),
-    cell(`${number(value)} ${unit}`, HEAD[1]),
-    cell(`${number(twin_value)} ${unit}`, HEAD[2]),
+    cell(quantity(value, unit), HEAD[1]),
+    cell(quantity(twin_value, unit), HEAD[2]),
     cell(ratio.toFixed(2), HEAD[3], `ratio ${judged}`),
     cell(target === null ? "" : `≥ ${target.toFixed(2)}`, HEAD[4]),
   );
