@@ -17,7 +17,7 @@ use peercompute_buffers::transfer::tile_bytes;
 use super::memory::Memory;
 use super::profile::{PassTime, Profile};
 use super::tables::{Step, Table, layout_entry};
-use super::{CachedPipeline, Checks, Gpu};
+use super::{CachedPipeline, Checks, Gpu, Submitted};
 use crate::declaration::Extent;
 use crate::executor::arenas::{self, Shown};
 use crate::executor::dispatch::{DispatchUniform, Part, PassDispatches};
@@ -88,7 +88,7 @@ pub struct GpuRun<'a> {
     ring_used: usize,
     encoder: Option<wgpu::CommandEncoder>,
     open_pass: Option<wgpu::ComputePass<'static>>,
-    in_flight: VecDeque<wgpu::SubmissionIndex>,
+    in_flight: VecDeque<Submitted>,
     profile: Option<Profile>,
 }
 
@@ -188,7 +188,7 @@ impl<'a> GpuRun<'a> {
             self.gpu.queue.write_buffer(&self.ring, 0, &self.ring_content[..bytes]);
             self.ring_used = 0;
         }
-        self.in_flight.push_back(self.gpu.queue.submit([encoder.finish()]));
+        self.in_flight.push_back(self.gpu.submit(encoder.finish()));
         self.after_submit(stamps)?;
         self.gpu.lost()
     }
@@ -211,10 +211,10 @@ impl<'a> GpuRun<'a> {
     }
 
     /// A browser does not let code wait in the midst of a pass: its runs are not profiled, and whoever records many
-    /// ticks awaits [`Run::finish`] now and then.
+    /// ticks awaits [`Run::keep_up`] now and then. Batches that nobody waits for are done before the newer ones.
     #[cfg(target_arch = "wasm32")]
     fn after_submit(&mut self, _stamps: Option<(wgpu::Buffer, u64)>) -> Result<(), ExecutorError> {
-        while self.in_flight.len() > IN_FLIGHT_MAX {
+        while self.in_flight.len() > IN_FLIGHT_MAX + 1 {
             self.in_flight.pop_front();
         }
         Ok(())
@@ -525,6 +525,15 @@ impl Run for GpuRun<'_> {
 
     fn flush(&mut self) -> Result<(), ExecutorError> {
         self.submit()
+    }
+
+    async fn keep_up(&mut self) -> Result<(), ExecutorError> {
+        self.submit()?;
+        while self.in_flight.len() > IN_FLIGHT_MAX {
+            let oldest = self.in_flight.pop_front();
+            self.gpu.done(oldest).await?;
+        }
+        Ok(())
     }
 
     async fn finish(&mut self) -> Result<(), ExecutorError> {
