@@ -123,6 +123,31 @@ fn sizes_are_chosen_and_cases_left_out() {
 }
 
 #[test]
+fn figures_are_made_of_times_as_rust_makes_them() {
+    let place = Place::new();
+    let root = Root::start(&place);
+    let mut browser = Chromium::start();
+    let tab = browser.open(&format!("{}bench", root.url));
+    wait_for(|| browser.evaluate(&tab, "document.scripts[0]?.src").unwrap().as_str().map(drop));
+    // The example of `bench/src/rounds.rs`.
+    let figures = "import(new URL('figures.js', document.scripts[0].src)).then(({ fromRounds, fromTrips, percentile }) => [
+        fromRounds({ repeats: 10, seconds: [[3, 1], [2, 5], [4, 3]] }, (each) => 1 / each, { target: 0.75 }),
+        fromTrips([[0.002, 0.001], [0.004, 0.001]], 0.99, {}),
+        percentile([5, 1, 4, 2, 3], 0.5),
+    ])";
+    let figures = browser.evaluate(&tab, figures).unwrap();
+    let of = |figure: &Value| ["value", "twin_value", "ratio", "ratio_best", "met"].map(|name| figure[name].clone());
+    assert_eq!(of(&figures[0]), [json!(5.0), json!(10), json!(0.75), json!(0.5), json!(true)].map(|value| number(&value)));
+    assert_eq!(of(&figures[1]), [json!(4), json!(1), json!(0.25), Value::Null, Value::Null]);
+    assert_eq!(figures[2], 3);
+}
+
+/// JavaScript writes whole numbers without a point.
+fn number(value: &Value) -> Value {
+    value.as_f64().filter(|number| number.fract() == 0.0).map_or_else(|| value.clone(), |number| json!(number as i64))
+}
+
+#[test]
 fn without_webgpu_it_says_so_and_measures_the_way_to_the_root() {
     let place = Place::new();
     let root = Root::start(&place);

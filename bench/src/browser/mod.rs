@@ -21,6 +21,8 @@ use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 use tiny_http::{Header, Method, Request, Response, Server};
 
+/// How often a silent browser is looked after.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What Chromium is called.
 const BROWSERS: [&str; 6] = ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome", "chromium-headless-shell"];
 /// A browser and its flags for WebGPU, by spaces, in place of those below: `/opt/chrome --enable-features=Vulkan`, say.
@@ -182,7 +184,7 @@ pub struct Session {
     patience: Duration,
     /// A worker that has asked for its next job.
     asking: Option<Request>,
-    _browser: Browser,
+    browser: Browser,
     // Behind the browser, which goes first.
     _profile: TempDir,
 }
@@ -204,7 +206,7 @@ impl Session {
         };
         let profile = tempfile::tempdir().map_err(|error| BrowserError::Start { what: "a profile", cause: error.to_string() })?;
         let browser = Browser::start(&format!("http://{address}/{path}"), profile.path())?;
-        Ok(Session { server, page, package, patience, asking: None, _browser: browser, _profile: profile })
+        Ok(Session { server, page, package, patience, asking: None, browser, _profile: profile })
     }
 
     /// Does a job.
@@ -252,12 +254,20 @@ impl Session {
     }
 
     #[allow(clippy::disallowed_methods, reason = "a browser that hangs is told by a clock")]
-    fn receive(&self) -> Result<Request, BrowserError> {
+    fn receive(&mut self) -> Result<Request, BrowserError> {
         let begun = Instant::now();
-        match self.server.recv_timeout(self.patience) {
-            Ok(Some(request)) => Ok(request),
-            Ok(None) => Err(BrowserError::Silent { seconds: begun.elapsed().as_secs() }),
-            Err(error) => Err(BrowserError::Failed { cause: error.to_string() }),
+        loop {
+            match self.server.recv_timeout(LOOK_EVERY) {
+                Ok(Some(request)) => return Ok(request),
+                Ok(None) => {}
+                Err(error) => return Err(BrowserError::Failed { cause: error.to_string() }),
+            }
+            if let Ok(Some(status)) = self.browser.0.try_wait() {
+                return Err(BrowserError::Failed { cause: format!("it has ended: {status}") });
+            }
+            if begun.elapsed() >= self.patience {
+                return Err(BrowserError::Silent { seconds: begun.elapsed().as_secs() });
+            }
         }
     }
 

@@ -39,7 +39,7 @@ pub(crate) fn measure(options: &BenchOptions, report: &mut Report, progress: &mu
 
 fn open(options: &BenchOptions, progress: &mut dyn FnMut(&str)) -> Result<Report, BenchError> {
     let site = Site { bundles: Bundles::new()?, bytes: random_bytes() };
-    let session = Session::open(&format!("bench?start&tell&effort={}", options.effort.name()), Page::Isolated, PATIENCE)?;
+    let mut session = Session::open(&format!("bench?start&tell&effort={}", options.effort.name()), Page::Isolated, PATIENCE)?;
     loop {
         let request = session.receive()?;
         let url = request.url().split('?').next().unwrap_or_default().to_owned();

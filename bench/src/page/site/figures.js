@@ -1,4 +1,4 @@
-// Figures from times, as `bench/src/report.rs` has them: a test holds these against the ones that Rust makes of the same times.
+// Figures from times, as `bench/src/rounds.rs` makes them: a test gives both the same times and wants the same figures.
 //
 // The ratio is a speed's, always: above 1 the framework is faster than its twin, whatever the unit.
 

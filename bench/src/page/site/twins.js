@@ -34,7 +34,10 @@ class Twin {
   async run(count) {
     for (let left = count; left > 0; left -= BATCH_TICKS) {
       this.submit((pass) => {
-        for (let tick = 0; tick < Math.min(left, BATCH_TICKS); tick++) record(pass, this.ticks[this.done++ % this.ticks.length]);
+        let last;
+        for (let tick = 0; tick < Math.min(left, BATCH_TICKS); tick++) {
+          last = record(pass, this.ticks[this.done++ % this.ticks.length], last);
+        }
       });
     }
     await this.device.queue.onSubmittedWorkDone();
@@ -70,12 +73,15 @@ class Twin {
   }
 }
 
-function record(pass, dispatches) {
+// Sets what differs from the dispatch before.
+function record(pass, dispatches, last = []) {
   for (const [pipeline, group, x, y] of dispatches) {
-    pass.setPipeline(pipeline);
-    pass.setBindGroup(0, group);
+    if (pipeline !== last[0]) pass.setPipeline(pipeline);
+    if (group !== last[1]) pass.setBindGroup(0, group);
     pass.dispatchWorkgroups(x, y);
+    last = [pipeline, group];
   }
+  return last;
 }
 
 // What makes a twin's parts, for one WGSL text.
