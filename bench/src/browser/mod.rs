@@ -353,7 +353,11 @@ impl Browser {
             None => Command::new(installed().ok_or(BrowserError::NoBrowser)?),
         };
         let flags: Vec<&str> = named.collect();
-        command.args(if flags.is_empty() { &SOFTWARE[..] } else { &flags }).args(FLAGS).arg(format!("--user-data-dir={}", profile.display())).arg(url);
+        command
+            .args(if flags.is_empty() { &SOFTWARE[..] } else { &flags })
+            .args(FLAGS)
+            .arg(format!("--user-data-dir={}", profile.display()))
+            .arg(url);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command.spawn().map(Browser).map_err(|error| BrowserError::Start { what: "the browser", cause: error.to_string() })
     }
