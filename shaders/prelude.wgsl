@@ -41,6 +41,8 @@ var<uniform> pc_dispatch: PcDispatch;
 
 /// Set for a pipeline that only runs where every neighbour within the halo lies in the same tile.
 override pc_interior: bool = false;
+/// Set for one of those that starts at the first tile and right behind the halo, always: its place takes no load.
+override pc_inner: bool = false;
 /// Set for a pipeline whose invocations count through a box of any shape, x first, whatever the workgroup's.
 override pc_slab: bool = false;
 
@@ -54,7 +56,9 @@ fn cell(id: vec3<u32>) -> Cell {
         row = group / groups;
         z = group % groups * PC_GROUP.z + id.z % PC_GROUP.z;
     }
-    row += pc_dispatch.first_row;
+    if (!pc_inner) {
+        row += pc_dispatch.first_row;
+    }
     var spread = vec3<u32>(id.xy, z);
     if (pc_slab) {
         let lane = id.x % PC_GROUP.x + PC_GROUP.x * (id.y + PC_GROUP.y * z);
@@ -62,7 +66,11 @@ fn cell(id: vec3<u32>) -> Cell {
         let slab = pc_dispatch.slab;
         spread = vec3<u32>(k % slab.x, k / slab.x % slab.y, k / (slab.x * slab.y));
     }
-    let reached = spread + pc_dispatch.offset;
+    var start = vec3<u32>(PC_HALO);
+    if (!pc_inner) {
+        start = pc_dispatch.offset;
+    }
+    let reached = spread + start;
     // Axes that the grid does not have are 0 for the compiler too.
     let local = reached * PC_USED;
     let place = tile[row * PC_ROW];

@@ -1,7 +1,7 @@
 //! Measurements: the framework against its hand-written twins, in one run.
 //!
 //! ```text
-//! options ─► run ─► kernels::{copy, heat, nbody, memory, strips}, net::{exchange, moves}, members, executors, browser ─► Report (JSON, table)
+//! options ─► run ─► kernels::{copy, heat, nbody, memory, strips}, net::{exchange, moves}, members, executors, browser (page) ─► Report (JSON, table)
 //!                        └── twin: what a good engineer writes without the framework
 //! ```
 //!
@@ -17,12 +17,13 @@ pub mod kernels;
 mod members;
 mod net;
 mod options;
+pub mod page;
 mod report;
 mod rounds;
 pub mod twin;
 
 pub use options::{Bench, BenchOptions, Effort};
-pub use report::{Adapter, Failure, Figure, Host, Kind, REPORT_VERSION, Report};
+pub use report::{Adapter, Browser, Failure, Figure, Host, Kind, REPORT_VERSION, Report};
 
 use peercompute_kernels::executor::gpu::{Checks, Gpu, GpuOptions};
 use peercompute_kernels::{BundleError, WorkloadError, executor::ExecutorError};
@@ -124,6 +125,9 @@ pub fn run(options: &BenchOptions, progress: &mut dyn FnMut(&str)) -> Report {
     }
     if options.benches().any(|bench| bench == Bench::Browser) {
         report.take(Bench::Browser, |figures| browser::figures::figures(options, figures, progress));
+    }
+    if options.benches().any(|bench| bench == Bench::Page) {
+        browser::page::measure(options, &mut report, progress);
     }
     if options.benches().any(|bench| bench == Bench::Wire) {
         report.take(Bench::Wire, |figures| browser::wire::figures(options, figures, progress));

@@ -21,6 +21,8 @@ pub enum Bench {
     Executors,
     /// The cpu executor in a browser against the browser's WebGPU; runs only where it is named.
     Browser,
+    /// The gpu executor in a browser against hand-written WebGPU in the same worker; runs only where it is named.
+    Page,
     /// What membership costs, and how tiles follow speed, with real processes; runs only where it is named.
     Members,
     /// A browser's link against a bare WebSocket of the same worker; runs only where it is named.
@@ -29,7 +31,7 @@ pub enum Bench {
 
 impl Bench {
     /// Every bench, in the order in which they run.
-    pub const ALL: [Bench; 11] = [
+    pub const ALL: [Bench; 12] = [
         Bench::Copy,
         Bench::Heat,
         Bench::Nbody,
@@ -39,6 +41,7 @@ impl Bench {
         Bench::Move,
         Bench::Executors,
         Bench::Browser,
+        Bench::Page,
         Bench::Members,
         Bench::Wire,
     ];
@@ -55,6 +58,7 @@ impl Bench {
             Bench::Move => "move",
             Bench::Executors => "executors",
             Bench::Browser => "browser",
+            Bench::Page => "page",
             Bench::Members => "members",
             Bench::Wire => "wire",
         }
@@ -67,12 +71,12 @@ impl Bench {
 
     /// Whether it measures the gpu executor, and so comes to nothing where no adapter is.
     pub fn needs_gpu(self) -> bool {
-        !matches!(self, Bench::Exchange | Bench::Move | Bench::Executors | Bench::Browser | Bench::Members | Bench::Wire)
+        !matches!(self, Bench::Exchange | Bench::Move | Bench::Executors | Bench::Browser | Bench::Page | Bench::Members | Bench::Wire)
     }
 
     /// Whether it runs where none is named.
     fn is_usual(self) -> bool {
-        !matches!(self, Bench::Executors | Bench::Browser | Bench::Members | Bench::Wire)
+        !matches!(self, Bench::Executors | Bench::Browser | Bench::Page | Bench::Members | Bench::Wire)
     }
 }
 

@@ -23,6 +23,9 @@ pub struct Report {
     pub host: Host,
     /// The adapter; `None` if no bench needed one, or there is none.
     pub adapter: Option<Adapter>,
+    /// The browser, if the page was measured in one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub browser: Option<Browser>,
     /// The figures, in the order in which they were taken.
     pub figures: Vec<Figure>,
     /// The benches that came to nothing.
@@ -40,6 +43,15 @@ pub struct Host {
     pub threads: usize,
     /// Whether the benches were compiled with optimisation.
     pub is_optimised: bool,
+}
+
+/// A browser.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Browser {
+    /// What it calls itself.
+    pub agent: String,
+    /// Whether the page was cross-origin isolated: clocks are finer there.
+    pub is_isolated: bool,
 }
 
 /// The adapter.
@@ -158,6 +170,7 @@ impl Report {
                 is_optimised: !cfg!(debug_assertions),
             },
             adapter: None,
+            browser: None,
             figures: Vec::new(),
             failures: Vec::new(),
         }
@@ -202,6 +215,9 @@ impl fmt::Display for Report {
             if adapter.is_software {
                 writeln!(f, "a software adapter: only ratios mean anything")?;
             }
+        }
+        if let Some(browser) = &self.browser {
+            writeln!(f, "{}", browser.agent)?;
         }
         let header = ["bench", "case", "value", "twin", "unit", "ratio", "best", "floor", "target", "met"].map(String::from);
         let mut rows = vec![(header, Vec::new())];

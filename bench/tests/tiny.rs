@@ -76,6 +76,13 @@ fn a_browser_computes_what_its_gpu_computes() {
 }
 
 #[test]
+fn the_page_measures_without_a_window_too() {
+    let report = tiny(Bench::Page);
+    assert_eq!(report.figures.len(), 11, "{report}");
+    assert!(report.adapter.is_some() && report.browser.is_some(), "{report}");
+}
+
+#[test]
 fn members_keep_up_and_share_the_work() {
     let targets: Vec<Option<f64>> = tiny(Bench::Members).figures.iter().map(|figure| figure.target).collect();
     assert_eq!(targets, [Some(0.95), Some(0.85)]);

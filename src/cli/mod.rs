@@ -78,7 +78,8 @@ struct BenchArgs {
     /// Only the cpu executor against every adapter and against hand-written Rust: `--only executors`.
     #[arg(long)]
     executors: bool,
-    /// Only the cpu executor in headless Chromium against its WebGPU: `--only browser`.
+    /// Only headless Chromium: the cpu executor against its WebGPU, and the benchmark page, `--only browser --only page`. PEERCOMPUTE_BROWSER
+    /// names another browser, with its flags for WebGPU.
     #[arg(long)]
     browser: bool,
 }
@@ -237,7 +238,9 @@ fn bench(args: &BenchArgs, executor: &Choice, json: bool) -> bool {
     let effort = if args.quick { Effort::Quick } else { Effort::Full };
     let mut only = args.only.clone();
     only.extend(args.executors.then_some(Bench::Executors));
-    only.extend(args.browser.then_some(Bench::Browser));
+    if args.browser {
+        only.extend([Bench::Browser, Bench::Page]);
+    }
     let adapter = match executor {
         Choice::Adapter(name) => Some(name.clone()),
         Choice::Cpu if only.is_empty() || only.iter().any(|bench| bench.needs_gpu()) => {

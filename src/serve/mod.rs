@@ -6,6 +6,7 @@
 //!                     ├─ /peercompute/…   the same package for a user's own page, whose files are at /…
 //!                     ├─ /runs            what is computed here, and where it is joined
 //!                     ├─ /bundles/HASH.pcb   a run's signed bundle, by its manifest's hash
+//!                     ├─ /bench           the benchmark page, its bundles, and bytes to measure the way with
 //!                     ├─ /health          what is served, for monitors
 //!                     └─ /p2p, /p2p/NAME  101 ─► the first run's door, or the named one's: from here on it is a peer's link
 //! ```
@@ -14,6 +15,7 @@
 //! keeps to itself: who has the page's address alone gets the page, and no run. Invariants: every connection is bounded in time
 //! until it has asked for something, and so is their number; a file is served from memory, as it was when the program started.
 
+mod bench;
 mod fetch;
 mod site;
 mod tls;
@@ -179,6 +181,7 @@ impl Server {
             listing: Asset::new("application/json", listing(&hosted, is_open).to_string().into_bytes()),
             runs: hosted.into_iter().map(Served::run).collect(),
             site: self.site,
+            bench: bench::Bench::default(),
         });
         // The first visitor need not wait for it; one that comes meanwhile waits no longer than for doing it itself.
         let early = served.clone();
@@ -260,6 +263,7 @@ fn health_of(hosted: &[Hosted]) -> serde_json::Value {
 /// What all requests share.
 struct Served {
     site: Site,
+    bench: bench::Bench,
     runs: Vec<ServedRun>,
     listing: Asset,
     health: String,
@@ -341,6 +345,7 @@ fn router(served: Arc<Served>) -> Router {
         .route("/bundles/{name}", get(bundle))
         .route("/runs", get(runs))
         .route("/health", get(health))
+        .merge(bench::routes())
         .route(PATH, get(upgrade::first))
         .route(&format!("{PATH}/{{run}}"), get(upgrade::named))
         .fallback(get(own))

@@ -1,4 +1,4 @@
-//! What a browser loads: the page of this program or of its user, and the package that `cargo xtask web` built.
+//! What a browser loads: the pages of this program or of its user, and the package that `cargo xtask web` built.
 //!
 //! The package is the one beside the program, or the one within it. Its files and the page's have one hash together, which is in their
 //! paths: a browser keeps them for ever, and a new build is somewhere else. A user's page has the package at `/peercompute/`, and asks
@@ -12,6 +12,7 @@ use std::sync::OnceLock;
 use axum::body::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use peercompute_bench::page as bench;
 
 /// The part of a path that every build has for itself.
 const HASH_DIGITS: usize = 16;
@@ -79,6 +80,7 @@ impl Asset {
 /// A page and what it loads.
 pub(super) struct Site {
     pub(super) page: Asset,
+    pub(super) bench: Asset,
     /// The package's, and those of this program's page.
     pub(super) files: BTreeMap<String, Asset>,
     /// Those of a user's page.
@@ -107,17 +109,19 @@ impl Site {
         for (name, content) in FILES {
             files.insert(name.to_owned(), Asset::new(kind(name).unwrap_or_default(), content.as_bytes().to_vec()));
         }
+        for (name, kind, content) in bench::FILES {
+            files.insert(name.to_owned(), Asset::new(kind, content.as_bytes().to_vec()));
+        }
         let all: String = files.iter().map(|(name, asset)| format!("{name} {}\n", asset.hash)).collect();
         let hash = hash(all.as_bytes())[..HASH_DIGITS].to_owned();
         let mut own = own_page.map_or(Ok(BTreeMap::new()), own_files)?;
+        let html = |page: &str| if is_whole { page.replace("APP", &format!("/app/{hash}")) } else { WITHOUT.to_owned() };
+        let bench = Asset::new(HTML, html(bench::PAGE).into_bytes());
         let page = match own.remove("index.html") {
             Some(page) => page,
-            None => {
-                let text = if is_whole { PAGE.replace("APP", &format!("/app/{hash}")) } else { WITHOUT.to_owned() };
-                Asset::new(HTML, text.into_bytes())
-            }
+            None => Asset::new(HTML, html(PAGE).into_bytes()),
         };
-        Ok(Site { page, files, own, hash, is_whole })
+        Ok(Site { page, bench, files, own, hash, is_whole })
     }
 }
 

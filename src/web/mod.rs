@@ -10,6 +10,7 @@
 //! page must not do. Invariant: nothing runs that is not signed by the key that the page pins.
 
 mod member;
+mod pace;
 mod wire;
 
 use std::time::Duration;
@@ -26,9 +27,7 @@ use peercompute_kernels::{PublicKey, Trust, VerifiedBundle};
 use wasm_bindgen::prelude::*;
 
 use crate::state;
-
-/// Ticks that may wait in a GPU's queue.
-const TICKS_QUEUED_MAX: u64 = 64;
+use pace::Pace;
 
 /// Tells panics to the console.
 #[wasm_bindgen(start)]
@@ -113,6 +112,12 @@ impl Executor {
         self.inner.info().adapter.clone()
     }
 
+    /// Whether the adapter computes in software: then only ratios mean anything.
+    #[wasm_bindgen(getter, js_name = isSoftware)]
+    pub fn is_software(&self) -> bool {
+        self.inner.info().is_software
+    }
+
     /// What drives it.
     #[wasm_bindgen(getter)]
     pub fn backend(&self) -> String {
@@ -135,7 +140,7 @@ impl Executor {
             let owners = bundle.program().manifest.grids.iter().map(owners).collect();
             peers.push(self.inner.load(&bundle, &Placement { me, peers: count, owners }).await.map_err(told)?);
         }
-        let mut workload = Workload { bundle, peers, tick: 0 };
+        let mut workload = Workload { bundle, peers, tick: 0, pace: Pace::default() };
         workload.init().await.map_err(told)?;
         Ok(workload)
     }
@@ -147,6 +152,7 @@ pub struct Workload {
     bundle: VerifiedBundle,
     peers: Vec<AnyRun<'static>>,
     tick: u64,
+    pace: Pace,
 }
 
 impl Workload {
@@ -190,15 +196,21 @@ impl Workload {
     pub async fn advance(&mut self, ticks: u32) -> Result<(), JsError> {
         let end = self.tick + u64::from(ticks);
         while self.tick < end {
-            let until = end.min(self.tick + TICKS_QUEUED_MAX);
+            let until = end.min(self.tick + self.pace.ticks());
+            let begun = self.pace.begin();
             let program = self.bundle.program();
             for tick in self.tick..until {
                 mesh::advance(program, &mut self.peers, program.tick(tick), tick).await.map_err(told)?;
             }
-            self.finish().await.map_err(told)?;
             self.tick = until;
+            if until < end {
+                for peer in &mut self.peers {
+                    peer.keep_up().await.map_err(told)?;
+                }
+                self.pace.end(begun);
+            }
         }
-        Ok(())
+        self.finish().await.map_err(told)
     }
 
     /// A whole buffer, in row-major order.

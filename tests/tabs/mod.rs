@@ -2,6 +2,7 @@
 //!
 //! Invariant: what a page or a worker complains of is kept, and fails whoever asks.
 
+#![allow(dead_code, reason = "each file uses what it needs")]
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test that cannot go on ends there; a browser that hangs is told by a clock")]
 
 use std::net::TcpStream;
@@ -16,12 +17,12 @@ use tungstenite::{Message, WebSocket};
 use crate::place::wait_for;
 
 const BROWSERS: [&str; 4] = ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome"];
-const FLAGS: [&str; 14] = [
+/// WebGPU in software.
+const GPU: [&str; 2] = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
+const FLAGS: [&str; 12] = [
     "--headless=new",
     "--no-sandbox",
     "--remote-debugging-port=0",
-    "--enable-unsafe-webgpu",
-    "--use-webgpu-adapter=swiftshader",
     "--disable-quic",
     "--no-first-run",
     "--disable-background-networking",
@@ -51,12 +52,21 @@ pub(crate) struct Tab {
 
 impl Chromium {
     pub(crate) fn start() -> Chromium {
+        Chromium::start_with(&GPU)
+    }
+
+    /// One that has no WebGPU.
+    pub(crate) fn start_without_gpu() -> Chromium {
+        Chromium::start_with(&["--disable-gpu"])
+    }
+
+    fn start_with(flags: &[&str]) -> Chromium {
         let folders: Vec<PathBuf> = std::env::split_paths(&std::env::var_os("PATH").unwrap()).collect();
         let found = BROWSERS.iter().find_map(|name| folders.iter().map(|folder| folder.join(name)).find(|file| file.exists()));
         let found = found.expect("there is no Chromium: `cargo xtask setup` installs one");
         let profile = tempfile::tempdir().unwrap();
         let mut command = Command::new(found);
-        command.args(FLAGS).arg(format!("--user-data-dir={}", profile.path().display())).arg("about:blank");
+        command.args(FLAGS).args(flags).arg(format!("--user-data-dir={}", profile.path().display())).arg("about:blank");
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let (port, path) = wait_for(|| {
             let text = std::fs::read_to_string(profile.path().join("DevToolsActivePort")).ok()?;
@@ -77,6 +87,12 @@ impl Chromium {
         self.listen_to(&tab.session.clone());
         self.call(Some(&tab.session), "Page.navigate", json!({ "url": url }));
         tab
+    }
+
+    /// Gives a tab another size, in pixels.
+    pub(crate) fn resize(&mut self, tab: &Tab, width: u32, height: u32) {
+        let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
+        self.call(Some(&tab.session), "Emulation.setDeviceMetricsOverride", size);
     }
 
     /// A picture of a tab, kept among the build's files for people to look at.

@@ -25,7 +25,8 @@ struct Arguments {
     /// Only the cpu executor against every adapter and against hand-written Rust: `--only executors`.
     #[arg(long)]
     executors: bool,
-    /// Only the cpu executor in headless Chromium against its WebGPU: `--only browser`.
+    /// Only headless Chromium: the cpu executor against its WebGPU, and the benchmark page, `--only browser --only page`. PEERCOMPUTE_BROWSER
+    /// names another browser, with its flags for WebGPU.
     #[arg(long)]
     browser: bool,
     /// Bodies of the n-body figure that every adapter gives [default: 8192].
@@ -46,7 +47,9 @@ fn main() -> ExitCode {
     let effort = if arguments.quick { Effort::Quick } else { Effort::Full };
     let mut only = arguments.only;
     only.extend(arguments.executors.then_some(Bench::Executors));
-    only.extend(arguments.browser.then_some(Bench::Browser));
+    if arguments.browser {
+        only.extend([Bench::Browser, Bench::Page]);
+    }
     let options = BenchOptions { adapter: arguments.adapter, only, effort, bodies: arguments.bodies, case: arguments.case };
     let report = run(&options, &mut |line| eprintln!("{line}"));
     if arguments.json {

@@ -8,6 +8,7 @@
 //! dies, hangs or cannot is an error, never a missing answer.
 
 pub(crate) mod figures;
+pub(crate) mod page;
 pub(crate) mod wire;
 
 use std::collections::HashMap;
@@ -20,14 +21,18 @@ use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 use tiny_http::{Header, Method, Request, Response, Server};
 
+/// How often a silent browser is looked after.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// What Chromium is called.
 const BROWSERS: [&str; 6] = ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome", "chromium-headless-shell"];
-/// A new profile, no sandbox (there may be no user but root), WebGPU in software, nothing sent to anybody.
-const FLAGS: [&str; 12] = [
+/// A browser and its flags for WebGPU, by spaces, in place of those below: `/opt/chrome --enable-features=Vulkan`, say.
+const BROWSER_VARIABLE: &str = "PEERCOMPUTE_BROWSER";
+/// WebGPU in software.
+const SOFTWARE: [&str; 2] = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader"];
+/// A new profile, no sandbox (there may be no user but root), nothing sent to anybody.
+const FLAGS: [&str; 10] = [
     "--headless=new",
     "--no-sandbox",
-    "--enable-unsafe-webgpu",
-    "--use-webgpu-adapter=swiftshader",
     "--disable-quic",
     "--no-first-run",
     "--disable-background-networking",
@@ -179,7 +184,7 @@ pub struct Session {
     patience: Duration,
     /// A worker that has asked for its next job.
     asking: Option<Request>,
-    _browser: Browser,
+    browser: Browser,
     // Behind the browser, which goes first.
     _profile: TempDir,
 }
@@ -189,14 +194,19 @@ impl Session {
     ///
     /// **Errors:** [`BrowserError`].
     pub fn start(page: Page, patience: Duration) -> Result<Session, BrowserError> {
+        Session::open("", page, patience)
+    }
+
+    /// Starts a browser at a path of the server.
+    fn open(path: &str, page: Page, patience: Duration) -> Result<Session, BrowserError> {
         let package = package().ok_or(BrowserError::NoPackage)?;
         let server = Server::http("127.0.0.1:0").map_err(|error| BrowserError::Start { what: "a server", cause: error.to_string() })?;
         let Some(address) = server.server_addr().to_ip() else {
             return Err(BrowserError::Start { what: "a server", cause: "it has no address".into() });
         };
         let profile = tempfile::tempdir().map_err(|error| BrowserError::Start { what: "a profile", cause: error.to_string() })?;
-        let browser = Browser::start(&format!("http://{address}/"), profile.path())?;
-        Ok(Session { server, page, package, patience, asking: None, _browser: browser, _profile: profile })
+        let browser = Browser::start(&format!("http://{address}/{path}"), profile.path())?;
+        Ok(Session { server, page, package, patience, asking: None, browser, _profile: profile })
     }
 
     /// Does a job.
@@ -244,12 +254,20 @@ impl Session {
     }
 
     #[allow(clippy::disallowed_methods, reason = "a browser that hangs is told by a clock")]
-    fn receive(&self) -> Result<Request, BrowserError> {
+    fn receive(&mut self) -> Result<Request, BrowserError> {
         let begun = Instant::now();
-        match self.server.recv_timeout(self.patience) {
-            Ok(Some(request)) => Ok(request),
-            Ok(None) => Err(BrowserError::Silent { seconds: begun.elapsed().as_secs() }),
-            Err(error) => Err(BrowserError::Failed { cause: error.to_string() }),
+        loop {
+            match self.server.recv_timeout(LOOK_EVERY) {
+                Ok(Some(request)) => return Ok(request),
+                Ok(None) => {}
+                Err(error) => return Err(BrowserError::Failed { cause: error.to_string() }),
+            }
+            if let Ok(Some(status)) = self.browser.0.try_wait() {
+                return Err(BrowserError::Failed { cause: format!("it has ended: {status}") });
+            }
+            if begun.elapsed() >= self.patience {
+                return Err(BrowserError::Silent { seconds: begun.elapsed().as_secs() });
+            }
         }
     }
 
@@ -317,15 +335,29 @@ fn package() -> Option<PathBuf> {
     program.ancestors().map(|folder| folder.join("web")).find(|folder| folder.join("peercompute_bg.wasm").exists())
 }
 
+/// The first browser of a known name in the system's folders.
+fn installed() -> Option<PathBuf> {
+    let folders: Vec<PathBuf> = std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();
+    BROWSERS.iter().find_map(|name| folders.iter().map(|folder| folder.join(name)).find(|file| file.exists()))
+}
+
 /// A browser that ends with us.
 struct Browser(Child);
 
 impl Browser {
     fn start(url: &str, profile: &Path) -> Result<Browser, BrowserError> {
-        let folders: Vec<PathBuf> = std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();
-        let found = BROWSERS.iter().find_map(|name| folders.iter().map(|folder| folder.join(name)).find(|file| file.exists()));
-        let mut command = Command::new(found.ok_or(BrowserError::NoBrowser)?);
-        command.args(FLAGS).arg(format!("--user-data-dir={}", profile.display())).arg(url);
+        let named = std::env::var(BROWSER_VARIABLE).unwrap_or_default();
+        let mut named = named.split_whitespace();
+        let mut command = match named.next() {
+            Some(program) => Command::new(program),
+            None => Command::new(installed().ok_or(BrowserError::NoBrowser)?),
+        };
+        let flags: Vec<&str> = named.collect();
+        command
+            .args(if flags.is_empty() { &SOFTWARE[..] } else { &flags })
+            .args(FLAGS)
+            .arg(format!("--user-data-dir={}", profile.display()))
+            .arg(url);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command.spawn().map(Browser).map_err(|error| BrowserError::Start { what: "the browser", cause: error.to_string() })
     }

@@ -3,7 +3,7 @@
 use peercompute_kernels::VerifiedBundle;
 
 use crate::BenchError;
-use crate::kernels::{load, signed};
+use crate::kernels::load;
 use crate::twin::cpu::{CpuTwin, HeatCpuTwin, NbodyCpuTwin, NoiseCpuTwin, SumCpuTwin};
 
 /// A workload and its twin.
@@ -50,10 +50,6 @@ pub(crate) struct Targets {
 impl Case {
     /// The workload, signed, with the tile that it declares.
     pub(crate) fn bundle(&self) -> Result<VerifiedBundle, BenchError> {
-        if self.workload == "sum" {
-            let kernel = ("sum.wgsl", include_str!("sum/sum.wgsl"));
-            return signed(include_str!("sum/workload.toml"), kernel, &self.shape, &[]);
-        }
         load(self.workload, &self.shape, &[])
     }
 }

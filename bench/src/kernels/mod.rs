@@ -22,7 +22,7 @@ use crate::{Bench, BenchError, BenchOptions};
 
 pub use memory::{MemoryParts, predict};
 pub use workload::load;
-pub(crate) use workload::signed;
+pub(crate) use workload::{embedded, manifest};
 
 /// The adapter, opened once for checked kernels and, where that is measured, once for unchecked ones.
 pub(crate) struct Gpus<'a> {
@@ -56,7 +56,7 @@ pub(crate) fn run(
         Bench::Nbody => nbody::run(gpus, options, figures, progress),
         Bench::Memory => memory::run(gpus.checked, options.effort, figures, progress),
         Bench::Strips => strips::run(gpus.checked, options.effort, figures, progress),
-        Bench::Exchange | Bench::Move | Bench::Executors | Bench::Browser | Bench::Members | Bench::Wire => Ok(()),
+        Bench::Exchange | Bench::Move | Bench::Executors | Bench::Browser | Bench::Page | Bench::Members | Bench::Wire => Ok(()),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The project's own workloads, embedded, so that the benches run where the repository is not.
+//! The project's own workloads and those of the benches, embedded, so that the benches run where the repository is not.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use peercompute_kernels::{Manifest, Overrides, SecretKey, Trust, VerifiedBundle,
 
 use crate::BenchError;
 
-macro_rules! embedded {
+macro_rules! sources {
     ($($name:literal in $folder:literal),* $(,)?) => {
         &[$((
             $name,
@@ -18,7 +18,7 @@ macro_rules! embedded {
 }
 
 /// Name, declaration, and the one WGSL file, which has the workload's name.
-const WORKLOADS: &[(&str, &str, &str)] = embedded!(
+const WORKLOADS: &[(&str, &str, &str)] = sources!(
     "energy" in "physics",
     "heat" in "physics",
     "life" in "physics",
@@ -27,6 +27,22 @@ const WORKLOADS: &[(&str, &str, &str)] = embedded!(
     "wave3d" in "physics",
 );
 
+/// Workloads that are for measuring alone.
+const MEASURED: [(&str, &str, &str); 2] = [
+    ("copy", include_str!("../page/copy/workload.toml"), include_str!("../page/copy/copy.wgsl")),
+    ("sum", include_str!("../executors/sum/workload.toml"), include_str!("../executors/sum/sum.wgsl")),
+];
+
+/// The declaration and the kernels of an embedded workload.
+///
+/// # Panics
+/// When none of that name is embedded.
+pub(crate) fn embedded(name: &str) -> (&'static str, &'static str) {
+    let found = WORKLOADS.iter().chain(&MEASURED).find(|(known, ..)| *known == name);
+    let Some((_, declaration, wgsl)) = found else { panic!("no workload `{name}` is embedded") };
+    (declaration, wgsl)
+}
+
 /// Links, signs and verifies an embedded workload with another shape, and another tile unless `tile` is empty.
 ///
 /// **Errors:** the declaration, a kernel, or a shape that the workload cannot have.
@@ -34,18 +50,17 @@ const WORKLOADS: &[(&str, &str, &str)] = embedded!(
 /// # Panics
 /// When no workload of that name is embedded.
 pub fn load(name: &str, shape: &[u32], tile: &[u32]) -> Result<VerifiedBundle, BenchError> {
-    let found = WORKLOADS.iter().find(|(known, ..)| *known == name);
-    let Some((_, declaration, wgsl)) = found else { panic!("no workload `{name}` is embedded") };
-    signed(declaration, (&format!("{name}.wgsl"), wgsl), shape, tile)
+    let (declaration, wgsl) = embedded(name);
+    let manifest = manifest(declaration, (&format!("{name}.wgsl"), wgsl), shape, tile)?;
+    let key = SecretKey::generate().map_err(|error| BenchError::Key { cause: error.to_string() })?;
+    Ok(VerifiedBundle::verify(&bundle::sign(&manifest, &key), &Trust::key(key.public()))?)
 }
 
-/// Links, signs and verifies a workload of one kernel file, given with its name, in the same way.
-pub(crate) fn signed(declaration: &str, kernel: (&str, &str), shape: &[u32], tile: &[u32]) -> Result<VerifiedBundle, BenchError> {
+/// Links a workload of one kernel file, given with its name, in the same way.
+pub(crate) fn manifest(declaration: &str, kernel: (&str, &str), shape: &[u32], tile: &[u32]) -> Result<Manifest, BenchError> {
     let tiles = if tile.is_empty() { Vec::new() } else { vec![(None, tile.to_vec())] };
     let overrides = Overrides { shapes: vec![(None, shape.to_vec())], tiles, ..Overrides::default() };
     let declaration = Declaration::parse(declaration, &overrides)?;
     let sources = BTreeMap::from([(kernel.0.to_string(), kernel.1.to_string())]);
-    let manifest = Manifest::new(&declaration, &sources)?;
-    let key = SecretKey::generate().map_err(|error| BenchError::Key { cause: error.to_string() })?;
-    Ok(VerifiedBundle::verify(&bundle::sign(&manifest, &key), &Trust::key(key.public()))?)
+    Ok(Manifest::new(&declaration, &sources)?)
 }

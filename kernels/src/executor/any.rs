@@ -228,6 +228,10 @@ impl Run for AnyRun<'_> {
         on!(self, run => run.flush())
     }
 
+    async fn keep_up(&mut self) -> Result<(), ExecutorError> {
+        on!(self, run => run.keep_up().await)
+    }
+
     async fn finish(&mut self) -> Result<(), ExecutorError> {
         on!(self, run => run.finish().await)
     }

@@ -33,18 +33,21 @@ pub(crate) enum Part {
     Any,
     /// Elements whose every neighbour within the halo lies in the same tile.
     Interior,
+    /// The same, of all tiles at once and right behind the halo: where that is needs no telling.
+    Inner,
     /// A slab of elements, counted through.
     Slab,
 }
 
 impl Part {
-    pub(crate) const ALL: [Part; 3] = [Part::Any, Part::Interior, Part::Slab];
+    pub(crate) const ALL: [Part; 4] = [Part::Any, Part::Interior, Part::Inner, Part::Slab];
 
     /// What the prelude's overrides are for this part.
     pub(crate) fn constants(self) -> &'static [(&'static str, f64)] {
         match self {
             Part::Any => &[],
             Part::Interior => &[("pc_interior", 1.0)],
+            Part::Inner => &[("pc_interior", 1.0), ("pc_inner", 1.0)],
             Part::Slab => &[("pc_slab", 1.0)],
         }
     }
@@ -197,6 +200,7 @@ fn free_parts(grid: &Grid, workgroup: [u32; 3], halo: u32, rows: u32, groups_max
     let mut list = Vec::new();
     for (part, offset, slab, groups) in parts {
         let rows_max = groups_max / groups[2];
+        let part = if part == Part::Interior && rows <= rows_max { Part::Inner } else { part };
         for first_row in (0..rows).step_by(rows_max as usize) {
             let groups = [groups[0], groups[1], groups[2] * rows_max.min(rows - first_row)];
             let span_z = groups[2] / rows_max.min(rows - first_row) * workgroup[2];
@@ -334,12 +338,14 @@ mod tests {
                     let depth = |a: usize| if a < dims { halo } else { 0 };
                     let inside = match d.part {
                         Part::Any => (0..3).all(|a| reached[a] < grid.tile[a]),
-                        Part::Interior => (0..3).all(|a| reached[a] + depth(a) < grid.tile[a]),
+                        Part::Interior | Part::Inner => (0..3).all(|a| reached[a] + depth(a) < grid.tile[a]),
                         Part::Slab => spread[2] < d.slab[2],
                     };
                     if inside {
                         prop_assert!((0..3).all(|a| reached[a] < grid.tile[a]));
-                        prop_assert!(d.part != Part::Interior || (0..dims).all(|a| reached[a] >= halo));
+                        prop_assert!(d.part == Part::Any || d.part == Part::Slab || (0..dims).all(|a| reached[a] >= halo));
+                        // What such a kernel takes for granted.
+                        prop_assert!(d.part != Part::Inner || (d.first_row == 0 && d.offset == [0, 1, 2].map(depth)));
                         *seen.entry((d.first_row + row, reached)).or_insert(0) += 1;
                     }
                 }}}

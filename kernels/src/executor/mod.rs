@@ -194,6 +194,13 @@ pub trait Run {
     /// **Errors:** the device was lost.
     fn flush(&mut self) -> Result<(), ExecutorError>;
 
+    /// Hands over what is queued, and waits until only a few batches of it are under way: for whoever queues much.
+    ///
+    /// **Errors:** the device was lost.
+    async fn keep_up(&mut self) -> Result<(), ExecutorError> {
+        self.flush()
+    }
+
     /// Waits for all that is queued.
     ///
     /// **Errors:** the device was lost.

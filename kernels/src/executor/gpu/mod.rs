@@ -63,6 +63,13 @@ pub struct Gpu {
     pipelines: Mutex<HashMap<[u8; 32], CachedPipeline>>,
 }
 
+/// What tells when a submission is done.
+#[cfg(not(target_arch = "wasm32"))]
+type Submitted = wgpu::SubmissionIndex;
+/// The same in a browser, which has no index of submissions.
+#[cfg(target_arch = "wasm32")]
+type Submitted = flume::Receiver<()>;
+
 /// A compiled kernel and the layout of its bindings.
 type CachedPipeline = (wgpu::BindGroupLayout, wgpu::ComputePipeline);
 
@@ -210,19 +217,37 @@ impl Gpu {
         self.lost()
     }
 
+    /// Submits commands; what is returned tells when they are done.
+    fn submit(&self, commands: wgpu::CommandBuffer) -> Submitted {
+        let index = self.queue.submit([commands]);
+        #[cfg(not(target_arch = "wasm32"))]
+        return index;
+        #[cfg(target_arch = "wasm32")]
+        {
+            drop(index);
+            self.submitted()
+        }
+    }
+
+    /// Tells when all that was submitted so far is done.
+    #[cfg(target_arch = "wasm32")]
+    fn submitted(&self) -> Submitted {
+        let (send, receive) = flume::bounded(1);
+        self.queue.on_submitted_work_done(move || {
+            // Whoever would wait may have given up.
+            let _ = send.send(());
+        });
+        receive
+    }
+
     /// Waits for all that was submitted up to `submission`.
-    #[cfg_attr(target_arch = "wasm32", allow(unused_variables, reason = "a browser tells of all that was submitted"))]
-    async fn done(&self, submission: Option<wgpu::SubmissionIndex>) -> Result<(), ExecutorError> {
+    async fn done(&self, submission: Option<Submitted>) -> Result<(), ExecutorError> {
         #[cfg(not(target_arch = "wasm32"))]
         return self.wait(submission);
         #[cfg(target_arch = "wasm32")]
         {
-            let (send, receive) = flume::bounded(1);
-            self.queue.on_submitted_work_done(move || {
-                // Whoever waited may have given up.
-                let _ = send.send(());
-            });
-            receive.recv_async().await.map_err(|error| ExecutorError::Lost { cause: error.to_string() })?;
+            let submitted = submission.unwrap_or_else(|| self.submitted());
+            submitted.recv_async().await.map_err(|error| ExecutorError::Lost { cause: error.to_string() })?;
             self.lost()
         }
     }

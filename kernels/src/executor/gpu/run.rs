@@ -17,7 +17,7 @@ use peercompute_buffers::transfer::tile_bytes;
 use super::memory::Memory;
 use super::profile::{PassTime, Profile};
 use super::tables::{Step, Table, layout_entry};
-use super::{CachedPipeline, Checks, Gpu};
+use super::{CachedPipeline, Checks, Gpu, Submitted};
 use crate::declaration::Extent;
 use crate::executor::arenas::{self, Shown};
 use crate::executor::dispatch::{DispatchUniform, Part, PassDispatches};
@@ -29,6 +29,8 @@ use crate::program::{CheckedPass, Fresh, Program, Role, Write};
 const BATCH_MAX: usize = 256;
 /// Batches submitted and not yet done.
 const IN_FLIGHT_MAX: usize = 3;
+/// A staging buffer up to this size is kept for the next reading: making and dropping one costs a browser a millisecond.
+const READING_BYTES_MAX: u64 = 1 << 20;
 /// The framework's copy kernel.
 const COPY_WGSL: &str = include_str!("../../../../shaders/framework/copy.wgsl");
 
@@ -88,7 +90,11 @@ pub struct GpuRun<'a> {
     ring_used: usize,
     encoder: Option<wgpu::CommandEncoder>,
     open_pass: Option<wgpu::ComputePass<'static>>,
-    in_flight: VecDeque<wgpu::SubmissionIndex>,
+    /// The pipeline that the open pass has set last, if it is a kernel's.
+    set_part: Option<(usize, Part)>,
+    /// The staging buffer of the last reading.
+    reading: Option<wgpu::Buffer>,
+    in_flight: VecDeque<Submitted>,
     profile: Option<Profile>,
 }
 
@@ -145,6 +151,8 @@ impl<'a> GpuRun<'a> {
             ring_used: 0,
             encoder: None,
             open_pass: None,
+            set_part: None,
+            reading: None,
             in_flight: VecDeque::new(),
             profile,
             memory,
@@ -176,7 +184,10 @@ impl<'a> GpuRun<'a> {
 
     fn compute(&mut self) -> &mut wgpu::ComputePass<'static> {
         let encoder = self.encoder.get_or_insert_with(|| self.gpu.device.create_command_encoder(&Default::default()));
-        self.open_pass.get_or_insert_with(|| encoder.begin_compute_pass(&Default::default()).forget_lifetime())
+        self.open_pass.get_or_insert_with(|| {
+            self.set_part = None;
+            encoder.begin_compute_pass(&Default::default()).forget_lifetime()
+        })
     }
 
     fn submit(&mut self) -> Result<(), ExecutorError> {
@@ -188,7 +199,7 @@ impl<'a> GpuRun<'a> {
             self.gpu.queue.write_buffer(&self.ring, 0, &self.ring_content[..bytes]);
             self.ring_used = 0;
         }
-        self.in_flight.push_back(self.gpu.queue.submit([encoder.finish()]));
+        self.in_flight.push_back(self.gpu.submit(encoder.finish()));
         self.after_submit(stamps)?;
         self.gpu.lost()
     }
@@ -211,10 +222,10 @@ impl<'a> GpuRun<'a> {
     }
 
     /// A browser does not let code wait in the midst of a pass: its runs are not profiled, and whoever records many
-    /// ticks awaits [`Run::finish`] now and then.
+    /// ticks awaits [`Run::keep_up`] now and then. Batches that nobody waits for are done before the newer ones.
     #[cfg(target_arch = "wasm32")]
     fn after_submit(&mut self, _stamps: Option<(wgpu::Buffer, u64)>) -> Result<(), ExecutorError> {
-        while self.in_flight.len() > IN_FLIGHT_MAX {
+        while self.in_flight.len() > IN_FLIGHT_MAX + 1 {
             self.in_flight.pop_front();
         }
         Ok(())
@@ -252,6 +263,7 @@ impl<'a> GpuRun<'a> {
         }
         self.open_pass = None;
         let encoder = self.encoder.get_or_insert_with(|| self.gpu.device.create_command_encoder(&Default::default()));
+        self.set_part = None;
         self.open_pass = self.profile.as_mut().map(|profile| profile.begin(encoder, pass));
         Ok(())
     }
@@ -314,6 +326,7 @@ impl<'a> GpuRun<'a> {
         compute.set_pipeline(&pipeline);
         compute.set_bind_group(0, &bindings, &[]);
         compute.dispatch_workgroups(groups[0], groups[1], 1);
+        self.set_part = None;
     }
 
     fn copies(&mut self, exchange: usize, part: fn(&Mail) -> &Vec<CopyJob>) {
@@ -326,21 +339,27 @@ impl<'a> GpuRun<'a> {
             compute.set_pipeline(&pipeline);
             compute.set_bind_group(0, &bindings, &[]);
             compute.dispatch_workgroups(groups[0], groups[1], 1);
+            self.set_part = None;
         }
     }
 
     /// Waits for everything queued, then copies ranges of buffers to the CPU.
     async fn read(&mut self, buffer: &wgpu::Buffer, offset: u64, bytes: u64) -> Result<Vec<u8>, ExecutorError> {
-        let staging = self.gpu.device.create_buffer(&wgpu::BufferDescriptor {
-            label: Some("read"),
-            size: bytes,
-            usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-            mapped_at_creation: false,
+        // Taken: a reading that is given up while it is mapped leaves none behind.
+        let kept = self.reading.take().filter(|staging| staging.size() >= bytes);
+        let staging = kept.unwrap_or_else(|| {
+            self.gpu.device.create_buffer(&wgpu::BufferDescriptor {
+                label: Some("read"),
+                size: bytes,
+                usage: wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+                mapped_at_creation: false,
+            })
         });
         self.encoder().copy_buffer_to_buffer(buffer, offset, &staging, 0, bytes);
         self.submit()?;
         let mut content = Vec::new();
         self.map(&staging, bytes, &mut |mapped| content.extend_from_slice(mapped)).await?;
+        self.reading = Some(staging).filter(|staging| staging.size() <= READING_BYTES_MAX);
         Ok(content)
     }
 
@@ -431,8 +450,12 @@ impl Run for GpuRun<'_> {
                 };
                 let offsets = [at as u32];
                 let group = self.bind_groups[&key].clone();
+                self.compute();
+                let is_set = self.set_part.replace((pass, dispatch.part)) == Some((pass, dispatch.part));
                 let compute = self.compute();
-                compute.set_pipeline(&pipeline);
+                if !is_set {
+                    compute.set_pipeline(&pipeline);
+                }
                 compute.set_bind_group(0, &group, if has_uniform { &offsets } else { &[] });
                 compute.dispatch_workgroups(dispatch.groups[0], dispatch.groups[1], dispatch.groups[2]);
             }
@@ -525,6 +548,15 @@ impl Run for GpuRun<'_> {
 
     fn flush(&mut self) -> Result<(), ExecutorError> {
         self.submit()
+    }
+
+    async fn keep_up(&mut self) -> Result<(), ExecutorError> {
+        self.submit()?;
+        while self.in_flight.len() > IN_FLIGHT_MAX {
+            let oldest = self.in_flight.pop_front();
+            self.gpu.done(oldest).await?;
+        }
+        Ok(())
     }
 
     async fn finish(&mut self) -> Result<(), ExecutorError> {
