@@ -73,8 +73,7 @@ class Part {
     let wait = RETRY_MS;
     for (;;) {
       const ended = await this.#ended();
-      const isLost = ended.state === "failed" && (ended.code === "lost" || ended.code === "unreachable");
-      if (!isLost || !this.#hasEntered || this.#isLeaving) return this.#end(ended);
+      if (!this.#comesBack(ended.state, ended.code)) return this.#end(ended);
       this.#lost = ended.error;
       let next;
       while (!next) {
@@ -88,6 +87,11 @@ class Part {
       this.#member = next;
       if (await this.#enters()) [wait, this.#lost] = [RETRY_MS, undefined];
     }
+  }
+
+  // Whether it is worth trying again after such an end.
+  #comesBack(state, code) {
+    return state === "failed" && (code === "lost" || code === "unreachable") && this.#hasEntered && !this.#isLeaving;
   }
 
   // Whether this member gets into an epoch.
@@ -126,7 +130,8 @@ class Part {
 
   status() {
     const status = this.#member.status();
-    return this.#lost === undefined ? status : { ...status, lost: this.#lost, ended: undefined, error: undefined, code: undefined };
+    const lost = this.#lost ?? (this.#comesBack(status.ended, status.code) ? status.error : undefined);
+    return lost === undefined ? status : { ...status, lost, ended: undefined, error: undefined, code: undefined };
   }
 
   leave() {
