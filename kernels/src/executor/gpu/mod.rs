@@ -5,6 +5,7 @@
 //! Invariant: a shader module is made only from a [`VerifiedBundle`] or from the framework's own WGSL.
 
 mod memory;
+mod painter;
 mod profile;
 mod run;
 mod tables;
@@ -12,8 +13,13 @@ mod tables;
 mod web;
 
 pub use crate::executor::dispatch::Borders;
+#[cfg(target_arch = "wasm32")]
+pub use painter::Canvas;
+pub use painter::{Painter, Palette, Sight};
 pub use profile::PassTime;
 pub use run::GpuRun;
+/// What a picture's pixels are.
+pub use wgpu::TextureFormat;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};

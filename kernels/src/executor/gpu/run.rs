@@ -245,6 +245,65 @@ impl<'a> GpuRun<'a> {
         if self.ring_used + count > BATCH_MAX { self.submit() } else { Ok(()) }
     }
 
+    /// The device it is on.
+    pub(super) fn gpu(&self) -> &'a Gpu {
+        self.gpu
+    }
+
+    /// Records copies of the own tiles of a field, each to a multiple of `stride` bytes; which they are.
+    pub(super) fn copy_tiles(&mut self, buffer: usize, to: &wgpu::Buffer, stride: u64) -> Vec<TileId> {
+        let (program, side) = (self.program.clone(), self.side[buffer]);
+        let Some(grid) = program.grid_of(buffer) else { return Vec::new() };
+        let element_bytes = program.elements[buffer].stride;
+        let residency = self.layout.of_field(&program, buffer);
+        let slots: Vec<_> = residency.into_iter().flat_map(|residency| residency.owned().map(|tile| (tile, residency.slot(tile)))).collect();
+        for (tile, slot) in &slots {
+            let Some((page, first)) = *slot else { continue };
+            let sides = &self.arenas[buffer][page].sides;
+            let from = sides[side.min(sides.len() - 1)].clone();
+            let bytes = tile_bytes(&grid, *tile, element_bytes as usize) as u64;
+            let offset = u64::from(first) * u64::from(element_bytes);
+            self.encoder().copy_buffer_to_buffer(&from, offset, to, u64::from(tile.0) * stride, bytes);
+        }
+        slots.into_iter().map(|(tile, _)| tile).collect()
+    }
+
+    /// Draws one triangle over the whole of a target, after everything recorded before.
+    pub(super) fn render(
+        &mut self,
+        target: &wgpu::TextureView,
+        pipeline: &wgpu::RenderPipeline,
+        bindings: &wgpu::BindGroup,
+    ) -> Result<(), ExecutorError> {
+        let attachment = wgpu::RenderPassColorAttachment {
+            view: target,
+            depth_slice: None,
+            resolve_target: None,
+            ops: wgpu::Operations { load: wgpu::LoadOp::Clear(wgpu::Color::TRANSPARENT), store: wgpu::StoreOp::Store },
+        };
+        let mut pass = self.encoder().begin_render_pass(&wgpu::RenderPassDescriptor { color_attachments: &[Some(attachment)], ..Default::default() });
+        pass.set_pipeline(pipeline);
+        pass.set_bind_group(0, bindings, &[]);
+        pass.draw(0..3, 0..1);
+        drop(pass);
+        self.submit()
+    }
+
+    /// Reads a texture of four bytes a pixel, row by row.
+    pub(super) async fn read_texture(&mut self, texture: &wgpu::Texture, [width, height]: [u32; 2]) -> Result<Vec<u8>, ExecutorError> {
+        let row = (width * 4).next_multiple_of(wgpu::COPY_BYTES_PER_ROW_ALIGNMENT);
+        let bytes = u64::from(row) * u64::from(height);
+        let staging = self.memory.staging("picture", bytes);
+        let layout = wgpu::TexelCopyBufferLayout { offset: 0, bytes_per_row: Some(row), rows_per_image: None };
+        let to = wgpu::TexelCopyBufferInfo { buffer: &staging, layout };
+        self.encoder().copy_texture_to_buffer(texture.as_image_copy(), to, texture.size());
+        self.submit()?;
+        let mut pixels = Vec::new();
+        let mut take = |mapped: &[u8]| mapped.chunks_exact(row as usize).for_each(|line| pixels.extend_from_slice(&line[..width as usize * 4]));
+        self.map(&staging, bytes, &mut take).await?;
+        Ok(pixels)
+    }
+
     /// How long each pass has taken on the device, by pass; `None` where passes are not timed.
     pub fn pass_times(&self) -> Option<&[PassTime]> {
         self.profile.as_ref().map(|profile| profile.times.as_slice())

@@ -1,0 +1,100 @@
+//! A field painted by the device against the values that it holds: own tiles from the pages, others' from bytes, missing ones not at all.
+//! Needs an adapter; one in software will do.
+#![allow(clippy::unwrap_used, reason = "a test ends at the first thing that fails")]
+
+use std::path::Path;
+
+use peercompute_buffers::TileId;
+use peercompute_kernels::executor::gpu::{Gpu, GpuOptions, Painter, Palette, Sight, TextureFormat};
+use peercompute_kernels::executor::{Placement, Run};
+use peercompute_kernels::program::Op;
+use peercompute_kernels::{Manifest, Overrides, SecretKey, Trust, VerifiedBundle, bundle};
+use pollster::block_on;
+
+// Tiles at the edges are smaller.
+const SHAPE: [u32; 2] = [100, 70];
+const TILE: [u32; 2] = [32, 32];
+
+fn load(folder: &str, shape: &[u32], tile: &[u32]) -> VerifiedBundle {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let overrides = Overrides { shapes: vec![(None, shape.to_vec())], tiles: vec![(None, tile.to_vec())], ..Overrides::default() };
+    let manifest = Manifest::from_folder(&root.join(folder), &overrides).unwrap();
+    let key = SecretKey::generate().unwrap();
+    VerifiedBundle::verify(&bundle::sign(&manifest, &key), &Trust::key(key.public())).unwrap()
+}
+
+/// Grey levels, the number of each in the red as well.
+fn palette() -> Palette {
+    std::array::from_fn(|level| [level as u8, 255 - level as u8, 7, 255])
+}
+
+#[test]
+fn a_picture_has_the_fields_values_and_nothing_where_no_tile_is() {
+    let gpu = block_on(Gpu::open(GpuOptions::default())).unwrap();
+    // Floats; whole numbers.
+    for (folder, buffer) in [("shaders/physics/heat", "temperature"), ("shaders/physics/life", "alive")] {
+        let bundle = load(folder, &SHAPE, &TILE);
+        let program = bundle.program();
+        let grid = program.manifest.grids[0].grid;
+        let number = program.buffer(buffer).unwrap();
+        // Tiles 0, 3, 6 … are another peer's: one of these is put in, the others stay away.
+        let owners = vec![(0..grid.tile_count() as usize).map(|tile| usize::from(tile % 3 == 0)).collect()];
+        let mut run = block_on(gpu.load(&bundle, &Placement { me: 0, peers: 2, owners })).unwrap();
+        for &op in &program.init {
+            if let Op::Pass(pass) = op {
+                run.pass(pass, 0).unwrap();
+            }
+        }
+        let mut painter = Painter::new(&gpu, program, number, &palette(), TextureFormat::Rgba8Unorm).unwrap();
+        let foreign = TileId(3);
+        let range = [0.1, 0.9];
+        let block = grid.tile_block(foreign);
+        let put: Vec<u8> = (0..block.points() as u32)
+            .flat_map(|at| if folder.contains("heat") { (at as f32 / 900.0).to_le_bytes() } else { (at % 2).to_le_bytes() })
+            .collect();
+        painter.put(&gpu, foreign, &put);
+        painter.put(&gpu, TileId(6), &put[..4]);
+        let pixels = block_on(painter.picture(&mut run, SHAPE, Sight { range, is_relief: false })).unwrap();
+        let mut colours = std::collections::BTreeSet::new();
+        for tile in grid.tiles() {
+            let block = grid.tile_block(tile);
+            let content = match tile.0 {
+                3 => Some(put.clone()),
+                other if other % 3 == 0 => None,
+                _ => Some(block_on(run.read_tile(number, tile)).unwrap()),
+            };
+            for at in 0..block.points() as usize {
+                let (x, y) = (block.origin[0] as usize + at % block.extent[0] as usize, block.origin[1] as usize + at / block.extent[0] as usize);
+                let pixel = &pixels[(y * SHAPE[0] as usize + x) * 4..][..4];
+                let Some(content) = &content else {
+                    assert_eq!(pixel, [0; 4], "{folder} {tile:?} {x} {y}");
+                    continue;
+                };
+                let word: [u8; 4] = content[at * 4..at * 4 + 4].try_into().unwrap();
+                let value = if folder.contains("heat") { f32::from_le_bytes(word) } else { u32::from_le_bytes(word) as f32 };
+                let level = ((value - range[0]) / (range[1] - range[0])).clamp(0.0, 1.0) * 255.0;
+                assert!(
+                    (f32::from(pixel[0]) - level.floor()).abs() <= 1.0 && pixel[1] == 255 - pixel[0],
+                    "{folder} {tile:?} {x} {y}: {pixel:?} {value}"
+                );
+                assert_eq!(pixel[2..], [7, 255]);
+                colours.insert(pixel[0]);
+            }
+        }
+        assert!(colours.len() > if folder.contains("heat") { 100 } else { 1 }, "{folder}: {colours:?}");
+        // Lit, it is another picture, and as transparent.
+        let lit = block_on(painter.picture(&mut run, SHAPE, Sight { range, is_relief: true })).unwrap();
+        assert_ne!(lit, pixels);
+        assert!(lit.chunks_exact(4).zip(pixels.chunks_exact(4)).all(|(lit, flat)| lit[3] == flat[3]));
+        // A smaller picture is every so many-th point.
+        assert_eq!((painter.pixels(100), painter.pixels(50), painter.pixels(1)), ([100, 70], [50, 35], [1, 1]));
+    }
+}
+
+#[test]
+fn what_has_no_plane_has_no_painter() {
+    let gpu = block_on(Gpu::open(GpuOptions::default())).unwrap();
+    let bundle = load("shaders/physics/nbody", &[256], &[64]);
+    let body = bundle.program().buffer("body").unwrap();
+    assert!(Painter::new(&gpu, bundle.program(), body, &palette(), TextureFormat::Rgba8Unorm).is_none());
+}
