@@ -114,7 +114,7 @@ impl View {
     }
 
     fn plane(&self, (low, high): (f32, f32)) -> Vec<u8> {
-        let colours: Vec<[u8; 4]> = (0..=255).map(|level| colour(f64::from(level) / 255.0)).collect();
+        let colours = palette();
         let scale = 255.0 / if high > low { high - low } else { 1.0 };
         let pixel = |value: &Option<f32>| match value {
             None => [0; 4],
@@ -151,6 +151,11 @@ fn frame(points: &[[f32; 2]]) -> Option<([f32; 2], f32)> {
     let centre = [0, 1].map(|axis| (low[axis] + high[axis]) / 2.0);
     let half = (high[0] - low[0]).max(high[1] - low[1]) * 0.6;
     Some((centre, if half > 0.0 { half } else { 1.0 }))
+}
+
+/// Viridis, from low to high: red, green, blue, alpha.
+pub fn palette() -> [[u8; 4]; 256] {
+    std::array::from_fn(|level| colour(level as f64 / 255.0))
 }
 
 fn value(scalar: Scalar, word: [u8; 4]) -> f32 {

@@ -147,13 +147,17 @@ pub enum Told<'a> {
     },
 }
 
-/// A wish to see a part of the state, as it is between two ticks.
-#[derive(Debug)]
-pub struct Look {
-    /// Which.
-    pub part: PartId,
-    /// Where it goes; `None` if the part is not this member's.
-    pub answer: flume::Sender<Option<Bytes>>,
+/// A wish to see some of the state, as it is between two ticks.
+pub enum Look {
+    /// A part's bytes.
+    Part {
+        /// Which.
+        part: PartId,
+        /// Where they go; `None` if the part is not this member's.
+        answer: flume::Sender<Option<Bytes>>,
+    },
+    /// Whatever can be done with the run on the spot, without changing it.
+    Run(Box<dyn FnOnce(&mut AnyRun<'_>)>),
 }
 
 /// How a member's part ended.
@@ -422,7 +426,7 @@ impl<'a> MemberNode<'a> {
                 }
             }
             while let Some(look) = self.looks.as_ref().and_then(|looks| looks.try_recv().ok()) {
-                self.show(epoch, &look).await?;
+                self.show(epoch, look).await?;
             }
             if epoch.snapshots.pop_front_if(|due| *due <= epoch.tick).is_some() {
                 self.snapshot(epoch).await?;
@@ -436,7 +440,7 @@ impl<'a> MemberNode<'a> {
                 self.tick_told(epoch).await?;
                 self.try_out(epoch).await?;
                 match self.next().await? {
-                    Next::Look(look) => self.show(epoch, &look).await?,
+                    Next::Look(look) => self.show(epoch, look).await?,
                     Next::Output(output) => {
                         if let Some(turn) = self.hear(output, Some(epoch))? {
                             return Ok(turn);
@@ -468,12 +472,17 @@ impl<'a> MemberNode<'a> {
         }
     }
 
-    /// Shows a part, if it is owned here.
-    async fn show(&self, epoch: &mut Epoch<'a>, look: &Look) -> Result<(), NodeError> {
-        let owned = epoch.plan.owned(epoch.me).find(|part| *part == look.part);
-        let parts = read(self.bundle.program(), &self.parts, owned.into_iter(), &mut epoch.run).await?;
-        // The tables, everybody's, come along. Whoever asked may have gone.
-        let _ = look.answer.try_send(parts.into_iter().find(|(part, _)| *part == look.part).map(|(_, bytes)| bytes));
+    /// Shows what is asked for: a part, if it is owned here.
+    async fn show(&self, epoch: &mut Epoch<'a>, look: Look) -> Result<(), NodeError> {
+        match look {
+            Look::Run(look) => look(&mut epoch.run),
+            Look::Part { part, answer } => {
+                let owned = epoch.plan.owned(epoch.me).find(|owned| *owned == part);
+                let parts = read(self.bundle.program(), &self.parts, owned.into_iter(), &mut epoch.run).await?;
+                // The tables, everybody's, come along. Whoever asked may have gone.
+                let _ = answer.try_send(parts.into_iter().find(|(other, _)| *other == part).map(|(_, bytes)| bytes));
+            }
+        }
         Ok(())
     }
 

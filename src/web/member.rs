@@ -8,7 +8,7 @@
 //! Two tabs cannot dial each other: each is reached through the server, which moves bytes that it cannot read. Invariants: the
 //! key and the bundle's hash are those of the link, whatever the server sends; nothing here waits without giving the thread back.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +18,8 @@ use js_sys::{Array, Object, Reflect, Uint8Array, Uint8ClampedArray, Uint16Array,
 use peercompute_buffers::TileId;
 use peercompute_buffers::digest::hex;
 use peercompute_kernels::declaration::Extent;
+use peercompute_kernels::executor::any::{AnyExecutor, AnyRun};
+use peercompute_kernels::executor::gpu::{self, Canvas, Gpu, Painter};
 use peercompute_kernels::program::ParamValue;
 use peercompute_kernels::{BundleError, Program, PublicKey, Trust, VerifiedBundle};
 use peercompute_net::driver::MemberSession;
@@ -33,7 +35,7 @@ use crate::node::NodeError;
 use crate::node::member::{End, Look, MemberNode, Throttle, Told, params_at};
 use crate::node::parts::{parts_of, piece};
 use crate::node::speed::measure;
-use crate::view::{View, look_of};
+use crate::view::{View, look_of, palette};
 use crate::world::{self, Terms};
 
 /// The longer side of a picture, at most. **Units**: pixels.
@@ -121,6 +123,18 @@ impl State {
         self.owned = owned.iter().map(|part| part.0).collect();
         self.mark = None;
     }
+}
+
+/// A canvas that shows a field. It outlives the member that it was made for: another of the same run may paint on it.
+#[wasm_bindgen]
+pub struct Sight {
+    gpu: &'static Gpu,
+    inner: Rc<RefCell<(Canvas, Painter)>>,
+    number: usize,
+    grid: usize,
+    is_relief: bool,
+    /// The tick of the snapshot that others' tiles are of.
+    stored: Cell<Option<u64>>,
 }
 
 /// A member of a run, in this worker.
@@ -266,7 +280,7 @@ impl Member {
         let mut own = Vec::new();
         for part in owned.iter().map(|part| PartId(*part)).filter(|part| self.parts.tile_of(*part).is_some_and(|(of, _)| of == grid)) {
             let (answer, answered) = flume::bounded(1);
-            self.looks.send_async(Look { part, answer }).await.map_err(|_| JsError::new("this member computes no more"))?;
+            self.looks.send_async(Look::Part { part, answer }).await.map_err(|_| JsError::new("this member computes no more"))?;
             // One that was handed over meanwhile is seen again with its next owner's snapshot.
             if let Ok(Some(content)) = answered.recv_async().await {
                 own.push((part, content));
@@ -289,6 +303,45 @@ impl Member {
             ("high", high.into()),
             ("pixels", Uint8ClampedArray::from(&view.pixels(None)[..]).into()),
         ]))
+    }
+
+    /// Makes a canvas ready to show a field on, straight from the GPU's buffers; `canvas` is an `OffscreenCanvas`, and keeps to the
+    /// executor for ever. Its longer side gets at most `pixels_max` pixels. A relief is lit as if its values were heights.
+    ///
+    /// **Errors:** there is no such field, it is no plane of scalars or vectors, or no GPU computes here.
+    pub fn sight(&self, canvas: JsValue, buffer: &str, is_relief: bool, pixels_max: u32) -> Result<Sight, JsError> {
+        let (number, grid) = self.field(buffer)?;
+        let AnyExecutor::Gpu(gpu) = self.executor.inner else {
+            return Err(JsError::new("no GPU computes here: what a kernel leaves is in memory"));
+        };
+        let painter = Painter::new(gpu, self.bundle.program(), number, &palette(), Canvas::FORMAT);
+        let painter = painter.ok_or_else(|| JsError::new(&format!("`{buffer}` is no plane that a canvas can show, or too large a one")))?;
+        let size = painter.pixels(pixels_max.clamp(1, VIEW_PIXELS_MAX));
+        let canvas = Canvas::new(gpu, canvas, size).map_err(|cause| JsError::new(&cause))?;
+        Ok(Sight { gpu, inner: Rc::new(RefCell::new((canvas, painter))), number, grid, is_relief, stored: Cell::new(None) })
+    }
+
+    /// Shows a field as it is between two ticks: own tiles as they are now, others as in the newest snapshot. `low` and `high` are the values of
+    /// the darkest and brightest colour.
+    ///
+    /// **Errors:** this member computes no more, or the device is lost.
+    pub async fn paint(&self, sight: &Sight, low: f32, high: f32) -> Result<(), JsError> {
+        let over = || JsError::new("this member computes no more");
+        self.put_stored(sight);
+        let (answer, answered) = flume::bounded(1);
+        let inner = sight.inner.clone();
+        let seen = gpu::Sight { range: [low, high], is_relief: sight.is_relief };
+        let paint = move |run: &mut AnyRun<'_>| {
+            let (canvas, painter) = &mut *inner.borrow_mut();
+            let painted = match run {
+                AnyRun::Gpu(run) => canvas.paint(painter, run, seen),
+                AnyRun::Cpu(_) => Ok(()),
+            };
+            // Whoever asked may have gone.
+            let _ = answer.try_send(painted);
+        };
+        self.looks.send_async(Look::Run(Box::new(paint))).await.map_err(|_| over())?;
+        answered.recv_async().await.map_err(|_| over())?.map_err(told)
     }
 
     /// The tiles of a buffer's grid that this tab owns now.
@@ -322,7 +375,7 @@ impl Member {
         let part = self.parts.part_of(grid, TileId(tile));
         let (answer, answered) = flume::bounded(1);
         let over = || JsError::new("this member computes no more");
-        self.looks.send_async(Look { part, answer }).await.map_err(|_| over())?;
+        self.looks.send_async(Look::Part { part, answer }).await.map_err(|_| over())?;
         let content = answered.recv_async().await.map_err(|_| over())?;
         let content = content.ok_or_else(|| JsError::new(&format!("tile {tile} is another member's")))?;
         let bytes = piece(program, &self.parts, part, &content, number).ok_or_else(over)?;
@@ -393,6 +446,23 @@ impl Member {
                 Err(error) => Err(Fault::from(error)),
             };
             state.borrow_mut().ended = Some(ended);
+        }
+    }
+
+    /// Gives a sight what others compute, where a newer snapshot is there than it has.
+    fn put_stored(&self, sight: &Sight) {
+        let state = self.state.borrow();
+        let Some((tick, parts)) = state.stored.as_ref().filter(|(tick, _)| sight.stored.get() != Some(*tick)) else { return };
+        sight.stored.set(Some(*tick));
+        let program = self.bundle.program();
+        let (_, painter) = &mut *sight.inner.borrow_mut();
+        for (part, content) in (0..).map(PartId).zip(parts).filter(|(part, _)| state.owned.binary_search(&part.0).is_err()) {
+            if let Some((grid, tile)) = self.parts.tile_of(part)
+                && grid == sight.grid
+                && let Some(bytes) = piece(program, &self.parts, part, content, sight.number)
+            {
+                painter.put(sight.gpu, tile, &bytes);
+            }
         }
     }
 

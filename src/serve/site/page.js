@@ -34,8 +34,10 @@ window.peercompute = {
 const said = document.getElementById("said");
 const shown = document.getElementById("status");
 const leave = document.getElementById("leave");
-const [world, field, owners, fields, low, high, outline, members, runs, pause, params] =
-  ["world", "field", "owners", "fields", "low", "high", "outline", "members", "runs", "pause", "params"].map((id) => document.getElementById(id));
+let field = document.getElementById("field");
+let redraw = false;
+const [world, owners, fields, low, high, outline, members, runs, pause, params, relief] =
+  ["world", "owners", "fields", "low", "high", "outline", "members", "runs", "pause", "params", "relief"].map((id) => document.getElementById(id));
 
 function say(text, kind = "") {
   said.textContent = text;
@@ -84,11 +86,12 @@ function list({ members: present }) {
 }
 
 // The borders between owners, and this tab's tiles a little brighter.
-function outlineOwners({ members: present, fields: all }) {
+function outlineOwners({ members: present, fields: all }, shape) {
   const seen = all.find(({ name }) => name === fields.value);
   const pen = owners.getContext("2d");
-  owners.width = field.width;
-  owners.height = field.height;
+  // A canvas that a worker draws on tells no size.
+  const step = Math.ceil(Math.max(shape[0], shape[1]) / PIXELS_MAX);
+  [owners.width, owners.height] = shape[1] === 1 ? [PIXELS_MAX, PIXELS_MAX] : [Math.ceil(shape[0] / step), Math.ceil(shape[1] / step)];
   if (!seen || !outline.checked || seen.shape[1] === 1) return;
   const [across, down] = [0, 1].map((axis) => Math.ceil(seen.shape[axis] / seen.tile[axis]));
   const [width, height] = [0, 1].map((axis) => (seen.tile[axis] / seen.shape[axis]) * [owners.width, owners.height][axis]);
@@ -122,28 +125,50 @@ function outlineOwners({ members: present, fields: all }) {
   }
 }
 
-// Draws for as long as this is the run that is shown. Nothing is drawn that nobody sees.
+function legend(range) {
+  [low.textContent, high.textContent] = [range.low, range.high].map((value) => Number(value.toPrecision(3)).toString());
+}
+
+// A canvas that nothing has been drawn on: one that a worker draws on is its for good.
+function blank() {
+  const canvas = field.cloneNode();
+  field.replaceWith(canvas);
+  return (field = canvas);
+}
+
+// Draws a field for as long as it is the one that is shown: on the GPU where it is there, and from pixels otherwise. Nothing is
+// drawn that nobody sees.
 async function draw(shown) {
   fields.replaceChildren();
-  while (run === shown) {
-    const next = new Promise((resolve) => setTimeout(resolve, DRAW_EVERY_MS));
-    if (!document.hidden) {
-      const now = await shown.world();
-      if (now.fields?.length) {
-        if (fields.options.length === 0) fields.append(...now.fields.map(({ name }) => new Option(name)));
-        fields.hidden = now.fields.length === 1;
-        const picture = await shown.frame(fields.value, PIXELS_MAX);
-        if (run !== shown) return;
-        [field.width, field.height] = [picture.width, picture.height];
-        field.getContext("2d").putImageData(new ImageData(picture.pixels, picture.width, picture.height), 0, 0);
-        [low.textContent, high.textContent] = [picture.low, picture.high].map((value) => Number(value.toPrecision(3)).toString());
-        world.hidden = false;
-        outlineOwners(now);
-      }
-      if (now.members) list(now);
+  const isShown = (name) => run === shown && (name === undefined || fields.value === name);
+  let stop;
+  let name;
+  for (; isShown(); await new Promise((resolve) => setTimeout(resolve, DRAW_EVERY_MS))) {
+    if (document.hidden) continue;
+    const now = await shown.world();
+    if (now.members) list(now);
+    if (!now.fields?.length) continue;
+    if (fields.options.length === 0) fields.append(...now.fields.map(({ name }) => new Option(name)));
+    fields.hidden = now.fields.length === 1;
+    const options = { relief: relief.checked, pixelsMax: PIXELS_MAX, onRange: legend };
+    if (!isShown(name) || redraw) {
+      stop?.();
+      [name, redraw] = [fields.value, false];
+      stop = await shown.draw(blank(), name, options).catch(() => blank() && undefined);
+      relief.parentElement.hidden = !stop;
     }
-    await next;
+    const { shape } = now.fields.find((field) => field.name === name);
+    if (!stop) {
+      const picture = await shown.frame(name, PIXELS_MAX);
+      if (!isShown(name)) continue;
+      [field.width, field.height] = [picture.width, picture.height];
+      field.getContext("2d").putImageData(new ImageData(picture.pixels, picture.width, picture.height), 0, 0);
+      legend(picture);
+    }
+    world.hidden = false;
+    outlineOwners(now, shape);
   }
+  stop?.();
 }
 
 // A field to type in for each parameter; what another member has changed is seen as well.
@@ -231,6 +256,8 @@ async function take(name) {
   }
   runs.disabled = false;
 }
+
+relief.onchange = () => (redraw = true);
 
 leave.onclick = () => {
   leave.disabled = true;

@@ -121,6 +121,15 @@ export interface Frame {
   pixels: Uint8ClampedArray<ArrayBuffer>;
 }
 
+export interface DrawOptions {
+  /** Light it as a landscape whose heights the values are. */
+  relief?: boolean;
+  /** The longer side, at most; 1024 unless given, at most 2048. */
+  pixelsMax?: number;
+  /** Hears twice a second of the values of the darkest and the brightest colour. */
+  onRange?: (range: { low: number; high: number }) => void;
+}
+
 export interface Param {
   name: string;
   /** Its WGSL type. */
@@ -153,6 +162,13 @@ export class Run {
   world(): Promise<World>;
   /** A field as pixels, its longer side of at most so many (1024 unless given, at most 2048). */
   frame(buffer: string, pixelsMax?: number): Promise<Frame>;
+  /**
+   * Draws a field on a canvas from now on, straight from the GPU's buffers, a frame for each of the screen's. The canvas is the
+   * drawing's for good, whatever comes of it. Returns what ends it.
+   *
+   * Rejects with the code `"executor"` where the cpu computes, or the field is no plane: `frame` shows it then.
+   */
+  draw(canvas: HTMLCanvasElement | OffscreenCanvas, buffer: string, options?: DrawOptions): Promise<() => void>;
   /** The workload's parameters as they are; those that are no scalars or vectors are left out. Empty before the first epoch. */
   params(): Promise<Param[]>;
   /** Wishes for another value of a parameter: all members compute with it from one and the same tick on, soon. */

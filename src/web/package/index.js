@@ -102,10 +102,15 @@ class Office {
   }
 
   ask(name, ...args) {
+    return this.give([], name, ...args);
+  }
+
+  // The same; what is transferred is the worker's from then on.
+  give(transfer, name, ...args) {
     if (this.#broken) return Promise.reject(this.#broken);
     const call = this.#calls++;
     const answered = new Promise((resolve, reject) => this.#waiting.set(call, { resolve, reject }));
-    this.#worker.postMessage({ call, name, args });
+    this.#worker.postMessage({ call, name, args }, transfer);
     return answered;
   }
 
@@ -166,6 +171,9 @@ export class Node {
   }
 }
 
+// One number for each.
+let drawings = 0;
+
 const ARRAYS = { f32: Float32Array, u32: Uint32Array, i32: Int32Array };
 
 // Elements as numbers, where all their words are of one kind; as bytes otherwise.
@@ -179,6 +187,7 @@ function typed(element, bytes) {
 export class Run {
   #office;
   #listeners = new Set();
+  #drawings = new Map();
   #forget;
   /** The workload's name. */
   name;
@@ -193,7 +202,8 @@ export class Run {
       office.heard.delete(name);
       forget();
     };
-    office.heard.set(name, ({ tick, ended }) => {
+    office.heard.set(name, ({ tick, ended, drawing, range }) => {
+      if (range) this.#drawings.get(drawing)?.(range);
       if (tick !== undefined) this.#listeners.forEach((listener) => listener(tick));
       if (ended) {
         this.#forget();
@@ -237,6 +247,21 @@ export class Run {
   /** A field as pixels, its longer side of at most so many. */
   frame(buffer, pixelsMax = 1024) {
     return this.#office.ask("frame", this.name, buffer, pixelsMax);
+  }
+
+  /**
+   * Draws a field on a canvas from now on, straight from the GPU's buffers, a frame for each of the screen's. The canvas is the
+   * drawing's for good. Returns what ends it.
+   */
+  async draw(canvas, buffer, { relief = false, pixelsMax = 1024, onRange = () => {} } = {}) {
+    const offscreen = canvas.transferControlToOffscreen?.() ?? canvas;
+    const drawing = drawings++;
+    this.#drawings.set(drawing, onRange);
+    await this.#office.give([offscreen], "draw", this.name, drawing, offscreen, buffer, relief, pixelsMax);
+    return () => {
+      this.#drawings.delete(drawing);
+      this.#office.ask("stop", drawing).catch(() => {});
+    };
   }
 
   /** The workload's parameters as they are. */

@@ -8,6 +8,8 @@ const TOLD_EVERY_MS = 16;
 // Between two attempts to come back, doubled every time.
 const RETRY_MS = 500;
 const RETRY_MS_MAX = 30_000;
+const RANGE_EVERY_MS = 500;
+const RANGE_PIXELS = 64;
 
 const fault = (message, code) => Object.assign(new Error(message), { code });
 
@@ -21,6 +23,8 @@ ready.catch(() => {});
 const bundles = new Map();
 // By run.
 const parts = new Map();
+// Drawings that go on, by number.
+const drawings = new Set();
 let executor;
 
 async function fetched(base, hash) {
@@ -58,6 +62,7 @@ class Part {
   #hasEntered = false;
   #isLeaving = false;
   #lost;
+  #isOver = false;
 
   constructor(run, join) {
     [this.#run, this.#join] = [run, join];
@@ -121,7 +126,33 @@ class Part {
 
   #end(ended) {
     this.#lost = undefined;
+    this.#isOver = true;
     postMessage({ run: this.#run, ended });
+  }
+
+  // Shows a field on a canvas, frame by frame, for as long as this part lasts or until `isOver` says so.
+  async draw(canvas, buffer, relief, pixelsMax, isOver, told) {
+    const sight = this.#member.sight(canvas, buffer, relief, pixelsMax);
+    const show = async () => {
+      let [low, high, looked] = [0, 1, -Infinity];
+      while (!isOver() && !this.#isOver) {
+        await new Promise(requestAnimationFrame);
+        if (this.#lost !== undefined) continue;
+        try {
+          if (performance.now() - looked > RANGE_EVERY_MS) {
+            // What is dark and what is bright is found out on a few pixels.
+            ({ low, high } = await this.#member.frame(buffer, RANGE_PIXELS));
+            looked = performance.now();
+            told({ low, high });
+          }
+          await this.#member.paint(sight, low, high);
+        } catch {
+          // A member that computes no more is followed by another, or by the end.
+          await new Promise((resolve) => setTimeout(resolve, RANGE_EVERY_MS));
+        }
+      }
+    };
+    show();
   }
 
   get member() {
@@ -173,6 +204,18 @@ const calls = {
   },
   async frame(run, buffer, pixelsMax) {
     return present(run).member.frame(buffer, pixelsMax);
+  },
+  async draw(run, drawing, canvas, buffer, relief, pixelsMax) {
+    drawings.add(drawing);
+    try {
+      await present(run).draw(canvas, buffer, relief, pixelsMax, () => !drawings.has(drawing), (range) => postMessage({ run, drawing, range }));
+    } catch (cause) {
+      drawings.delete(drawing);
+      throw fault(cause.message, "executor");
+    }
+  },
+  async stop(drawing) {
+    drawings.delete(drawing);
   },
   async params(run) {
     return present(run).member.params();
