@@ -97,7 +97,7 @@ impl Bundles {
             })
         });
         let efforts = [Effort::Tiny, Effort::Quick, Effort::Full].map(|effort| {
-            let effort_json = json!({ "rounds": effort.rounds(), "round_seconds": effort.round_seconds(), "trips": trips(effort) });
+            let effort_json = json!({ "rounds": rounds(effort), "round_seconds": effort.round_seconds(), "trips": trips(effort) });
             (effort.name().to_owned(), effort_json)
         });
         json!({
@@ -109,6 +109,14 @@ impl Bundles {
             "transfer_bytes": TRANSFER_BYTES,
         })
         .to_string()
+    }
+}
+
+/// Rounds of a case. A page is opened on machines that do other things too: more than elsewhere, where one looks for a moment.
+fn rounds(effort: Effort) -> u32 {
+    match effort {
+        Effort::Quick => 9,
+        Effort::Tiny | Effort::Full => effort.rounds(),
     }
 }
 
