@@ -398,3 +398,83 @@ fn a_root_that_comes_back_finds_its_tabs_again() {
     wait_for(|| Some(lost()).filter(|status| status["tick"].as_u64() > before["tick"].as_u64()));
     assert!(after.get("ended").is_none(), "{after}");
 }
+
+#[test]
+fn a_page_draws_straight_from_the_gpus_buffers() {
+    let place = Place::new();
+    let heat = ["serve", "shaders/physics/heat", "--shape", "256,256", "--tile", "64,64", "--executor", "cpu", "--threads", "1"];
+    let root = Peer::start(place.command(&[&heat[..], &["--listen", "127.0.0.1:0", "--throttle", "0.2", "--snapshot-every", "0.3"]].concat()));
+    let link = root.link();
+    let mut browser = Chromium::start_drawing();
+    let tab = browser.open(&link.replace("/#", "/?executor=gpu&draw=gpu#"));
+    status(&mut browser, &tab, |status| status["executor"] == "gpu" && status["tilesOwned"].as_u64() > Some(0));
+    // A page cannot read such a canvas; what a person sees in its place can be counted.
+    let place_of =
+        "(() => { const { x, y, width, height } = document.getElementById('field').getBoundingClientRect(); return [x, y, width, height]; })()";
+    let colours = |browser: &mut Chromium, at_least: usize| {
+        wait_for(|| {
+            let [x, y, width, height] = serde_json::from_value::<[f64; 4]>(browser.evaluate(&tab, place_of).unwrap()).unwrap().map(|it| it as u32);
+            let picture = image::open(browser.screenshot(&tab, "page-gpu.png")).unwrap().to_rgba8();
+            // Without the frames of owners.
+            let inset = 40.min(width / 4).min(height / 4);
+            let seen = image::imageops::crop_imm(&picture, x + inset, y + inset, width - 2 * inset, height - 2 * inset).to_image();
+            let colours = seen.pixels().collect::<std::collections::HashSet<_>>().len();
+            (colours >= at_least).then_some((colours, width == height))
+        })
+    };
+    let (flat, is_square) = colours(&mut browser, 100);
+    assert!(is_square);
+    // Light makes more colours of it.
+    browser.evaluate(&tab, "relief.click()").unwrap();
+    colours(&mut browser, flat + flat / 2);
+    let drawn = "peercompute.run.draw(new OffscreenCanvas(1, 1), 'pressure').catch((error) => [error.code, error.message])";
+    let refused = browser.evaluate(&tab, drawn).unwrap();
+    assert!(refused[0] == "executor" && refused[1].as_str().unwrap().contains("no buffer is called `pressure`"), "{refused}");
+    assert_eq!(browser.complaints(), [""; 0]);
+}
+
+#[test]
+fn of_a_bundle_that_was_changed_nothing_is_compiled() {
+    let place = Place::new();
+    let root = serve(&place, &[]);
+    let link = root.link();
+    let parts: Vec<&str> = link.split(',').collect();
+    let mut browser = Chromium::start();
+    let tab = browser.open(link.split('#').next().unwrap());
+    let (hash, key, other) = (parts[2], parts[3], "11".repeat(32));
+    let tried = format!(
+        "(async () => {{
+            const {{ default: init, Executor, verifyBundle }} = await import('/peercompute/peercompute.js');
+            await init();
+            let compiled = 0;
+            for (const [of, name] of [[GPUDevice.prototype, 'createShaderModule'], [WebAssembly, 'compile'], [WebAssembly, 'Module']]) {{
+                const before = of[name];
+                of[name] = function (...args) {{ compiled++; return new.target ? new before(...args) : before.apply(this, args); }};
+            }}
+            const bundle = new Uint8Array(await (await fetch('/bundles/{hash}.pcb')).arrayBuffer());
+            const codes = new Set();
+            const refuse = (bytes, key) => {{ try {{ verifyBundle(bytes, key); codes.add('none'); }} catch (error) {{ codes.add(error.code); }} }};
+            const executors = [await Executor.open('gpu'), await Executor.open('cpu', undefined, 1)];
+            const loads = [];
+            const load = (bytes, key) => Promise.all(executors.map((it) => it.load(bytes, key).then(() => loads.push('loaded'), () => loads.push('refused'))));
+            for (const at of [0, 9, 40, 120, bundle.length >> 1, bundle.length - 1]) {{
+                const changed = bundle.slice();
+                changed[at] ^= 1;
+                refuse(changed, '{key}');
+                await load(changed, 'peercompute-public-1:{key}');
+            }}
+            const cut = bundle.slice(0, -1);
+            refuse(cut, '{key}');
+            refuse(bundle, '{other}');
+            await load(bundle, 'peercompute-public-1:{other}');
+            const bad = compiled;
+            const refused = new Set(loads.splice(0));
+            refuse(bundle, '{key}');
+            // The same counter sees what is compiled of the bundle as it is, on either executor.
+            await load(bundle, 'peercompute-public-1:{key}');
+            return [bad, [...codes].sort(), [...refused], loads, compiled > 1];
+        }})()"
+    );
+    let found = browser.evaluate(&tab, &tried).unwrap();
+    assert_eq!(found, serde_json::json!([0, ["bundle", "key", "none"], ["refused"], ["loaded", "loaded"], true]));
+}

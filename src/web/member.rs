@@ -187,7 +187,7 @@ impl Member {
         Ok(member)
     }
 
-    /// How it goes: `peerId`, `peers`, `workload`, `version`, `tick`, `epoch`, `executor`, `adapter`, `tilesOwned`, `isPaused`, `elementsPerSecond`; `lost`, why nothing goes on, while too few others are reached; and
+    /// How it goes: `peerId`, `peers`, `workload`, `version`, `tick`, `epoch`, `executor`, `adapter`, `isSoftware`, `tilesOwned`, `isPaused`, `elementsPerSecond`; `lost`, why nothing goes on, while too few others are reached; and
     /// `ended`, which is `undefined`, `"finished"` (with `stateHash`), `"left"` or `"failed"` (with `error`, and its `code`: `"refused"`,
     /// `"unreachable"`, `"lost"` or `"failed"`).
     pub fn status(&self) -> Object {
@@ -203,6 +203,7 @@ impl Member {
         set("epoch", state.epoch.into());
         set("executor", self.executor.executor().into());
         set("adapter", self.executor.adapter().into());
+        set("isSoftware", self.executor.is_software().into());
         set("tilesOwned", (state.owned.len() as f64).into());
         set("isPaused", state.plan.as_ref().is_some_and(|(plan, _)| plan.is_paused).into());
         set("elementsPerSecond", state.elements_per_second.into());
@@ -314,7 +315,7 @@ impl Member {
         let AnyExecutor::Gpu(gpu) = self.executor.inner else {
             return Err(JsError::new("no GPU computes here: what a kernel leaves is in memory"));
         };
-        let painter = Painter::new(gpu, self.bundle.program(), number, &palette(), Canvas::FORMAT);
+        let painter = Painter::new(gpu, self.bundle.program(), number, &palette(), Canvas::format());
         let painter = painter.ok_or_else(|| JsError::new(&format!("`{buffer}` is no plane that a canvas can show, or too large a one")))?;
         let size = painter.pixels(pixels_max.clamp(1, VIEW_PIXELS_MAX));
         let canvas = Canvas::new(gpu, canvas, size).map_err(|cause| JsError::new(&cause))?;

@@ -55,6 +55,12 @@ impl Chromium {
         Chromium::start_with(&GPU)
     }
 
+    /// One that shows what WebGPU in software draws on a canvas: with its other ways of drawing in hardware's place, the browser's
+    /// GPU process ends at the first frame.
+    pub(crate) fn start_drawing() -> Chromium {
+        Chromium::start_with(&[&GPU[..], &["--use-angle=swiftshader", "--enable-features=Vulkan", "--use-vulkan=swiftshader"]].concat())
+    }
+
     /// One that has no WebGPU.
     pub(crate) fn start_without_gpu() -> Chromium {
         Chromium::start_with(&["--disable-gpu"])

@@ -148,13 +148,22 @@ async function draw(shown) {
     const now = await shown.world();
     if (now.members) list(now);
     if (!now.fields?.length) continue;
-    if (fields.options.length === 0) fields.append(...now.fields.map(({ name }) => new Option(name)));
+    if (fields.options.length === 0) {
+      fields.append(...now.fields.map(({ name }) => new Option(name)));
+      // Of a landscape the land is what one looks for, by its light.
+      const land = now.fields.find(({ name }) => name === "height");
+      relief.checked = land !== undefined;
+      if (land) fields.value = land.name;
+    }
     fields.hidden = now.fields.length === 1;
     const options = { relief: relief.checked, pixelsMax: PIXELS_MAX, onRange: legend };
-    if (!isShown(name) || redraw) {
+    if (name === undefined || !isShown(name) || redraw) {
       stop?.();
       [name, redraw] = [fields.value, false];
-      stop = await shown.draw(blank(), name, options).catch(() => blank() && undefined);
+      // Software that imitates a GPU computes, and in some browsers dies of a canvas.
+      const { executor, isSoftware } = await shown.status();
+      const isWanted = executor === "gpu" && (!isSoftware || query.get("draw") === "gpu");
+      stop = isWanted ? await shown.draw(blank(), name, options).catch(() => blank() && undefined) : undefined;
       relief.parentElement.hidden = !stop;
     }
     const { shape } = now.fields.find((field) => field.name === name);
@@ -265,11 +274,12 @@ leave.onclick = () => {
   run.leave().catch(wrong);
 };
 
+const query = new URLSearchParams(location.search);
+
 async function start() {
   if (!location.hash.includes("pc1,")) {
     return say("This page takes part in a run, and the address is only half of the invitation: open the whole link, with all that follows #.", "wrong");
   }
-  const query = new URLSearchParams(location.search);
   const options = { executor: query.get("executor") ?? undefined, name: query.get("name") ?? undefined };
   if (query.has("threads")) options.threads = Number(query.get("threads"));
   say("Joining…");

@@ -81,6 +81,8 @@ export interface Status {
   epoch: number;
   executor: "gpu" | "cpu";
   adapter: string;
+  /** Whether the adapter only imitates a GPU. */
+  isSoftware: boolean;
   tilesOwned: number;
   /** Whether no tick passes, because somebody wished so. */
   isPaused: boolean;

@@ -196,8 +196,10 @@ pub struct Canvas {
 
 #[cfg(target_arch = "wasm32")]
 impl Canvas {
-    /// What every browser shows without converting it first, or nearly every one.
-    pub const FORMAT: wgpu::TextureFormat = wgpu::TextureFormat::Bgra8Unorm;
+    /// What this browser shows without converting it first.
+    pub fn format() -> wgpu::TextureFormat {
+        super::web::canvas_format()
+    }
 
     /// Takes an `OffscreenCanvas`, and gives it so many pixels.
     ///
@@ -215,7 +217,7 @@ impl Canvas {
             &gpu.device,
             &wgpu::SurfaceConfiguration {
                 usage: wgpu::TextureUsages::RENDER_ATTACHMENT,
-                format: Canvas::FORMAT,
+                format: Canvas::format(),
                 width: size[0],
                 height: size[1],
                 present_mode: wgpu::PresentMode::Fifo,

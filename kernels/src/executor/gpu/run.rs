@@ -428,7 +428,11 @@ impl<'a> GpuRun<'a> {
         let last = self.in_flight.back().cloned();
         self.in_flight.clear();
         self.gpu.done(last).await?;
-        mapped.0.recv_async().await.map_err(|error| error.to_string()).and_then(|result| result).map_err(|cause| ExecutorError::Lost { cause })?;
+        let mapped = mapped.0.recv_async().await.map_err(|error| error.to_string()).and_then(|result| result);
+        if let Err(cause) = mapped {
+            // What went wrong before says more.
+            return self.gpu.lost().and(Err(ExecutorError::Lost { cause }));
+        }
         Mapping::end(staging, bytes, take);
         Ok(())
     }

@@ -30,6 +30,18 @@ async fn request() -> Result<Adapter, JsValue> {
     Ok(Adapter { name: words.join(" "), is_fallback })
 }
 
+/// The format of a canvas that is shown without being converted.
+pub(super) fn canvas_format() -> wgpu::TextureFormat {
+    let preferred = || {
+        let gpu = get(&get(&global(), "navigator")?, "gpu")?;
+        get(&gpu, "getPreferredCanvasFormat")?.dyn_into::<Function>()?.call0(&gpu)
+    };
+    match preferred().ok().and_then(|format: JsValue| format.as_string()).as_deref() {
+        Some("rgba8unorm") => wgpu::TextureFormat::Rgba8Unorm,
+        _ => wgpu::TextureFormat::Bgra8Unorm,
+    }
+}
+
 fn get(object: &JsValue, key: &str) -> Result<JsValue, JsValue> {
     Reflect::get(object, &key.into())
 }
