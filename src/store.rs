@@ -1,7 +1,7 @@
 //! A run's store: what of it lies on disk, and the thread that puts it there.
 //!
 //! ```text
-//!  node ── snapshot, members ──► [ the latest of each ] ──► thread ── ColdStore
+//!  node ── snapshot, epoch ────► [ the latest of each ] ──► thread ── ColdStore
 //!  node ◄─ stored, failed ────── [ a few ]  ◄──────────────┘
 //! ```
 //!
@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::keys::Named;
 use crate::node::member::SharedTask;
+use crate::node::plan::ParamChange;
 
 /// The record's key.
 const RECORD: &str = "run";
@@ -186,8 +187,16 @@ fn make_private(path: &Path) -> std::io::Result<()> {
 #[derive(Default)]
 struct Due {
     snapshot: Option<(Version, Vec<Bytes>)>,
-    members: Option<Vec<String>>,
+    epoch: Option<Entered>,
     is_over: bool,
+}
+
+/// What an epoch changes about a run.
+struct Entered {
+    /// Where its members can be reached.
+    members: Vec<String>,
+    /// Parameters that members have changed.
+    changes: Vec<ParamChange>,
 }
 
 /// What became of something that was to be stored.
@@ -215,10 +224,10 @@ impl Storing {
         self.due(|due| due.snapshot = Some((version, parts)));
     }
 
-    /// Notes where members can be reached.
-    pub fn members(&self, addresses: impl Iterator<Item = String>) {
+    /// Notes where members can be reached, and what they have changed.
+    pub fn entered(&self, addresses: impl Iterator<Item = String>, changes: Vec<ParamChange>) {
         let addresses = addresses.take(ADDRESSES_MAX).collect();
-        self.due(|due| due.members = Some(addresses));
+        self.due(|due| due.epoch = Some(Entered { members: addresses, changes }));
     }
 
     /// What has become of what was given, if that is not known yet.
@@ -260,8 +269,8 @@ struct Worker {
 
 impl Worker {
     fn work(mut self) {
-        while let Some((snapshot, members)) = self.wait() {
-            let done = self.write(snapshot, members);
+        while let Some((snapshot, epoch)) = self.wait() {
+            let done = self.write(snapshot, epoch);
             if let Err(error) = done {
                 // The run goes on; who reads this decides what is to be done.
                 let _ = self.told.try_send(Heard::Failed(error));
@@ -270,12 +279,14 @@ impl Worker {
         }
     }
 
-    fn write(&mut self, snapshot: Option<(Version, Vec<Bytes>)>, members: Option<Vec<String>>) -> Result<(), StoreError> {
-        if let (Some(members), Some(mut record)) = (members, self.store.record.clone())
-            && record.members != members
-        {
-            record.members = members;
-            self.store.keep(record)?;
+    fn write(&mut self, snapshot: Option<(Version, Vec<Bytes>)>, epoch: Option<Entered>) -> Result<(), StoreError> {
+        if let (Some(Entered { members, changes }), Some(mut record)) = (epoch, self.store.record.clone()) {
+            let new: Vec<ParamChange> = changes.into_iter().filter(|change| !record.task.changes.contains(change)).collect();
+            if record.members != members || !new.is_empty() {
+                record.members = members;
+                record.task.changes.extend(new);
+                self.store.keep(record)?;
+            }
         }
         if let Some((version, parts)) = snapshot {
             let of = cold::Version { epoch: version.epoch, tick: version.tick };
@@ -287,12 +298,12 @@ impl Worker {
 
     /// What is to be done next; nothing once all is done and nothing more comes.
     #[allow(clippy::type_complexity, reason = "the two halves of what is due, used at once")]
-    fn wait(&self) -> Option<(Option<(Version, Vec<Bytes>)>, Option<Vec<String>>)> {
+    fn wait(&self) -> Option<(Option<(Version, Vec<Bytes>)>, Option<Entered>)> {
         let (due, changed) = &*self.shared;
         let mut due = due.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            if due.snapshot.is_some() || due.members.is_some() {
-                return Some((due.snapshot.take(), due.members.take()));
+            if due.snapshot.is_some() || due.epoch.is_some() {
+                return Some((due.snapshot.take(), due.epoch.take()));
             }
             if due.is_over {
                 return None;

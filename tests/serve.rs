@@ -385,7 +385,11 @@ fn a_root_that_comes_back_finds_its_tabs_again() {
     let mut browser = Chromium::start();
     let tab = browser.open(&on_cpu(&link, "faithful"));
     let before = status(&mut browser, &tab, |status| status["tilesOwned"].as_u64() > Some(0) && status["tick"].as_u64() > Some(50));
-    root.heard(|line| (line["event"] == "stored").then_some(()));
+    browser.evaluate(&tab, "peercompute.run.set('rate', 0.2)").unwrap();
+    let changed = "peercompute.run.params().then(([rate]) => rate?.value > 0.15)";
+    wait_for(|| (browser.evaluate(&tab, changed).unwrap() == true).then_some(()));
+    let stored = root.said.lock().unwrap().len();
+    root.says_since(stored, "stored");
     root.signal("KILL");
     drop(root);
     // Of two, the one that did not coordinate may not go on alone; it says so.
@@ -397,6 +401,8 @@ fn a_root_that_comes_back_finds_its_tabs_again() {
         wait_for(|| Some(lost()).filter(|status| status.get("lost").is_none() && status["tilesOwned"].as_u64() > Some(0) && status["peers"] == 2));
     wait_for(|| Some(lost()).filter(|status| status["tick"].as_u64() > before["tick"].as_u64()));
     assert!(after.get("ended").is_none(), "{after}");
+    // What a member changed is in the store as well.
+    assert_eq!(browser.evaluate(&tab, changed).unwrap(), true);
 }
 
 #[test]

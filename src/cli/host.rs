@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use peercompute::launch::{self, LaunchError};
 use peercompute::link::{Link, bytes_from_hex};
-use peercompute::node::member::{SharedTask, Told};
+use peercompute::node::member::{SharedTask, Told, agreed};
 use peercompute::node::plan::ParamChange;
 use peercompute::node::{NodeError, parts, speed};
 use peercompute::serve::Hosted;
@@ -15,8 +15,8 @@ use peercompute::store::{Heard, Record, RunStore, Storing};
 use peercompute::told::Line;
 use peercompute::world::{self, Terms};
 use peercompute_buffers::digest::hex;
-use peercompute_kernels::VerifiedBundle;
 use peercompute_kernels::executor::any::{AnyExecutor, Choice};
+use peercompute_kernels::{Program, VerifiedBundle};
 use peercompute_net::membership::{Keep, MemberError, Role, Stored, Tuning};
 use peercompute_net::transport::TransportConfig;
 use peercompute_net::transport::websocket::{self, Door, Doorway};
@@ -268,10 +268,10 @@ impl Host<'_> {
             ticks: (record.end != u64::MAX).then_some(record.end),
             voice: self.voice.clone(),
         };
-        let storing = &self.storing;
+        let (storing, program) = (&self.storing, self.bundle.program());
         let mut hear = |told: &Told<'_>| {
             *has_entered |= matches!(told, Told::Entered { .. });
-            storing.as_ref().map_or(Vec::new(), |storing| store(storing, told, &own))
+            storing.as_ref().map_or(Vec::new(), |storing| store(storing, told, &own, program))
         };
         let ended = member.take_part(&mut hear);
         if is_hosting || *has_entered {
@@ -286,12 +286,12 @@ impl Host<'_> {
 }
 
 /// Stores what is to be stored, and says what has been.
-fn store(storing: &Storing, told: &Told<'_>, own: &str) -> Vec<Line> {
+fn store(storing: &Storing, told: &Told<'_>, own: &str, program: &Program) -> Vec<Line> {
     match told {
         Told::Stored { version, parts } => storing.put(*version, parts.to_vec()),
         Told::Entered { plan, .. } => {
             let others = plan.roster.iter().filter(|member| member.identity != own);
-            storing.members(others.flat_map(|member| member.addresses.clone()));
+            storing.entered(others.flat_map(|member| member.addresses.clone()), agreed(program, plan));
         }
         _ => {}
     }

@@ -695,7 +695,7 @@ pub fn params_at(program: &Program, plan: &EpochPlan, tick: u64) -> Result<Vec<u
 }
 
 /// What members have changed while the run went on. What is no value of a parameter is passed over, by all members alike.
-fn agreed(program: &Program, plan: &EpochPlan) -> Vec<ParamChange> {
+pub fn agreed(program: &Program, plan: &EpochPlan) -> Vec<ParamChange> {
     let is_fine = |change: &&Change| program.set_param(&mut program.manifest.params.clone(), &change.key, &change.value).is_ok();
     let change = |change: &Change| ParamChange { tick: change.tick, name: change.key.clone(), value: change.value.clone() };
     plan.changes.iter().filter(is_fine).map(change).collect()
