@@ -142,6 +142,8 @@ impl Lead {
         self.progress = vec![fresh; plan.roster.len()];
         self.next_member = self.next_member.max(plan.next_member.0);
         self.until = plan.tick;
+        // Others compute from now on, and may be slower by far: what is granted cannot be taken back.
+        (self.rate, self.ahead) = (0.0, AHEAD_MIN);
         self.rate_from = (now, plan.tick);
         self.snapshot = None;
         self.snapshot_at = now;
@@ -535,8 +537,11 @@ impl Member {
 
     fn complete_snapshot(&mut self, plan: &EpochPlan) {
         let Some((tick, called_at)) = self.lead.snapshot else { return };
-        let version = Version { epoch: plan.epoch, tick };
-        if self.lead.progress.iter().all(|progress| progress.kept >= Some(version)) {
+        let wanted = Version { epoch: plan.epoch, tick };
+        let mut kept = self.lead.progress.iter().map(|progress| progress.kept);
+        let Some(Some(version)) = kept.next() else { return };
+        // One and the same for all: who keeps a newer one already, as at the end, has let this one go.
+        if version >= wanted && kept.all(|kept| kept == Some(version)) {
             self.lead.snapshot = None;
             self.lead.snapshot_at = called_at + self.config.tuning.snapshot_every;
             self.completed(version);

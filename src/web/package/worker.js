@@ -134,18 +134,21 @@ class Part {
   async draw(canvas, buffer, relief, pixelsMax, isOver, told) {
     const sight = this.#member.sight(canvas, buffer, relief, pixelsMax);
     const show = async () => {
-      let [low, high, looked] = [0, 1, -Infinity];
+      let [low, high, looked, painted] = [0, 1, performance.now(), 0];
+      let isFirst = true;
       while (!isOver() && !this.#isOver) {
         await new Promise(requestAnimationFrame);
         if (this.#lost !== undefined) continue;
         try {
-          if (performance.now() - looked > RANGE_EVERY_MS) {
+          const since = performance.now() - looked;
+          if (isFirst || since > RANGE_EVERY_MS) {
             // What is dark and what is bright is found out on a few pixels.
             ({ low, high } = await this.#member.frame(buffer, RANGE_PIXELS));
-            looked = performance.now();
-            told({ low, high });
+            told({ low, high, framesPerSecond: (painted * 1e3) / since });
+            [isFirst, looked, painted] = [false, performance.now(), 0];
           }
           await this.#member.paint(sight, low, high);
+          painted++;
         } catch {
           // A member that computes no more is followed by another, or by the end.
           await new Promise((resolve) => setTimeout(resolve, RANGE_EVERY_MS));
