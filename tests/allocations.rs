@@ -146,7 +146,7 @@ fn a_tick_allocates_what_its_executors_and_libp2p_allocate() {
         run_shared(&cpus, &bundle, ticks, &mut told);
     });
     // On a busy machine frames come one by one, and each wakes somebody: the quieter of two measurements counts.
-    let mut members = || per_tick(TICKS, |ticks| run_members(&cpus, &bundle, ticks));
+    let members = || per_tick(TICKS, |ticks| run_members(&cpus, &bundle, ticks));
     let members = members().min(members());
     let (mut tick, mut packed) = (0, Vec::new());
     let executors = per_tick(TICKS, |ticks| {
