@@ -114,6 +114,11 @@ pub(super) struct Lead {
 }
 
 impl Lead {
+    /// Whether a planned successor is being voted on.
+    pub(super) fn is_frozen(&self) -> bool {
+        self.frozen.is_some()
+    }
+
     pub(super) fn joiners_count(&self) -> usize {
         self.joiners.len()
     }

@@ -372,6 +372,8 @@ impl Member {
     fn heard_from(&mut self, identity: &str, message: Message, bytes: usize) {
         let outcome = match message {
             Message::Data { epoch, .. } | Message::Progress { epoch, .. } if self.is_early(epoch) => return self.hold(identity, message, bytes),
+            // To a coordinator that has not heard yet that it is one.
+            Message::Wish { epoch, .. } if self.is_undecided(epoch) => return self.hold(identity, message, bytes),
             Message::Offer { version, .. } if self.is_unknown(version) => {
                 return self.hold(identity, message, bytes);
             }
@@ -433,8 +435,8 @@ impl Member {
                 self.proved(identity, nonce, proof, complete);
                 Ok(())
             }
-            Message::Wish(wish) => {
-                // One that coordinates no more is not the one to ask.
+            Message::Wish { wish, .. } => {
+                // One that coordinates no more is not the one to ask: who asked will hear of the epoch, and ask again.
                 if self.leads() {
                     self.told_wish(wish);
                 }
@@ -451,6 +453,10 @@ impl Member {
         {
             self.offend(link, &violation);
         }
+    }
+
+    fn is_undecided(&self, epoch: u32) -> bool {
+        self.decided.as_ref().is_none_or(|plan| plan.epoch < epoch)
     }
 
     /// Whether an epoch is yet to be entered by the node.

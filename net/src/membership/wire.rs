@@ -25,7 +25,7 @@
 //! 60 Speed     speed f64
 //! 61 Audit     version | part u32 | offset u32 | length u32 | nonce [16]
 //! 62 Proof     nonce [16] | proven u8, hash [32] | complete u8, version
-//! 63 Wish      0 u8 (ticks pass) | 1 u8 (they do not) | 2 u8, key: u8 n ≤ 64, n, value: u16 n ≤ 1024, n
+//! 63 Wish      epoch u32 | 0 u8 (ticks pass) | 1 u8 (they do not) | 2 u8, key: u8 n ≤ 64, n, value: u16 n ≤ 1024, n
 //! version   epoch u32 | tick u64                      ballot    round u32 | member u32
 //! ```
 //!
@@ -98,37 +98,129 @@ impl Holding {
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Message {
     Hello(Box<Hello>),
-    Welcome { draft: Bytes },
-    Redirect { addresses: Vec<String> },
-    Ready { linked: Vec<MemberId> },
-    Refuse { reason: RefuseReason, text: String },
-    Data { epoch: u32, exchange: u16, sequence: u64, payload: Bytes },
-    Progress { epoch: u32, sequence: u64 },
-    Ping { stamp: u64 },
-    Pong { stamp: u64 },
-    Pace { epoch: u32, tick: u64, busy_us: u64, waiting: bool },
-    Horizon { epoch: u32, until: u64, snapshots: Vec<u64>, complete: Option<Version> },
-    Offer { version: Version, parts: Vec<(PartId, Hash)> },
-    Want { version: Version, part: PartId, base: Option<Hash>, offset: u32 },
-    Chunk { version: Version, part: PartId, encoding: Encoding, offset: u32, total: u32, bytes: Bytes },
-    Missing { version: Version, part: PartId },
-    Kept { version: Version },
-    Suspect { epoch: u32, member: MemberId, text: String },
+    Welcome {
+        draft: Bytes,
+    },
+    Redirect {
+        addresses: Vec<String>,
+    },
+    Ready {
+        linked: Vec<MemberId>,
+    },
+    Refuse {
+        reason: RefuseReason,
+        text: String,
+    },
+    Data {
+        epoch: u32,
+        exchange: u16,
+        sequence: u64,
+        payload: Bytes,
+    },
+    Progress {
+        epoch: u32,
+        sequence: u64,
+    },
+    Ping {
+        stamp: u64,
+    },
+    Pong {
+        stamp: u64,
+    },
+    Pace {
+        epoch: u32,
+        tick: u64,
+        busy_us: u64,
+        waiting: bool,
+    },
+    Horizon {
+        epoch: u32,
+        until: u64,
+        snapshots: Vec<u64>,
+        complete: Option<Version>,
+    },
+    Offer {
+        version: Version,
+        parts: Vec<(PartId, Hash)>,
+    },
+    Want {
+        version: Version,
+        part: PartId,
+        base: Option<Hash>,
+        offset: u32,
+    },
+    Chunk {
+        version: Version,
+        part: PartId,
+        encoding: Encoding,
+        offset: u32,
+        total: u32,
+        bytes: Bytes,
+    },
+    Missing {
+        version: Version,
+        part: PartId,
+    },
+    Kept {
+        version: Version,
+    },
+    Suspect {
+        epoch: u32,
+        member: MemberId,
+        text: String,
+    },
     Leave,
-    Prepare { epoch: u32, ballot: Ballot },
-    Promise { epoch: u32, ballot: Ballot, accepted: Option<Accepted>, holdings: Vec<Holding> },
-    Accept { epoch: u32, ballot: Ballot, value: Bytes },
-    Accepted { epoch: u32, ballot: Ballot },
-    Decided { plan: Bytes },
-    Nack { epoch: u32, ballot: Ballot },
-    Done { epoch: u32, report: Bytes },
-    End { reports: Vec<Bytes> },
+    Prepare {
+        epoch: u32,
+        ballot: Ballot,
+    },
+    Promise {
+        epoch: u32,
+        ballot: Ballot,
+        accepted: Option<Accepted>,
+        holdings: Vec<Holding>,
+    },
+    Accept {
+        epoch: u32,
+        ballot: Ballot,
+        value: Bytes,
+    },
+    Accepted {
+        epoch: u32,
+        ballot: Ballot,
+    },
+    Decided {
+        plan: Bytes,
+    },
+    Nack {
+        epoch: u32,
+        ballot: Ballot,
+    },
+    Done {
+        epoch: u32,
+        report: Bytes,
+    },
+    End {
+        reports: Vec<Bytes>,
+    },
     Standing(Box<Standing>),
-    Entered { epoch: u32 },
-    Speed { points_per_s: f64 },
+    Entered {
+        epoch: u32,
+    },
+    Speed {
+        points_per_s: f64,
+    },
     Audit(Question),
-    Proof { nonce: [u8; 16], proof: Option<Hash>, complete: Option<Version> },
-    Wish(Wish),
+    Proof {
+        nonce: [u8; 16],
+        proof: Option<Hash>,
+        complete: Option<Version>,
+    },
+    /// Said to the coordinator of this epoch.
+    Wish {
+        epoch: u32,
+        wish: Wish,
+    },
 }
 
 impl Message {
@@ -165,7 +257,7 @@ impl Message {
             Message::Speed { .. } => 60,
             Message::Audit(_) => 61,
             Message::Proof { .. } => 62,
-            Message::Wish(_) => 63,
+            Message::Wish { .. } => 63,
         }
     }
 
@@ -320,7 +412,8 @@ pub(super) fn encode(message: &Message) -> Frame {
         }
         Message::Entered { epoch } => head.extend(epoch.to_le_bytes()),
         Message::Speed { points_per_s } => head.extend(points_per_s.to_le_bytes()),
-        Message::Wish(wish) => {
+        Message::Wish { epoch, wish } => {
+            head.extend(epoch.to_le_bytes());
             let mut bytes = Vec::new();
             put_wish(&mut bytes, wish);
             body = bytes.into();
@@ -476,7 +569,7 @@ pub(super) fn decode(content: Bytes) -> Result<Message, WireError> {
             let complete = if r.flag("complete")? { Some(take_version(r)?) } else { None };
             Message::Proof { nonce, proof, complete }
         }
-        63 => Message::Wish(take_wish(r)?),
+        63 => Message::Wish { epoch: r.u32("epoch")?, wish: take_wish(r)? },
         kind => return Err(WireError::UnknownKind { kind }),
     };
     reader.end()?;
@@ -604,8 +697,8 @@ mod tests {
             Message::Audit(Question { version, part: PartId(3), offset: 64, length: 9, nonce: [7; 16] }),
             Message::Proof { nonce: [7; 16], proof: Some([3; 32]), complete: Some(version) },
             Message::Proof { nonce: [7; 16], proof: None, complete: None },
-            Message::Wish(Wish::Pause(true)),
-            Message::Wish(Wish::Change { key: "rate".into(), value: "0.2".into() }),
+            Message::Wish { epoch: 3, wish: Wish::Pause(true) },
+            Message::Wish { epoch: 3, wish: Wish::Change { key: "rate".into(), value: "0.2".into() } },
         ]
     }
 

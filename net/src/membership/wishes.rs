@@ -9,7 +9,9 @@
 //! depends on which changes hold from which tick, never on who wished for them or when; a plan's list of changes is bounded, and
 //! holds every change that a tick may still be computed with.
 
-use super::plan::{EpochPlan, MemberId};
+use std::time::Duration;
+
+use super::plan::EpochPlan;
 use super::wire::Message;
 use super::{Member, Notice, Output};
 use crate::wire::{Reader, WireError};
@@ -81,6 +83,10 @@ impl Wishes {
         self.0.is_empty()
     }
 
+    fn has_like(&self, wish: &Wish) -> bool {
+        self.0.iter().any(|other| other.is_like(wish))
+    }
+
     /// In place of what was wished for the same thing before; `plan` is the newest.
     fn add(&mut self, wish: Wish, plan: Option<&EpochPlan>) {
         self.0.retain(|other| !other.is_like(&wish));
@@ -116,12 +122,17 @@ impl Wishes {
     }
 }
 
+/// How long a member goes on wishing for what no epoch grants. **Units**: time since its latest wish.
+const WISHED_FOR: Duration = Duration::from_secs(10);
+
 /// A member's own wishes, until an epoch grants them.
 #[derive(Debug, Default)]
 pub(super) struct Wishing {
     wishes: Wishes,
-    /// Who has been told of all of them.
-    told: Option<MemberId>,
+    /// When the latest came.
+    at: Duration,
+    /// The epoch whose coordinator has been told of all of them.
+    told: Option<u32>,
 }
 
 impl Member {
@@ -132,31 +143,47 @@ impl Member {
             self.outputs.push_back(Output::Notice(Notice::Wish { text }));
             return;
         }
-        self.wishing.wishes.add(wish, None);
-        self.wishing.told = None;
-    }
-
-    /// Tells the coordinator, and whoever coordinates after it.
-    pub(super) fn advance_wishing(&mut self) {
-        let Some(plan) = self.decided.clone() else { return };
-        self.wishing.wishes.settle(&plan);
-        let coordinator = plan.coordinator();
-        if self.wishing.wishes.is_empty() || self.wishing.told == Some(coordinator) || plan.index_of(self.id.unwrap_or(MemberId(0))).is_none() {
+        // As it is already, and nothing was said that could change it.
+        if self.decided.as_ref().is_some_and(|plan| wish.is_granted(plan)) && !self.wishing.wishes.has_like(&wish) {
             return;
         }
-        self.wishing.told = Some(coordinator);
+        self.wishing.wishes.add(wish, None);
+        (self.wishing.told, self.wishing.at) = (None, self.now);
+    }
+
+    /// Tells the coordinator, and that of every epoch until one grants them: what was said before it may be lost with a link.
+    pub(super) fn advance_wishing(&mut self) {
+        let (Some(plan), Some(me)) = (self.decided.clone(), self.id) else { return };
+        let wishing = &mut self.wishing;
+        if wishing.wishes.is_empty() || wishing.told == Some(plan.epoch) {
+            return;
+        }
+        if wishing.at + WISHED_FOR <= self.now {
+            wishing.wishes = Wishes::default();
+            return;
+        }
+        let coordinator = plan.coordinator();
+        if plan.index_of(me).is_none() || (me != coordinator && self.link_to(coordinator).is_none()) {
+            return;
+        }
+        // An epoch says nothing of what was wished after it.
+        if self.wishing.told.replace(plan.epoch).is_some() {
+            self.wishing.wishes.settle(&plan);
+        }
         for wish in self.wishing.wishes.0.clone() {
-            if self.id == Some(coordinator) {
-                self.lead.wishes.add(wish, Some(&plan));
+            if me == coordinator {
+                self.told_wish(wish);
             } else {
-                self.send_to(coordinator, &Message::Wish(wish));
+                self.send_to(coordinator, &Message::Wish { epoch: plan.epoch, wish });
             }
         }
     }
 
     /// A member wishes for something, and this one coordinates.
     pub(super) fn told_wish(&mut self, wish: Wish) {
-        self.lead.wishes.add(wish, self.decided.as_deref());
+        // Where an epoch is being voted on, this one says nothing of the next.
+        let plan = self.decided.clone().filter(|_| !self.lead.is_frozen());
+        self.lead.wishes.add(wish, plan.as_deref());
     }
 }
 
@@ -210,7 +237,7 @@ fn take_word(reader: &mut Reader) -> Result<(String, String), WireError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::membership::Origin;
+    use crate::membership::{MemberId, Origin};
 
     fn plan(tick: u64, changes: &[(u64, &str, &str)]) -> EpochPlan {
         let changes = changes.iter().map(|(tick, key, value)| Change { tick: *tick, key: (*key).into(), value: (*value).into() });

@@ -44,9 +44,11 @@ use trace::{event_line, output_line};
 const STEPS_MAX: u64 = 20_000_000;
 /// Virtual time by which every run has an end.
 const TIME_MAX: Duration = Duration::from_secs(600);
-/// A wish that ticks pass again is said again after this, so many times.
+/// Whether whoever wished that ticks pass again is still there is looked at again after this, so many times.
 const RESUME_AGAIN: Duration = Duration::from_secs(2);
-const RESUMES: u32 = 20;
+const RESUME_LOOKS: u32 = 24;
+/// … and wished again, if the wisher may have given up.
+const RESUME_LOOKS_BETWEEN: u32 = 6;
 /// Between two looks at the whole.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// A quorum that can talk gets on within this.
@@ -180,8 +182,12 @@ enum Happening {
     Widen {
         place: u16,
     },
-    /// Somebody wishes that ticks pass again, and so many more times.
-    Resume(u32),
+    /// The one who wished for something about pauses wishes that ticks pass again, once; if it is gone, somebody else does.
+    Resume {
+        wisher: Option<(u16, LifeId)>,
+        has_wished: bool,
+        looks: u32,
+    },
     Heal {
         cut: Vec<(u16, u16)>,
         heals: Heals,
@@ -300,7 +306,7 @@ pub struct Churn<'a> {
     summary: Summary,
 }
 
-type Checked = Result<(), CheckError>;
+type Checked<T = ()> = Result<T, CheckError>;
 
 impl<'a> Churn<'a> {
     /// A run of this scenario.
@@ -484,11 +490,15 @@ impl<'a> Churn<'a> {
                     self.release(place, "its node goes on");
                 }
             }
-            Happening::Resume(more) => {
-                self.wish(Wish::Pause(false))?;
-                // Who wished may have been lost before it was heard.
-                if more > 0 {
-                    self.agenda.push(self.now + RESUME_AGAIN, Happening::Resume(more - 1));
+            Happening::Resume { wisher, has_wished, looks } => {
+                let there = wisher.filter(|(place, life)| self.life_of(*place, *life).is_some());
+                let wisher = match there {
+                    // It goes on wishing for a while.
+                    Some(_) if has_wished && looks % RESUME_LOOKS_BETWEEN != 0 => there,
+                    there => self.wish(there, Wish::Pause(false))?,
+                };
+                if looks > 0 {
+                    self.agenda.push(self.now + RESUME_AGAIN, Happening::Resume { wisher, has_wished: wisher.is_some(), looks: looks - 1 });
                 }
             }
             Happening::Quicken { place, factor } => {
@@ -1117,8 +1127,9 @@ impl<'a> Churn<'a> {
         }
         if let Fault::Pause { lasts } = fault {
             self.note(None, || format!("{fault:?}"));
-            self.agenda.push(self.now + lasts, Happening::Resume(RESUMES));
-            return self.wish(Wish::Pause(true));
+            let wisher = self.wish(None, Wish::Pause(true))?;
+            self.agenda.push(self.now + lasts, Happening::Resume { wisher, has_wished: false, looks: RESUME_LOOKS });
+            return Ok(());
         }
         let victims = self.victims(count);
         if victims.is_empty() {
@@ -1144,11 +1155,15 @@ impl<'a> Churn<'a> {
         Ok(())
     }
 
-    /// Somebody wishes for something.
-    fn wish(&mut self, wish: Wish) -> Checked {
+    /// This one, or else anybody, wishes for something; who did.
+    fn wish(&mut self, wisher: Option<(u16, LifeId)>, wish: Wish) -> Checked<Option<(u16, LifeId)>> {
         let all: Vec<u16> = self.living().collect();
-        let Some((at, id)) = self.random.choice(all).and_then(|at| Some((at, self.life(at)?.id))) else { return Ok(()) };
-        self.event(at, id, Event::Wish(wish))
+        let anybody = self.random.choice(all).and_then(|at| Some((at, self.life(at)?.id)));
+        let wisher = wisher.or(anybody);
+        if let Some((at, id)) = wisher {
+            self.event(at, id, Event::Wish(wish))?;
+        }
+        Ok(wisher)
     }
 
     /// What a fault does to one place.
