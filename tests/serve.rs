@@ -30,7 +30,8 @@ fn status(browser: &mut Chromium, tab: &Tab, mut is: impl FnMut(&Value) -> bool)
         last = browser.evaluate(tab, "window.peercompute?.status()").unwrap();
         assert_ne!(last["ended"], "failed", "{last}");
         let said = browser.evaluate(tab, "document.querySelector('.wrong')?.textContent ?? ''").unwrap();
-        assert_eq!(said, "", "{last}");
+        // Who comes back says what it waits for.
+        assert!(said == "" || said.as_str().is_some_and(|said| said.ends_with("Trying again…")), "{said}: {last}");
         is(&last).then(|| last.clone())
     });
     found.unwrap_or_else(|| panic!("it never happened: {last}"))
@@ -440,6 +441,76 @@ fn a_page_draws_straight_from_the_gpus_buffers() {
     let refused = browser.evaluate(&tab, drawn).unwrap();
     assert!(refused[0] == "executor" && refused[1].as_str().unwrap().contains("no buffer is called `pressure`"), "{refused}");
     assert_eq!(browser.complaints(), [""; 0]);
+}
+
+#[test]
+fn a_gpu_that_goes_away_is_replaced_and_the_tab_comes_back() {
+    let place = Place::new();
+    let heat = ["serve", "shaders/physics/heat", "--shape", "256,256", "--tile", "64,64", "--executor", "cpu", "--threads", "1"];
+    let root = Peer::start(place.command(&[&heat[..], &["--listen", "127.0.0.1:0", "--throttle", "0.02", "--snapshot-every", "0.3"]].concat()));
+    let link = root.link();
+    let mut browser = Chromium::start();
+    let tab = browser.open(&link.replace("/#", "/?executor=gpu#"));
+    let before = status(&mut browser, &tab, |status| status["executor"] == "gpu" && status["tilesOwned"].as_u64() > Some(0));
+    browser.crash_gpu();
+    // It has lost its part, and says why it does not go on.
+    let lost = status(&mut browser, &tab, |status| status["lost"].is_string());
+    assert!(lost["lost"].as_str().unwrap().contains("device"), "{lost}");
+    let after = status(&mut browser, &tab, |status| {
+        status.get("lost").is_none() && status["tilesOwned"].as_u64() > Some(0) && status["tick"].as_u64() > before["tick"].as_u64()
+    });
+    assert_eq!((&after["executor"], &after["peers"]), (&"gpu".into(), &2.into()), "{after}");
+    assert_eq!(after["peerId"], before["peerId"]);
+}
+
+#[test]
+fn a_tab_that_is_frozen_is_done_without_and_comes_back() {
+    let place = Place::new();
+    let root = serve(&place, &["--throttle", "0.1", "--snapshot-every", "0.3"]);
+    let link = root.link();
+    let mut browser = Chromium::start();
+    let tabs = ["sleeper", "other"].map(|name| browser.open(&on_cpu(&link, name)));
+    let [sleeper, other] = &tabs;
+    for tab in &tabs {
+        status(&mut browser, tab, |status| status["tilesOwned"].as_u64() > Some(0) && status["peers"] == 3);
+    }
+    browser.freeze(sleeper, true);
+    let without = status(&mut browser, other, |status| status["peers"] == 2);
+    status(&mut browser, other, |status| status["tick"].as_u64() > without["tick"].as_u64());
+    browser.freeze(sleeper, false);
+    status(&mut browser, sleeper, |status| status["tilesOwned"].as_u64() > Some(0) && status["peers"] == 3);
+    // The browser closes a frozen tab's connections, and says so.
+    let complaints: Vec<_> = browser.complaints().into_iter().filter(|text| !text.contains("Page entered Back-Forward Cache")).collect();
+    assert_eq!(complaints, [""; 0]);
+}
+
+#[test]
+fn a_browser_is_the_same_peer_at_its_next_visit_one_tab_at_a_time() {
+    let place = Place::new();
+    let root = serve(&place, &[]);
+    let link = root.link();
+    let mut browser = Chromium::start();
+    let joined = |browser: &mut Chromium, link: &str, name: &str| {
+        let tab = browser.open(&on_cpu(link, name));
+        let status = status(browser, &tab, |status| status["tilesOwned"].as_u64() > Some(0));
+        (tab, status)
+    };
+    let (first, kept) = joined(&mut browser, &link, "first");
+    let (_second, new) = joined(&mut browser, &link, "second");
+    assert_eq!((&kept["identity"], &new["identity"]), (&"kept".into(), &"new".into()), "{kept} {new}");
+    assert_ne!(kept["peerId"], new["peerId"]);
+    assert!(new["identityNote"].as_str().unwrap().contains("another tab"), "{new}");
+    // Reloading a tab is a next visit.
+    browser.evaluate(&first, "location.reload()").unwrap();
+    let again = status(&mut browser, &first, |status| status["tilesOwned"].as_u64() > Some(0));
+    assert_eq!((&again["identity"], &again["peerId"]), (&"kept".into(), &kept["peerId"]), "{again}");
+    assert_eq!(browser.complaints(), [""; 0]);
+    // Another browser, whose user lets pages keep nothing, computes all the same.
+    let mut forgetful = Chromium::start_forgetful();
+    let (_third, status) = joined(&mut forgetful, &link, "third");
+    assert_eq!(status["identity"], "new", "{status}");
+    assert!(status["identityNote"].as_str().unwrap().contains("keeps nothing"), "{status}");
+    assert_eq!(forgetful.complaints(), [""; 0]);
 }
 
 #[test]

@@ -14,6 +14,7 @@
 //! Invariant: while frames wait for a slow link, no further event of the node is taken, so the node meets
 //! back-pressure; the network and the clock are served always.
 
+use std::sync::{Arc, Mutex};
 #[cfg(not(target_arch = "wasm32"))]
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -25,7 +26,7 @@ use thiserror::Error;
 use crate::core::{self, Core, CoreConfig, LinkId, Role};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::core::{CommitBody, Traffic};
-use crate::membership::{self, Member, MemberConfig};
+use crate::membership::{self, LinkTotals, Member, MemberConfig};
 #[cfg(not(target_arch = "wasm32"))]
 use crate::ownership::{Ownership, PeerIndex};
 use crate::runtime::{self, Instant};
@@ -40,6 +41,8 @@ const YIELDS_BEFORE_SLEEP: u32 = 200;
 const BURST_MAX: usize = 64;
 /// … and for how long, so that what they wanted sent is sent, pings above all.
 const BURST_TIME_MAX: Duration = Duration::from_millis(2);
+/// What links have carried is told no more often.
+const TOTALS_EVERY: Duration = Duration::from_millis(100);
 /// Without anything due, the clock still looks this often.
 const IDLE_TICK: Duration = Duration::from_secs(1);
 
@@ -122,6 +125,8 @@ trait Machine: Sized + 'static {
     fn poll_output(&mut self) -> Option<Deed<Self::Output>>;
     fn deadline(&self) -> Option<Duration>;
     fn is_over(&self) -> bool;
+    /// What its links have carried, where it counts.
+    fn link_totals(&self) -> LinkTotals;
 }
 
 /// An output, by who carries it out.
@@ -137,7 +142,7 @@ const NODE_GONE: &str = "the node has gone";
 
 /// The two machines name what they share alike.
 macro_rules! machine {
-    ($machine:ty, $module:ident, $clock:ident, $heard:expr) => {
+    ($machine:ty, $module:ident, $clock:ident, $heard:expr, $totals:expr) => {
         impl Machine for $machine {
             type Event = $module::Event;
             type Output = $module::Output;
@@ -186,12 +191,16 @@ macro_rules! machine {
             fn is_over(&self) -> bool {
                 <$machine>::is_over(self)
             }
+
+            fn link_totals(&self) -> LinkTotals {
+                $totals(self)
+            }
         }
     };
 }
 
-machine!(Core, core, Tick, |_| None);
-machine!(Member, membership, Clock, |link| Some(membership::Event::Heard { link }));
+machine!(Core, core, Tick, |_| None, |_: &Core| LinkTotals::default());
+machine!(Member, membership, Clock, |link| Some(membership::Event::Heard { link }), Member::link_totals);
 
 /// A machine's thread, from the node's side. Dropping it tells the machine that the node has gone, unless it is over, and
 /// waits a moment for the last words.
@@ -201,6 +210,7 @@ struct Driven<Event, Output> {
     addresses: Vec<String>,
     events: Option<flume::Sender<Event>>,
     outputs: Option<flume::Receiver<Output>>,
+    totals: Arc<Mutex<LinkTotals>>,
     #[cfg(not(target_arch = "wasm32"))]
     thread: Option<JoinHandle<()>>,
 }
@@ -222,6 +232,8 @@ impl<Event: Send + 'static, Output: Send + 'static> Driven<Event, Output> {
         // The machine bounds what is in it, and a thread that waited here could not answer pings.
         let (outputs_in, outputs) = flume::unbounded();
         let (started_in, started) = flume::bounded(1);
+        let totals = Arc::new(Mutex::new(LinkTotals::default()));
+        let told_totals = totals.clone();
         // A machine is born where it lives.
         let work = move || async move {
             let transport = match Transport::start(transport).await {
@@ -233,7 +245,7 @@ impl<Event: Send + 'static, Output: Send + 'static> Driven<Event, Output> {
             };
             let machine = make(transport.identity(), transport.addresses());
             if started_in.send(Ok((transport.identity().to_owned(), transport.addresses().to_vec()))).is_ok() {
-                drive(machine, transport, events_out, outputs_in).await;
+                drive(machine, transport, events_out, outputs_in, &told_totals).await;
             }
         };
         #[cfg(not(target_arch = "wasm32"))]
@@ -250,6 +262,7 @@ impl<Event: Send + 'static, Output: Send + 'static> Driven<Event, Output> {
             addresses: Vec::new(),
             events: Some(events),
             outputs: Some(outputs),
+            totals,
             #[cfg(not(target_arch = "wasm32"))]
             thread,
         };
@@ -368,6 +381,11 @@ impl MemberSession {
     /// Where others reach this peer; what to give to those that join.
     pub fn addresses(&self) -> &[String] {
         &self.driven.addresses
+    }
+
+    /// What this peer's links have carried, a tenth of a second ago at most.
+    pub fn link_totals(&self) -> LinkTotals {
+        self.driven.totals.lock().map_or_else(|_| LinkTotals::default(), |totals| *totals)
     }
 
     /// The next output, if there is one now.
@@ -541,8 +559,15 @@ enum Turn<Event> {
 }
 
 #[allow(clippy::disallowed_methods, reason = "the driver is where the clock is")]
-async fn drive<M: Machine>(mut machine: M, mut transport: Transport, events: flume::Receiver<M::Event>, outputs: flume::Sender<M::Output>) {
+async fn drive<M: Machine>(
+    mut machine: M,
+    mut transport: Transport,
+    events: flume::Receiver<M::Event>,
+    outputs: flume::Sender<M::Output>,
+    totals: &Mutex<LinkTotals>,
+) {
     let begun = Instant::now();
+    let mut totals_at = Duration::ZERO;
     let room = transport.room();
     let mut node_here = true;
     loop {
@@ -560,6 +585,12 @@ async fn drive<M: Machine>(mut machine: M, mut transport: Transport, events: flu
             () = runtime::sleep(due) => Turn::Clock,
         };
         let turned = begun.elapsed();
+        if turned >= totals_at {
+            totals_at = turned + TOTALS_EVERY;
+            if let Ok(mut totals) = totals.lock() {
+                *totals = machine.link_totals();
+            }
+        }
         let is_long = || begun.elapsed() > turned + BURST_TIME_MAX;
         match turn {
             Turn::Network(event) => {

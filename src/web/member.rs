@@ -8,7 +8,9 @@
 //! Two tabs cannot dial each other: each is reached through the server, which moves bytes that it cannot read. Invariants: the
 //! key and the bundle's hash are those of the link, whatever the server sends; nothing here waits without giving the thread back.
 
-use std::cell::{Cell, RefCell};
+mod sight;
+
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +20,7 @@ use js_sys::{Array, Object, Reflect, Uint8Array, Uint8ClampedArray, Uint16Array,
 use peercompute_buffers::TileId;
 use peercompute_buffers::digest::hex;
 use peercompute_kernels::declaration::Extent;
-use peercompute_kernels::executor::any::{AnyExecutor, AnyRun};
-use peercompute_kernels::executor::gpu::{self, Canvas, Gpu, Painter};
+use peercompute_kernels::executor::ExecutorError;
 use peercompute_kernels::program::ParamValue;
 use peercompute_kernels::{BundleError, Program, PublicKey, Trust, VerifiedBundle};
 use peercompute_net::driver::MemberSession;
@@ -35,7 +36,7 @@ use crate::node::NodeError;
 use crate::node::member::{End, Look, MemberNode, Throttle, Told, params_at};
 use crate::node::parts::{parts_of, piece};
 use crate::node::speed::measure;
-use crate::view::{View, look_of, palette};
+use crate::view::{View, look_of};
 use crate::world::{self, Terms};
 
 /// The longer side of a picture, at most. **Units**: pixels.
@@ -87,6 +88,7 @@ impl From<NodeError> for Fault {
             NodeError::Member(MemberError::Refused { .. }) => "refused",
             NodeError::Member(MemberError::Unreachable { .. }) => "unreachable",
             NodeError::Member(MemberError::Orphaned { .. } | MemberError::PartsLost { .. }) | NodeError::Session(_) => "lost",
+            NodeError::Executor(ExecutorError::Lost { .. }) => "device",
             _ => "failed",
         };
         Fault { code, text: error.to_string() }
@@ -125,18 +127,6 @@ impl State {
     }
 }
 
-/// A canvas that shows a field. It outlives the member that it was made for: another of the same run may paint on it.
-#[wasm_bindgen]
-pub struct Sight {
-    gpu: &'static Gpu,
-    inner: Rc<RefCell<(Canvas, Painter)>>,
-    number: usize,
-    grid: usize,
-    is_relief: bool,
-    /// The tick of the snapshot that others' tiles are of.
-    stored: Cell<Option<u64>>,
-}
-
 /// A member of a run, in this worker.
 #[wasm_bindgen]
 pub struct Member {
@@ -152,11 +142,19 @@ pub struct Member {
 impl Member {
     /// Joins a run. `link` is what the page was opened with, its address and all; `page` the address that the page came from,
     /// which is where the run's server is; `bundle` what the server gave for the link's hash; `name` one for people. Who only
-    /// `watches` is given no tiles.
+    /// `watches` is given no tiles. `seed` is the secret that the identity is made of, 32 bytes; without, it is a new one.
     ///
     /// **Errors:** the link is none, the bundle is not what it names or was not signed by its key (then nothing of it has been
     /// compiled), or the executor cannot take the workload. What fails later is told by [`Member::status`].
-    pub async fn join(executor: &Executor, link: String, page: String, bundle: Vec<u8>, name: String, watches: bool) -> Result<Member, JsError> {
+    pub async fn join(
+        executor: &Executor,
+        link: String,
+        page: String,
+        bundle: Vec<u8>,
+        name: String,
+        watches: bool,
+        seed: Option<Vec<u8>>,
+    ) -> Result<Member, JsError> {
         let link: Link = link.parse().map_err(told)?;
         let root = root_address(&page, &link)
             .ok_or_else(|| JsError::new("the link names no server that browsers can reach: was it made by `peercompute serve`?"))?;
@@ -164,8 +162,9 @@ impl Member {
         if bundle.program().hash != link.bundle {
             return Err(JsError::new("the server gave another bundle than the link names"));
         }
+        let identity_seed = seed.map(|seed| seed.try_into().map_err(|_| JsError::new("a seed of another length than 32 bytes"))).transpose()?;
         let speed = if watches { 0.0 } else { measure(executor.inner, &bundle, 2).await.map_err(told)? };
-        let transport = TransportConfig { listen: Vec::new(), relays: vec![root.clone()], ..TransportConfig::default() };
+        let transport = TransportConfig { listen: Vec::new(), relays: vec![root.clone()], identity_seed, ..TransportConfig::default() };
         // What is small enough is seen whole: every snapshot of it comes here.
         let parts = parts_of(bundle.program()).map_err(|cause| JsError::new(&cause))?;
         let bytes: u64 = (0..parts.count() as u32).map(|part| u64::from(parts.bytes(PartId(part)))).sum();
@@ -187,9 +186,10 @@ impl Member {
         Ok(member)
     }
 
-    /// How it goes: `peerId`, `peers`, `workload`, `version`, `tick`, `epoch`, `executor`, `adapter`, `isSoftware`, `tilesOwned`, `isPaused`, `elementsPerSecond`; `lost`, why nothing goes on, while too few others are reached; and
+    /// How it goes: `peerId`, `peers`, `workload`, `version`, `tick`, `epoch`, `executor`, `adapter`, `isSoftware`, `tilesOwned`, `isPaused`, `elementsPerSecond`; of its links `roundTripMs`, the
+    /// longest, and `bytesIn` and `bytesOut` so far; `lost`, why nothing goes on, while too few others are reached; and
     /// `ended`, which is `undefined`, `"finished"` (with `stateHash`), `"left"` or `"failed"` (with `error`, and its `code`: `"refused"`,
-    /// `"unreachable"`, `"lost"` or `"failed"`).
+    /// `"unreachable"`, `"lost"`, `"device"`, where a GPU went away, or `"failed"`).
     pub fn status(&self) -> Object {
         let state = self.state.borrow();
         let manifest = &self.bundle.program().manifest;
@@ -207,6 +207,10 @@ impl Member {
         set("tilesOwned", (state.owned.len() as f64).into());
         set("isPaused", state.plan.as_ref().is_some_and(|(plan, _)| plan.is_paused).into());
         set("elementsPerSecond", state.elements_per_second.into());
+        let links = self.session.link_totals();
+        set("roundTripMs", (links.round_trip.as_secs_f64() * 1e3).into());
+        set("bytesIn", (links.bytes_in as f64).into());
+        set("bytesOut", (links.bytes_out as f64).into());
         if let (Some(lost), None) = (&state.lost, &state.ended) {
             set("lost", lost.clone().into());
         }
@@ -304,45 +308,6 @@ impl Member {
             ("high", high.into()),
             ("pixels", Uint8ClampedArray::from(&view.pixels(None)[..]).into()),
         ]))
-    }
-
-    /// Makes a canvas ready to show a field on, straight from the GPU's buffers; `canvas` is an `OffscreenCanvas`, and keeps to the
-    /// executor for ever. Its longer side gets at most `pixels_max` pixels. A relief is lit as if its values were heights.
-    ///
-    /// **Errors:** there is no such field, it is no plane of scalars or vectors, or no GPU computes here.
-    pub fn sight(&self, canvas: JsValue, buffer: &str, is_relief: bool, pixels_max: u32) -> Result<Sight, JsError> {
-        let (number, grid) = self.field(buffer)?;
-        let AnyExecutor::Gpu(gpu) = self.executor.inner else {
-            return Err(JsError::new("no GPU computes here: what a kernel leaves is in memory"));
-        };
-        let painter = Painter::new(gpu, self.bundle.program(), number, &palette(), Canvas::format());
-        let painter = painter.ok_or_else(|| JsError::new(&format!("`{buffer}` is no plane that a canvas can show, or too large a one")))?;
-        let size = painter.pixels(pixels_max.clamp(1, VIEW_PIXELS_MAX));
-        let canvas = Canvas::new(gpu, canvas, size).map_err(|cause| JsError::new(&cause))?;
-        Ok(Sight { gpu, inner: Rc::new(RefCell::new((canvas, painter))), number, grid, is_relief, stored: Cell::new(None) })
-    }
-
-    /// Shows a field as it is between two ticks: own tiles as they are now, others as in the newest snapshot. `low` and `high` are the values of
-    /// the darkest and brightest colour.
-    ///
-    /// **Errors:** this member computes no more, or the device is lost.
-    pub async fn paint(&self, sight: &Sight, low: f32, high: f32) -> Result<(), JsError> {
-        let over = || JsError::new("this member computes no more");
-        self.put_stored(sight);
-        let (answer, answered) = flume::bounded(1);
-        let inner = sight.inner.clone();
-        let seen = gpu::Sight { range: [low, high], is_relief: sight.is_relief };
-        let paint = move |run: &mut AnyRun<'_>| {
-            let (canvas, painter) = &mut *inner.borrow_mut();
-            let painted = match run {
-                AnyRun::Gpu(run) => canvas.paint(painter, run, seen),
-                AnyRun::Cpu(_) => Ok(()),
-            };
-            // Whoever asked may have gone.
-            let _ = answer.try_send(painted);
-        };
-        self.looks.send_async(Look::Run(Box::new(paint))).await.map_err(|_| over())?;
-        answered.recv_async().await.map_err(|_| over())?.map_err(told)
     }
 
     /// The tiles of a buffer's grid that this tab owns now.
@@ -447,23 +412,6 @@ impl Member {
                 Err(error) => Err(Fault::from(error)),
             };
             state.borrow_mut().ended = Some(ended);
-        }
-    }
-
-    /// Gives a sight what others compute, where a newer snapshot is there than it has.
-    fn put_stored(&self, sight: &Sight) {
-        let state = self.state.borrow();
-        let Some((tick, parts)) = state.stored.as_ref().filter(|(tick, _)| sight.stored.get() != Some(*tick)) else { return };
-        sight.stored.set(Some(*tick));
-        let program = self.bundle.program();
-        let (_, painter) = &mut *sight.inner.borrow_mut();
-        for (part, content) in (0..).map(PartId).zip(parts).filter(|(part, _)| state.owned.binary_search(&part.0).is_err()) {
-            if let Some((grid, tile)) = self.parts.tile_of(part)
-                && grid == sight.grid
-                && let Some(bytes) = piece(program, &self.parts, part, content, sight.number)
-            {
-                painter.put(sight.gpu, tile, &bytes);
-            }
         }
     }
 

@@ -112,6 +112,12 @@ impl Executor {
         self.inner.info().adapter.clone()
     }
 
+    /// Whether its device was lost: then it computes no more, and another has to be opened.
+    #[wasm_bindgen(getter, js_name = isLost)]
+    pub fn is_lost(&self) -> bool {
+        self.inner.is_lost()
+    }
+
     /// Whether the adapter computes in software: then only ratios mean anything.
     #[wasm_bindgen(getter, js_name = isSoftware)]
     pub fn is_software(&self) -> bool {

@@ -61,16 +61,30 @@ impl Chromium {
         Chromium::start_with(&[&GPU[..], &["--use-angle=swiftshader", "--enable-features=Vulkan", "--use-vulkan=swiftshader"]].concat())
     }
 
+    /// One whose user lets pages keep nothing.
+    pub(crate) fn start_forgetful() -> Chromium {
+        let profile = tempfile::tempdir().unwrap();
+        let folder = profile.path().join("Default");
+        std::fs::create_dir_all(&folder).unwrap();
+        // 2: block.
+        let preferences = json!({ "profile": { "default_content_setting_values": { "cookies": 2 } } });
+        std::fs::write(folder.join("Preferences"), preferences.to_string()).unwrap();
+        Chromium::start_in(profile, &GPU)
+    }
+
     /// One that has no WebGPU.
     pub(crate) fn start_without_gpu() -> Chromium {
         Chromium::start_with(&["--disable-gpu"])
     }
 
     fn start_with(flags: &[&str]) -> Chromium {
+        Chromium::start_in(tempfile::tempdir().unwrap(), flags)
+    }
+
+    fn start_in(profile: tempfile::TempDir, flags: &[&str]) -> Chromium {
         let folders: Vec<PathBuf> = std::env::split_paths(&std::env::var_os("PATH").unwrap()).collect();
         let found = BROWSERS.iter().find_map(|name| folders.iter().map(|folder| folder.join(name)).find(|file| file.exists()));
         let found = found.expect("there is no Chromium: `cargo xtask setup` installs one");
-        let profile = tempfile::tempdir().unwrap();
         let mut command = Command::new(found);
         command.args(FLAGS).args(flags).arg(format!("--user-data-dir={}", profile.path().display())).arg("about:blank");
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -112,6 +126,17 @@ impl Chromium {
 
     pub(crate) fn close(&mut self, tab: &Tab) {
         self.call(None, "Target.closeTarget", json!({ "targetId": tab.target }));
+    }
+
+    /// Ends the process that all tabs' GPU work is done in; the browser starts another.
+    pub(crate) fn crash_gpu(&mut self) {
+        self.call(None, "Browser.crashGpuProcess", json!({}));
+    }
+
+    /// Stops all that a tab does, or lets it go on, as browsers do with tabs that nobody has looked at for long.
+    pub(crate) fn freeze(&mut self, tab: &Tab, is_frozen: bool) {
+        let state = if is_frozen { "frozen" } else { "active" };
+        self.call(Some(&tab.session), "Page.setWebLifecycleState", json!({ "state": state }));
     }
 
     fn listen_to(&mut self, session: &str) {

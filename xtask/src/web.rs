@@ -84,10 +84,11 @@ pub(crate) fn build() -> bool {
 }
 
 /// What of the package is written by hand.
-const PACKAGE: [(&str, &str); 5] = [
+const PACKAGE: [(&str, &str); 6] = [
     ("package.json", include_str!("../../src/web/package/package.json")),
     ("index.js", include_str!("../../src/web/package/index.js")),
     ("index.d.ts", include_str!("../../src/web/package/index.d.ts")),
+    ("identity.js", include_str!("../../src/web/package/identity.js")),
     ("worker.js", include_str!("../../src/web/package/worker.js")),
     ("README.md", include_str!("../../src/web/package/README.md")),
 ];
@@ -127,7 +128,7 @@ pub(crate) fn glue(wasm: &str, out: &str) -> bool {
 #[cfg(feature = "glue")]
 fn tell_size(out: &Path) -> Option<()> {
     let (mut plain, mut gzipped) = (0, 0);
-    for name in ["peercompute_bg.wasm", "peercompute.js", "index.js", "worker.js"] {
+    for name in ["peercompute_bg.wasm", "peercompute.js", "index.js", "identity.js", "worker.js"] {
         let content = std::fs::read(out.join(name)).inspect_err(|error| eprintln!("error: {name}: {error}")).ok()?;
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
         std::io::Write::write_all(&mut gzip, &content).ok()?;

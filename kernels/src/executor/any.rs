@@ -111,6 +111,11 @@ impl AnyExecutor {
         }
     }
 
+    /// Whether its device was lost: then it computes no more.
+    pub fn is_lost(&self) -> bool {
+        matches!(self, AnyExecutor::Gpu(gpu) if gpu.is_lost())
+    }
+
     /// The largest page of an arena, in bytes.
     pub fn page_bytes_max(&self) -> u64 {
         match self {

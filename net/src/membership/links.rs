@@ -100,12 +100,25 @@ pub(super) enum Opened {
     TurnAway(&'static str),
 }
 
+/// What all links of a peer have carried, those that are gone counted in.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct LinkTotals {
+    /// Bytes of frames that came.
+    pub bytes_in: u64,
+    /// Bytes of frames that went.
+    pub bytes_out: u64,
+    /// The longest round trip of those that are up, smoothed; zero where none was measured.
+    pub round_trip: Duration,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Links {
     pub(super) all: BTreeMap<LinkId, Link>,
     /// The greeted link of each identity, the latest.
     greeted: BTreeMap<String, LinkId>,
     pub(super) dials: Vec<Dial>,
+    /// Without round trips.
+    carried: LinkTotals,
 }
 
 impl Links {
@@ -205,6 +218,7 @@ impl Links {
         if let Some(link) = self.all.get_mut(&id) {
             link.heard_at = now;
             link.bytes_in += bytes as u64;
+            self.carried.bytes_in += bytes as u64;
         }
     }
 
@@ -212,6 +226,7 @@ impl Links {
         if let Some(link) = self.all.get_mut(&id) {
             link.said_at = now;
             link.bytes_out += bytes as u64;
+            self.carried.bytes_out += bytes as u64;
         }
     }
 
@@ -255,6 +270,10 @@ impl Links {
             link.heard_at = (link.heard_at + slept).min(now);
             link.opened_at = (link.opened_at + slept).min(now);
         }
+    }
+
+    pub(super) fn totals(&self) -> LinkTotals {
+        LinkTotals { round_trip: self.round_trip_max(), ..self.carried }
     }
 
     /// The largest round trip of the greeted links.

@@ -53,6 +53,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use event::{Event, Keep, MemberConfig, MemberError, MemberStatus, Notice, Output, Role, Standing, Stored, Tuning};
+pub use links::LinkTotals;
 pub use parts::{PartId, Parts};
 pub use plan::{EpochPlan, Member as MemberInfo, MemberId, Origin, Version};
 pub use wire::is_control;
@@ -294,6 +295,11 @@ impl Member {
         let own = [self.succession_deadline(), self.lead_deadline(), self.leave_deadline(), self.pace_deadline(), self.audits.deadline()];
         // Whatever was due by now was done with the latest event.
         rest.into_iter().chain(own).flatten().min().map(|at| at.max(self.now + CLOCK_EVERY_MIN))
+    }
+
+    /// What its links have carried so far.
+    pub fn link_totals(&self) -> LinkTotals {
+        self.links.totals()
     }
 
     /// Whether this peer's part in the run is over, well or badly.

@@ -51,6 +51,18 @@ function si(value) {
   return value.toFixed(0);
 }
 
+let before;
+
+// Bytes a second, in and out, since the status before.
+function traffic(status) {
+  const now = performance.now();
+  const last = before?.run === run ? before : undefined;
+  before = { run, now, in: status.bytesIn, out: status.bytesOut };
+  // A member that came back counts anew.
+  const rate = (way) => (last ? Math.max(0, before[way] - last[way]) / ((now - last.now) / 1e3) : 0);
+  return `${(rate("in") / 1e6).toFixed(2)} / ${(rate("out") / 1e6).toFixed(2)} MB/s`;
+}
+
 function show(status) {
   const rows = {
     Workload: `${status.workload} ${status.version}`,
@@ -59,6 +71,9 @@ function show(status) {
     "Tiles of mine": status.tilesOwned,
     "Elements/s": si(status.elementsPerSecond),
     Computed: `${status.executor}: ${status.adapter}`,
+    "Round trip": status.roundTripMs > 0 ? `${status.roundTripMs.toFixed(1)} ms` : "–",
+    "In / out": traffic(status),
+    "Known as": `…${status.peerId.slice(-6)} (${status.identityNote ?? "as the last time"})`,
   };
   shown.replaceChildren(
     ...Object.entries(rows).flatMap(([name, value]) => {
@@ -136,6 +151,11 @@ function blank() {
   return (field = canvas);
 }
 
+// A member that is lost shows nothing, until it is back.
+const unlessLost = (shown) => async (error) => {
+  if ((await shown.status()).lost === undefined) throw error;
+};
+
 // Draws a field for as long as it is the one that is shown: on the GPU where it is there, and from pixels otherwise. Nothing is
 // drawn that nobody sees.
 async function draw(shown) {
@@ -143,8 +163,11 @@ async function draw(shown) {
   const isShown = (name) => run === shown && (name === undefined || fields.value === name);
   let stop;
   let name;
+  let drawnBy;
   for (; isShown(); await new Promise((resolve) => setTimeout(resolve, DRAW_EVERY_MS))) {
     if (document.hidden) continue;
+    const { executor, isSoftware, lost } = await shown.status();
+    if (lost) continue;
     const now = await shown.world();
     if (now.members) list(now);
     if (!now.fields?.length) continue;
@@ -157,19 +180,18 @@ async function draw(shown) {
     }
     fields.hidden = now.fields.length === 1;
     const options = { relief: relief.checked, pixelsMax: PIXELS_MAX, onRange: legend };
-    if (name === undefined || !isShown(name) || redraw) {
+    if (name === undefined || !isShown(name) || redraw || drawnBy !== executor) {
       stop?.();
-      [name, redraw] = [fields.value, false];
+      [name, redraw, drawnBy] = [fields.value, false, executor];
       // Software that imitates a GPU computes, and in some browsers dies of a canvas.
-      const { executor, isSoftware } = await shown.status();
       const isWanted = executor === "gpu" && (!isSoftware || query.get("draw") === "gpu");
       stop = isWanted ? await shown.draw(blank(), name, options).catch(() => blank() && undefined) : undefined;
       relief.parentElement.hidden = !stop;
     }
     const { shape } = now.fields.find((field) => field.name === name);
     if (!stop) {
-      const picture = await shown.frame(name, PIXELS_MAX);
-      if (!isShown(name)) continue;
+      const picture = await shown.frame(name, PIXELS_MAX).catch(unlessLost(shown));
+      if (!picture || !isShown(name)) continue;
       [field.width, field.height] = [picture.width, picture.height];
       field.getContext("2d").putImageData(new ImageData(picture.pixels, picture.width, picture.height), 0, 0);
       legend(picture);

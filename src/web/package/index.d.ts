@@ -20,6 +20,8 @@ export type Code =
   | "option"
   /** The others were lost, or too much of the state with them. */
   | "lost"
+  /** The GPU went away. */
+  | "device"
   /** This node has left. */
   | "left"
   /** Anything else. */
@@ -43,6 +45,12 @@ export interface JoinOptions {
   threads?: number;
   /** A name for the others. */
   name?: string;
+  /**
+   * Who this page is to the others. `"kept"`, the default: the same from one visit to the next, by a secret that the browser keeps
+   * for the page's origin; one tab at a time has it, and a page that may keep nothing is somebody new. `"new"`: nobody who was
+   * here before.
+   */
+  identity?: "kept" | "new";
 }
 
 /**
@@ -88,7 +96,15 @@ export interface Status {
   isPaused: boolean;
   /** Of this page's tiles. */
   elementsPerSecond: number;
-  /** Why no tick passes: too few of the others can be reached. It is tried again until they can, or this page leaves. */
+  /** The longest round trip to another member, smoothed; 0 before one was measured. **Units**: milliseconds. */
+  roundTripMs: number;
+  /** Bytes that came from other members since this page joined, and that went to them. */
+  bytesIn: number;
+  bytesOut: number;
+  /** Whether the identity is the one that this browser keeps, and if not, why. */
+  identity: "kept" | "new";
+  identityNote?: string;
+  /** Why no tick passes: too few of the others can be reached, or the GPU went away. It is tried again until they can, or this page leaves. */
   lost?: string;
   ended?: "finished" | "left" | "failed";
   /** Of a run that has come to its end. */

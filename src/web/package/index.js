@@ -152,11 +152,12 @@ export class Node {
     if (this.#runs.has(name)) throw new PeerComputeError(`this node takes part in \`${name}\` already`, "run");
     const { version, bundle, key, token, addresses } = known;
     const link = `${this.#base.href}#pc1,${name}@${version},${bundle},${key.slice(-64)},${token},${addresses.join(",")}`;
-    const { executor, threads, name: called } = this.#options;
+    const { executor, threads, name: called, identity = "kept" } = this.#options;
+    if (identity !== "kept" && identity !== "new") throw new PeerComputeError(`identity is "kept" or "new", not ${JSON.stringify(identity)}`, "option");
     const run = new Run(this.#office, name, () => this.#runs.delete(name));
     this.#runs.set(name, run);
     try {
-      await this.#office.ask("run", name, link, this.#base.href, { executor, threads, called, watches: tiles === "none" });
+      await this.#office.ask("run", name, link, this.#base.href, { executor, threads, called, watches: tiles === "none", identity });
     } catch (error) {
       run.forget();
       throw error;

@@ -2,12 +2,15 @@
 //
 // A message { call, name, args } is answered by { call, done } or { call, failed: { message, code } }; what happens by itself
 // comes as { run, tick } and { run, ended }.
+import { identity } from "./identity.js";
 import init, { Executor, Member, verifyBundle } from "./peercompute.js";
 
 const TOLD_EVERY_MS = 16;
 // Between two attempts to come back, doubled every time.
 const RETRY_MS = 500;
 const RETRY_MS_MAX = 30_000;
+// So often one that comes back may be turned away before it stays away.
+const REFUSALS_MAX = 6;
 const RANGE_EVERY_MS = 500;
 const RANGE_PIXELS = 64;
 
@@ -26,6 +29,7 @@ const parts = new Map();
 // Drawings that go on, by number.
 const drawings = new Set();
 let executor;
+let known;
 
 async function fetched(base, hash) {
   let answer;
@@ -54,6 +58,18 @@ async function open(wanted, threads) {
   }
 }
 
+// The executor of all parts; another one once its device was lost.
+function executing(wanted, threads) {
+  if (!executor || executor.opened?.isLost) {
+    const opening = { opened: undefined, ready: undefined };
+    opening.ready = open(wanted, threads).then((opened) => (opening.opened = opened));
+    // One that did not open is not kept.
+    opening.ready.catch(() => executor === opening && (executor = undefined));
+    executor = opening;
+  }
+  return executor.ready;
+}
+
 // This node's part in a run: a member, and after it was lost with all others another one, until it is let in.
 class Part {
   #run;
@@ -62,7 +78,9 @@ class Part {
   #hasEntered = false;
   #isLeaving = false;
   #lost;
+  #refusals = 0;
   #isOver = false;
+  #wake = () => {};
 
   constructor(run, join) {
     [this.#run, this.#join] = [run, join];
@@ -79,10 +97,11 @@ class Part {
     for (;;) {
       const ended = await this.#ended();
       if (!this.#comesBack(ended.state, ended.code)) return this.#end(ended);
+      if (ended.code === "refused") this.#refusals++;
       this.#lost = ended.error;
       let next;
       while (!next) {
-        await new Promise((resolve) => setTimeout(resolve, wait));
+        await this.#sleep(wait);
         if (this.#isLeaving) return this.#end({ state: "left" });
         wait = Math.min(wait * 2, RETRY_MS_MAX);
         // Why it is not to be had is told as long as it is not.
@@ -90,13 +109,23 @@ class Part {
       }
       // The one before goes when nobody waits for its answers any more.
       this.#member = next;
-      if (await this.#enters()) [wait, this.#lost] = [RETRY_MS, undefined];
+      if (await this.#enters()) [wait, this.#lost, this.#refusals] = [RETRY_MS, undefined, 0];
     }
+  }
+
+  #sleep(ms) {
+    return new Promise((resolve) => {
+      this.#wake = resolve;
+      setTimeout(resolve, ms);
+    });
   }
 
   // Whether it is worth trying again after such an end.
   #comesBack(state, code) {
-    return state === "failed" && (code === "lost" || code === "unreachable") && this.#hasEntered && !this.#isLeaving;
+    if (state !== "failed" || !this.#hasEntered || this.#isLeaving) return false;
+    // A server that has just begun anew does not know yet whom it invites.
+    const isEarly = code === "refused" && this.#lost !== undefined && this.#refusals < REFUSALS_MAX;
+    return code === "lost" || code === "unreachable" || code === "device" || isEarly;
   }
 
   // Whether this member gets into an epoch.
@@ -132,7 +161,7 @@ class Part {
 
   // Shows a field on a canvas, frame by frame, for as long as this part lasts or until `isOver` says so.
   async draw(canvas, buffer, relief, pixelsMax, isOver, told) {
-    const sight = this.#member.sight(canvas, buffer, relief, pixelsMax);
+    let [sight, drawsOn] = [this.#member.sight(canvas, buffer, relief, pixelsMax), executor];
     const show = async () => {
       let [low, high, looked, painted] = [0, 1, performance.now(), 0];
       let isFirst = true;
@@ -140,6 +169,8 @@ class Part {
         await new Promise(requestAnimationFrame);
         if (this.#lost !== undefined) continue;
         try {
+          // After a device was lost the canvas is another's.
+          if (drawsOn !== executor) [sight, drawsOn] = [this.#member.sight(canvas, buffer, relief, pixelsMax), executor];
           const since = performance.now() - looked;
           if (isFirst || since > RANGE_EVERY_MS) {
             // What is dark and what is bright is found out on a few pixels.
@@ -170,6 +201,7 @@ class Part {
 
   leave() {
     this.#isLeaving = true;
+    this.#wake();
     return this.#member.leave();
   }
 }
@@ -184,16 +216,17 @@ const calls = {
   async verify(base, runs, key) {
     await Promise.all(runs.map((run) => verified(base, run, key)));
   },
-  async run(run, link, page, { executor: wanted = "auto", threads, called = "browser", watches }) {
+  async run(run, link, page, { executor: wanted = "auto", threads, called = "browser", watches, identity: who }) {
     await ready;
-    executor ??= await open(wanted, threads);
+    known ??= await identity(who);
     const [, , hash] = link.split("#")[1].split(",");
-    const part = new Part(run, () => Member.join(executor, link, page, bundles.get(hash), called, watches));
+    const join = async () => Member.join(await executing(wanted, threads), link, page, bundles.get(hash), called, watches, known.seed);
+    const part = new Part(run, join);
     await part.begin();
     parts.set(run, part);
   },
   async status(run) {
-    return present(run).status();
+    return { ...present(run).status(), identity: known.seed ? "kept" : "new", identityNote: known.why };
   },
   async tiles(run, buffer) {
     return present(run).member.tiles(buffer);

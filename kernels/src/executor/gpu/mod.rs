@@ -176,6 +176,11 @@ impl Gpu {
         .check(program)
     }
 
+    /// Whether the device went away: then nothing can be computed on it any more.
+    pub fn is_lost(&self) -> bool {
+        self.lost().is_err()
+    }
+
     fn lost(&self) -> Result<(), ExecutorError> {
         match self.lost.lock() {
             Ok(lost) => lost.as_ref().map_or(Ok(()), |cause| Err(ExecutorError::Lost { cause: cause.clone() })),
