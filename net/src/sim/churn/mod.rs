@@ -49,6 +49,8 @@ const RESUME_AGAIN: Duration = Duration::from_secs(2);
 const RESUME_LOOKS: u32 = 24;
 /// … and wished again, if the wisher may have given up.
 const RESUME_LOOKS_BETWEEN: u32 = 6;
+/// An epoch is heard of by all its members within this, where nothing is wrong.
+const HEARD_WITHIN: Duration = Duration::from_secs(1);
 /// Between two looks at the whole.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// A quorum that can talk gets on within this.
@@ -303,6 +305,8 @@ pub struct Churn<'a> {
     progress_at: Duration,
     /// Since when a quorum could talk and nothing was wrong anywhere.
     calm_since: Duration,
+    /// The newest epoch, and when it was first seen.
+    newest_at: (u32, Duration),
     summary: Summary,
 }
 
@@ -344,6 +348,7 @@ impl<'a> Churn<'a> {
             progress: (0, 0),
             progress_at: Duration::ZERO,
             calm_since: Duration::ZERO,
+            newest_at: (0, Duration::ZERO),
             summary: Summary::default(),
             scenario,
         }
@@ -1283,6 +1288,10 @@ impl<'a> Churn<'a> {
             self.progress = progress;
             self.progress_at = self.now;
         }
+        let newest = self.checker.newest().map_or(0, |plan| plan.epoch);
+        if newest != self.newest_at.0 {
+            self.newest_at = (newest, self.now);
+        }
         self.look_at_joiners()?;
         let quiet = self.now - self.progress_at;
         if quiet > QUIET_MAX {
@@ -1297,6 +1306,10 @@ impl Churn<'_> {
     /// In calm, whoever wants in gets in.
     fn look_at_joiners(&self) -> Checked {
         let Some(newest) = self.checker.newest() else { return Ok(()) };
+        // Whoever is in hears of an epoch a moment later than the first.
+        if self.now < self.newest_at.1 + HEARD_WITHIN {
+            return Ok(());
+        }
         for life in self.places.iter().filter(|place| place.config.part == Part::Joiner).filter_map(Place::alive) {
             let is_in = life.node.plan().is_some_and(|plan| plan.epoch == newest.epoch);
             let waited = self.now - self.calm_since.max(life.born);
