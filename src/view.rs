@@ -8,35 +8,14 @@
 //! whose elements begin with a vector is seen as points in the plane of its first two lanes. Invariants: tiles that were not given stay
 //! transparent; a view is a function of the tiles given, whatever their order.
 
-use peercompute_buffers::layout::{Element, ElementKind, Scalar};
+use peercompute_buffers::layout::{Element, Scalar};
 use peercompute_buffers::{Grid, TileId};
+use peercompute_kernels::Look;
 
 /// What stands for a value that is no number.
 const NOT_A_NUMBER: [u8; 4] = [255, 0, 255, 255];
 /// Behind points.
 const NIGHT: [u8; 4] = [8, 10, 20, 255];
-
-/// What a field is seen as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Look {
-    /// A plane of scalars, or of the first lanes of vectors.
-    Plane(Scalar),
-    /// Points, by the first two lanes of a vector of f32.
-    Points,
-}
-
-/// How a field of a grid can be seen; `None` where it cannot.
-pub fn look_of(grid: &Grid, element: &Element) -> Option<Look> {
-    let first = match &element.kind {
-        ElementKind::Struct(fields) => &fields.first()?.element.kind,
-        kind => kind,
-    };
-    match *first {
-        ElementKind::Scalar(scalar) | ElementKind::Vector(scalar, _) if grid.dims > 1 => Some(Look::Plane(scalar)),
-        ElementKind::Vector(Scalar::F32, _) => Some(Look::Points),
-        _ => None,
-    }
-}
 
 /// Pixels in the making.
 #[derive(Debug, Clone)]
@@ -57,7 +36,7 @@ pub struct View {
 impl View {
     /// An empty view whose longer side has at most `pixels_max` pixels; `None` where the field cannot be seen.
     pub fn new(grid: Grid, element: &Element, pixels_max: u32) -> Option<View> {
-        let look = look_of(&grid, element)?;
+        let look = Look::of(&grid, element)?;
         let pixels_max = pixels_max.max(1);
         let [x, y, _] = grid.shape;
         let step = x.max(y).div_ceil(pixels_max);
@@ -174,6 +153,8 @@ fn colour(level: f64) -> [u8; 4] {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
+
+    use peercompute_buffers::layout::ElementKind;
 
     use super::*;
 

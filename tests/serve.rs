@@ -429,11 +429,11 @@ fn a_page_draws_straight_from_the_gpus_buffers() {
             let inset = 40.min(width / 4).min(height / 4);
             let seen = image::imageops::crop_imm(&picture, x + inset, y + inset, width - 2 * inset, height - 2 * inset).to_image();
             let colours = seen.pixels().collect::<std::collections::HashSet<_>>().len();
-            (colours >= at_least).then_some((colours, width == height))
+            // A canvas has its size with its first frame.
+            (colours >= at_least && width == height).then_some(colours)
         })
     };
-    let (flat, is_square) = colours(&mut browser, 100);
-    assert!(is_square);
+    let flat = colours(&mut browser, 100);
     // Light makes more colours of it.
     browser.evaluate(&tab, "relief.click()").unwrap();
     colours(&mut browser, flat + flat / 2);

@@ -36,7 +36,7 @@ use crate::node::NodeError;
 use crate::node::member::{End, Look, MemberNode, Throttle, Told, params_at};
 use crate::node::parts::{parts_of, piece};
 use crate::node::speed::measure;
-use crate::view::{View, look_of};
+use crate::view::View;
 use crate::world::{self, Terms};
 
 /// The longer side of a picture, at most. **Units**: pixels.
@@ -252,7 +252,7 @@ impl Member {
         for (number, buffer) in program.manifest.buffers.iter().enumerate() {
             let Extent::Field { grid } = buffer.extent else { continue };
             let shape = &program.manifest.grids[grid].grid;
-            if look_of(shape, &program.elements[number]).is_none() {
+            if peercompute_kernels::Look::of(shape, &program.elements[number]).is_none() {
                 continue;
             }
             let first = self.parts.part_of(grid, TileId(0)).at();

@@ -36,8 +36,8 @@ const shown = document.getElementById("status");
 const leave = document.getElementById("leave");
 let field = document.getElementById("field");
 let redraw = false;
-const [world, owners, fields, low, high, outline, members, runs, pause, params, relief] =
-  ["world", "owners", "fields", "low", "high", "outline", "members", "runs", "pause", "params", "relief"].map((id) => document.getElementById(id));
+const [world, owners, fields, low, high, scale, outline, members, runs, pause, params, relief] =
+  ["world", "owners", "fields", "low", "high", "scale", "outline", "members", "runs", "pause", "params", "relief"].map((id) => document.getElementById(id));
 
 function say(text, kind = "") {
   said.textContent = text;
@@ -73,7 +73,7 @@ function show(status) {
     Computed: `${status.executor}: ${status.adapter}`,
     "Round trip": status.roundTripMs > 0 ? `${status.roundTripMs.toFixed(1)} ms` : "–",
     "In / out": traffic(status),
-    "Known as": `…${status.peerId.slice(-6)} (${status.identityNote ?? "as the last time"})`,
+    "Known as": `…${status.peerId.slice(-6)} (${status.identityNote ?? "kept by this browser"})`,
   };
   shown.replaceChildren(
     ...Object.entries(rows).flatMap(([name, value]) => {
@@ -141,7 +141,8 @@ function outlineOwners({ members: present, fields: all }, shape) {
 }
 
 function legend(range) {
-  [low.textContent, high.textContent] = [range.low, range.high].map((value) => Number(value.toPrecision(3)).toString());
+  // Points have none.
+  [low.textContent, high.textContent] = [range.low, range.high].map((value) => (value === undefined ? "" : Number(value.toPrecision(3)).toString()));
 }
 
 // A canvas that nothing has been drawn on: one that a worker draws on is its for good.
@@ -186,7 +187,9 @@ async function draw(shown) {
       // Software that imitates a GPU computes, and in some browsers dies of a canvas.
       const isWanted = executor === "gpu" && (!isSoftware || query.get("draw") === "gpu");
       stop = isWanted ? await shown.draw(blank(), name, options).catch(() => blank() && undefined) : undefined;
-      relief.parentElement.hidden = !stop;
+      const isPlane = now.fields.find((field) => field.name === name).shape[1] > 1;
+      relief.parentElement.hidden = !stop || !isPlane;
+      scale.hidden = !isPlane;
     }
     const { shape } = now.fields.find((field) => field.name === name);
     if (!stop) {

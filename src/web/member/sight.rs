@@ -3,13 +3,14 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+use js_sys::Object;
 use peercompute_kernels::executor::any::{AnyExecutor, AnyRun};
-use peercompute_kernels::executor::gpu::{self, Canvas, Gpu, Painter};
+use peercompute_kernels::executor::gpu::{self, Canvas, Gpu, GpuRun, Painter};
 use peercompute_net::membership::PartId;
 use wasm_bindgen::prelude::*;
 
 use super::super::told;
-use super::{Member, VIEW_PIXELS_MAX};
+use super::{Member, VIEW_PIXELS_MAX, object};
 use crate::node::member::Look;
 use crate::node::parts::piece;
 use crate::view::palette;
@@ -31,40 +32,62 @@ impl Member {
     /// Makes a canvas ready to show a field on, straight from the GPU's buffers; `canvas` is an `OffscreenCanvas`, and keeps to the
     /// executor for ever. Its longer side gets at most `pixels_max` pixels. A relief is lit as if its values were heights.
     ///
-    /// **Errors:** there is no such field, it is no plane of scalars or vectors, or no GPU computes here.
+    /// **Errors:** there is no such field, it cannot be seen, or no GPU computes here.
     pub fn sight(&self, canvas: JsValue, buffer: &str, is_relief: bool, pixels_max: u32) -> Result<Sight, JsError> {
         let (number, grid) = self.field(buffer)?;
         let AnyExecutor::Gpu(gpu) = self.executor.inner else {
             return Err(JsError::new("no GPU computes here: what a kernel leaves is in memory"));
         };
         let painter = Painter::new(gpu, self.bundle.program(), number, &palette(), Canvas::format());
-        let painter = painter.ok_or_else(|| JsError::new(&format!("`{buffer}` is no plane that a canvas can show, or too large a one")))?;
+        let painter = painter.ok_or_else(|| JsError::new(&format!("`{buffer}` is nothing that a canvas can show, or too large")))?;
         let size = painter.pixels(pixels_max.clamp(1, VIEW_PIXELS_MAX));
         let canvas = Canvas::new(gpu, canvas, size).map_err(|cause| JsError::new(&cause))?;
         Ok(Sight { gpu, inner: Rc::new(RefCell::new((canvas, painter))), number, grid, is_relief, stored: Cell::new(None) })
     }
 
-    /// Shows a field as it is between two ticks: own tiles as they are now, others as in the newest snapshot. `low` and `high` are the values of
-    /// the darkest and brightest colour.
+    /// Shows a field as it is between two ticks: own tiles as they are now, others as in the newest snapshot.
     ///
     /// **Errors:** this member computes no more, or the device is lost.
-    pub async fn paint(&self, sight: &Sight, low: f32, high: f32) -> Result<(), JsError> {
-        let over = || JsError::new("this member computes no more");
+    pub async fn paint(&self, sight: &Sight) -> Result<(), JsError> {
         self.put_stored(sight);
-        let (answer, answered) = flume::bounded(1);
         let inner = sight.inner.clone();
-        let seen = gpu::Sight { range: [low, high], is_relief: sight.is_relief };
-        let paint = move |run: &mut AnyRun<'_>| {
+        let seen = gpu::Sight { is_relief: sight.is_relief };
+        let painted = self.on_gpu(move |run| {
             let (canvas, painter) = &mut *inner.borrow_mut();
-            let painted = match run {
-                AnyRun::Gpu(run) => canvas.paint(painter, run, seen),
-                AnyRun::Cpu(_) => Ok(()),
+            canvas.paint(painter, run, seen)
+        });
+        painted.await?.unwrap_or(Ok(())).map_err(told)
+    }
+
+    /// What the darkest and the brightest colour of the latest picture stand for: `low` and `high`, or nothing of points and where there is no value.
+    ///
+    /// **Errors:** this member computes no more, or the device is lost.
+    pub async fn range(&self, sight: &Sight) -> Result<Object, JsError> {
+        let inner = sight.inner.clone();
+        let reading = self.on_gpu(move |run| inner.borrow().1.range(run)).await?;
+        let range = match reading.transpose().map_err(told)? {
+            Some(reading) => reading.get(sight.gpu).await.map_err(told)?,
+            None => None,
+        };
+        Ok(range.map_or_else(Object::new, |[low, high]| object(&[("low", low.into()), ("high", high.into())])))
+    }
+}
+
+impl Member {
+    /// Does something with the run between two ticks; nothing, where the cpu computes.
+    async fn on_gpu<T: 'static>(&self, work: impl FnOnce(&mut GpuRun<'_>) -> T + 'static) -> Result<Option<T>, JsError> {
+        let over = || JsError::new("this member computes no more");
+        let (answer, answered) = flume::bounded(1);
+        let work = move |run: &mut AnyRun<'_>| {
+            let done = match run {
+                AnyRun::Gpu(run) => Some(work(run)),
+                AnyRun::Cpu(_) => None,
             };
             // Whoever asked may have gone.
-            let _ = answer.try_send(painted);
+            let _ = answer.try_send(done);
         };
-        self.looks.send_async(Look::Run(Box::new(paint))).await.map_err(|_| over())?;
-        answered.recv_async().await.map_err(|_| over())?.map_err(told)
+        self.looks.send_async(Look::Run(Box::new(work))).await.map_err(|_| over())?;
+        answered.recv_async().await.map_err(|_| over())
     }
 }
 

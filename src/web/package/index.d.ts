@@ -145,7 +145,7 @@ export interface DrawOptions {
   /** The longer side, at most; 1024 unless given, at most 2048. */
   pixelsMax?: number;
   /** Hears twice a second of the values of the darkest and the brightest colour, and of how many frames have been drawn. */
-  onRange?: (range: { low: number; high: number; framesPerSecond: number }) => void;
+  onRange?: (range: { low?: number; high?: number; framesPerSecond: number }) => void;
 }
 
 export interface Param {

@@ -12,7 +12,6 @@ const RETRY_MS_MAX = 30_000;
 // So often one that comes back may be turned away before it stays away.
 const REFUSALS_MAX = 6;
 const RANGE_EVERY_MS = 500;
-const RANGE_PIXELS = 64;
 
 const fault = (message, code) => Object.assign(new Error(message), { code });
 
@@ -163,23 +162,20 @@ class Part {
   async draw(canvas, buffer, relief, pixelsMax, isOver, told) {
     let [sight, drawsOn] = [this.#member.sight(canvas, buffer, relief, pixelsMax), executor];
     const show = async () => {
-      let [low, high, looked, painted] = [0, 1, performance.now(), 0];
-      let isFirst = true;
+      let [looked, painted] = [performance.now(), 0];
       while (!isOver() && !this.#isOver) {
         await new Promise(requestAnimationFrame);
         if (this.#lost !== undefined) continue;
         try {
           // After a device was lost the canvas is another's.
           if (drawsOn !== executor) [sight, drawsOn] = [this.#member.sight(canvas, buffer, relief, pixelsMax), executor];
-          const since = performance.now() - looked;
-          if (isFirst || since > RANGE_EVERY_MS) {
-            // What is dark and what is bright is found out on a few pixels.
-            ({ low, high } = await this.#member.frame(buffer, RANGE_PIXELS));
-            told({ low, high, framesPerSecond: (painted * 1e3) / since });
-            [isFirst, looked, painted] = [false, performance.now(), 0];
-          }
-          await this.#member.paint(sight, low, high);
+          await this.#member.paint(sight);
           painted++;
+          const since = performance.now() - looked;
+          if (since > RANGE_EVERY_MS) {
+            told({ ...(await this.#member.range(sight)), framesPerSecond: (painted * 1e3) / since });
+            [looked, painted] = [performance.now(), 0];
+          }
         } catch {
           // A member that computes no more is followed by another, or by the end.
           await new Promise((resolve) => setTimeout(resolve, RANGE_EVERY_MS));

@@ -15,7 +15,7 @@ mod web;
 pub use crate::executor::dispatch::Borders;
 #[cfg(target_arch = "wasm32")]
 pub use painter::Canvas;
-pub use painter::{Painter, Palette, Sight};
+pub use painter::{Painter, Palette, RangeReading, Sight};
 pub use profile::PassTime;
 pub use run::GpuRun;
 /// What a picture's pixels are.

@@ -268,23 +268,39 @@ impl<'a> GpuRun<'a> {
         slots.into_iter().map(|(tile, _)| tile).collect()
     }
 
-    /// Draws one triangle over the whole of a target, after everything recorded before.
+    /// Dispatches workgroups along x and y, after everything recorded before.
+    pub(super) fn dispatch(&mut self, pipeline: &wgpu::ComputePipeline, bindings: &wgpu::BindGroup, [x, y]: [u32; 2]) {
+        let mut pass = self.encoder().begin_compute_pass(&Default::default());
+        pass.set_pipeline(pipeline);
+        pass.set_bind_group(0, bindings, &[]);
+        pass.dispatch_workgroups(x, y, 1);
+    }
+
+    /// Copies one buffer into another, after everything recorded before.
+    pub(super) fn copy(&mut self, from: &wgpu::Buffer, to: &wgpu::Buffer, bytes: u64) -> Result<(), ExecutorError> {
+        self.encoder().copy_buffer_to_buffer(from, 0, to, 0, bytes);
+        self.submit()
+    }
+
+    /// Draws so many vertices of so many instances on a target of this colour, after everything recorded before.
     pub(super) fn render(
         &mut self,
         target: &wgpu::TextureView,
         pipeline: &wgpu::RenderPipeline,
         bindings: &wgpu::BindGroup,
+        (vertices, instances): (u32, u32),
+        ground: wgpu::Color,
     ) -> Result<(), ExecutorError> {
         let attachment = wgpu::RenderPassColorAttachment {
             view: target,
             depth_slice: None,
             resolve_target: None,
-            ops: wgpu::Operations { load: wgpu::LoadOp::Clear(wgpu::Color::TRANSPARENT), store: wgpu::StoreOp::Store },
+            ops: wgpu::Operations { load: wgpu::LoadOp::Clear(ground), store: wgpu::StoreOp::Store },
         };
         let mut pass = self.encoder().begin_render_pass(&wgpu::RenderPassDescriptor { color_attachments: &[Some(attachment)], ..Default::default() });
         pass.set_pipeline(pipeline);
         pass.set_bind_group(0, bindings, &[]);
-        pass.draw(0..3, 0..1);
+        pass.draw(0..vertices, 0..instances);
         drop(pass);
         self.submit()
     }
@@ -428,11 +444,7 @@ impl<'a> GpuRun<'a> {
         let last = self.in_flight.back().cloned();
         self.in_flight.clear();
         self.gpu.done(last).await?;
-        let mapped = mapped.0.recv_async().await.map_err(|error| error.to_string()).and_then(|result| result);
-        if let Err(cause) = mapped {
-            // What went wrong before says more.
-            return self.gpu.lost().and(Err(ExecutorError::Lost { cause }));
-        }
+        mapped.done(self.gpu).await?;
         Mapping::end(staging, bytes, take);
         Ok(())
     }
@@ -451,10 +463,10 @@ impl<'a> GpuRun<'a> {
 }
 
 /// A staging buffer that is being mapped.
-struct Mapping(flume::Receiver<Result<(), String>>);
+pub(super) struct Mapping(flume::Receiver<Result<(), String>>);
 
 impl Mapping {
-    fn begin(staging: &wgpu::Buffer, bytes: u64) -> Mapping {
+    pub(super) fn begin(staging: &wgpu::Buffer, bytes: u64) -> Mapping {
         let (send, receive) = flume::bounded(1);
         staging.map_async(wgpu::MapMode::Read, 0..bytes, move |result| {
             // The receiver only goes away when the wait for it has failed.
@@ -463,7 +475,14 @@ impl Mapping {
         Mapping(receive)
     }
 
-    fn end(staging: &wgpu::Buffer, bytes: u64, take: &mut dyn FnMut(&[u8])) {
+    /// Waits until it is mapped; the device is driven by somebody else.
+    pub(super) async fn done(self, gpu: &Gpu) -> Result<(), ExecutorError> {
+        let mapped = self.0.recv_async().await.map_err(|error| error.to_string()).and_then(|result| result);
+        // What went wrong before says more.
+        mapped.or_else(|cause| gpu.lost().and(Err(ExecutorError::Lost { cause })))
+    }
+
+    pub(super) fn end(staging: &wgpu::Buffer, bytes: u64, take: &mut dyn FnMut(&[u8])) {
         take(&staging.get_mapped_range(0..bytes));
         staging.unmap();
     }

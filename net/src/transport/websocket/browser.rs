@@ -237,6 +237,10 @@ impl Inner {
             self.look_again = None;
         }
         self.look_again = None;
+        // One that was closed a moment ago tells so later, and what is sent on it meanwhile is only complained of.
+        if self.socket.ready_state() != WebSocket::OPEN {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
         let sent = self.socket.send_with_u8_array(&self.unsent);
         self.unsent.clear();
         Poll::Ready(sent.map_err(|cause| io::Error::new(io::ErrorKind::BrokenPipe, said(&cause))))
