@@ -1,7 +1,7 @@
 //! Measurements: the framework against its hand-written twins, in one run.
 //!
 //! ```text
-//! options ─► run ─► kernels::{copy, heat, nbody, memory, strips}, net::{exchange, moves}, members, executors, browser (page) ─► Report (JSON, table)
+//! options ─► run ─► kernels::{copy, heat, nbody, memory, strips}, net::{exchange, moves}, members, executors, browser (page, arrival) ─► Report (JSON, table)
 //!                        └── twin: what a good engineer writes without the framework
 //! ```
 //!
@@ -18,6 +18,7 @@ mod members;
 mod net;
 mod options;
 pub mod page;
+mod process;
 mod report;
 mod rounds;
 pub mod twin;
@@ -131,6 +132,9 @@ pub fn run(options: &BenchOptions, progress: &mut dyn FnMut(&str)) -> Report {
     }
     if options.benches().any(|bench| bench == Bench::Wire) {
         report.take(Bench::Wire, |figures| browser::wire::figures(options, figures, progress));
+    }
+    if options.benches().any(|bench| bench == Bench::Arrival) {
+        report.take(Bench::Arrival, |figures| browser::arrival::figures(options, figures, progress));
     }
     report
 }

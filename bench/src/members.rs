@@ -8,19 +8,16 @@
 //! In the second bench everybody computes less than half of the time. So processes do not take cores from each other, and a
 //! member's speed is what it was told, on a machine with fewer cores than members too.
 
-use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use peercompute_buffers::Grid;
 use peercompute_kernels::VerifiedBundle;
 use peercompute_net::membership::Parts;
 use peercompute_net::membership::balance::{Load, best_tick_s};
-use serde_json::Value;
 
 use crate::kernels;
+use crate::process::{Process, failed, program};
 use crate::report::{Figure, Kind};
 use crate::rounds::{Side, interleave_all};
 use crate::{Bench, BenchError, BenchOptions, Effort};
@@ -35,82 +32,12 @@ const BUNDLE: &str = "heat.pcb";
 const SETTLE: Duration = Duration::from_secs(10);
 /// Nothing may take longer than this to begin, or to end.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Lines of a process that wait to be read.
-const LINES_MAX: usize = 4096;
 /// Two parts of the time that a member computes: four times the first is below half a machine of two cores.
 const DUTY: f64 = 0.4;
 const SLOWED: f64 = 0.1;
 
-fn failed(cause: impl Into<String>) -> BenchError {
-    BenchError::Run { cause: cause.into() }
-}
-
-/// The command line program: this one, or the one beside it.
-fn program() -> Result<PathBuf, BenchError> {
-    let own = std::env::current_exe().map_err(|cause| failed(format!("cannot find the own program: {cause}")))?;
-    let name = format!("peercompute{}", std::env::consts::EXE_SUFFIX);
-    let beside = own.ancestors().skip(1).take(2).map(|folder| folder.join(&name));
-    beside.into_iter().find(|path| path.is_file()).ok_or_else(|| failed("there is no `peercompute` beside this program: build the workspace"))
-}
-
-/// One process of a run. Dropping it ends it.
-struct Process {
-    child: Child,
-    orders: Option<ChildStdin>,
-    lines: Receiver<Value>,
-}
-
-impl Process {
-    fn start(program: &Path, args: &[String]) -> Result<Process, BenchError> {
-        let mut command = Command::new(program);
-        command.args(args).args(["--executor", "cpu", "--threads", "1", "--control", "--json"]);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command.spawn().map_err(|cause| failed(format!("{}: {cause}", program.display())))?;
-        let (lines_in, lines) = sync_channel(LINES_MAX);
-        let orders = child.stdin.take();
-        if let Some(stdout) = child.stdout.take() {
-            std::thread::spawn(move || {
-                let lines = BufReader::new(stdout).lines().map_while(Result::ok);
-                // Those of a member to whom nobody listens are dropped: it must not wait for a reader.
-                lines.filter_map(|line| serde_json::from_str(&line).ok()).for_each(|line| drop(lines_in.try_send(line)));
-            });
-        }
-        Ok(Process { child, orders, lines })
-    }
-
-    fn order(&mut self, order: &str) -> Result<(), BenchError> {
-        let orders = self.orders.as_mut().ok_or_else(|| failed("a member takes no orders"))?;
-        writeln!(orders, "{order}").map_err(|cause| failed(format!("a member is gone: {cause}")))
-    }
-
-    /// The next line of an event, until then.
-    fn next(&self, event: &str, until: Instant) -> Result<Value, BenchError> {
-        loop {
-            let line = self.line(until)?.ok_or_else(|| failed(format!("no `{event}` came in time")))?;
-            if line["event"] == event {
-                return Ok(line);
-            }
-        }
-    }
-
-    /// The next line, if one comes until then.
-    #[allow(clippy::disallowed_methods, reason = "a measurement")]
-    fn line(&self, until: Instant) -> Result<Option<Value>, BenchError> {
-        match self.lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            Ok(line) if line["error"].is_string() => Err(failed(format!("a member: {}", line["error"]))),
-            Ok(line) => Ok(Some(line)),
-            Err(RecvTimeoutError::Timeout) => Ok(None),
-            Err(RecvTimeoutError::Disconnected) => Err(failed("a member ended before its time")),
-        }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+/// What each member is told.
+const MEMBER: [&str; 5] = ["--executor", "cpu", "--threads", "1", "--control"];
 
 /// A workload's bundle in a file, and the members that run it, the host first.
 struct Crew {
@@ -134,6 +61,7 @@ impl Crew {
         let assemble = MEMBERS.to_string();
         let mut args = owned(&["host", &bundle, "--trust", &self.key, "--assemble", &assemble]);
         args.extend(owned(host_options));
+        args.extend(owned(&MEMBER));
         args.extend(owned(options));
         let host = Process::start(&self.program, &args)?;
         let listening = host.next("listening", Instant::now() + PATIENCE)?;
@@ -141,6 +69,7 @@ impl Crew {
         let mut members = vec![host];
         for _ in 1..MEMBERS {
             let mut args = owned(&["join", &link, "--bundle", &bundle, "--trust", &self.key]);
+            args.extend(owned(&MEMBER));
             args.extend(owned(options));
             members.push(Process::start(&self.program, &args)?);
         }

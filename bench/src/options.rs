@@ -27,11 +27,13 @@ pub enum Bench {
     Members,
     /// A browser's link against a bare WebSocket of the same worker; runs only where it is named.
     Wire,
+    /// How soon a fresh tab computes: from its navigation to its first tick in a run; runs only where it is named.
+    Arrival,
 }
 
 impl Bench {
     /// Every bench, in the order in which they run.
-    pub const ALL: [Bench; 12] = [
+    pub const ALL: [Bench; 13] = [
         Bench::Copy,
         Bench::Heat,
         Bench::Nbody,
@@ -44,6 +46,7 @@ impl Bench {
         Bench::Page,
         Bench::Members,
         Bench::Wire,
+        Bench::Arrival,
     ];
 
     /// Its name on command lines and in reports.
@@ -61,6 +64,7 @@ impl Bench {
             Bench::Page => "page",
             Bench::Members => "members",
             Bench::Wire => "wire",
+            Bench::Arrival => "arrival",
         }
     }
 
@@ -71,12 +75,12 @@ impl Bench {
 
     /// Whether it measures the gpu executor, and so comes to nothing where no adapter is.
     pub fn needs_gpu(self) -> bool {
-        !matches!(self, Bench::Exchange | Bench::Move | Bench::Executors | Bench::Browser | Bench::Page | Bench::Members | Bench::Wire)
+        matches!(self, Bench::Copy | Bench::Heat | Bench::Nbody | Bench::Memory | Bench::Strips)
     }
 
     /// Whether it runs where none is named.
     fn is_usual(self) -> bool {
-        !matches!(self, Bench::Executors | Bench::Browser | Bench::Page | Bench::Members | Bench::Wire)
+        self.needs_gpu() || matches!(self, Bench::Exchange | Bench::Move)
     }
 }
 

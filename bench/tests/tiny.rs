@@ -89,6 +89,14 @@ fn members_keep_up_and_share_the_work() {
 }
 
 #[test]
+fn a_fresh_tab_comes_to_its_first_tick_and_says_where_the_time_went() {
+    let report = tiny(Bench::Arrival);
+    let [figure] = &report.figures[..] else { panic!("{report}") };
+    assert_eq!(figure.target, Some(1.0));
+    assert!(figure.notes.iter().any(|note| note.contains("bundles verified") && note.contains("the first tick")), "{figure:?}");
+}
+
+#[test]
 fn executors_are_compared_only_where_that_is_asked_for() {
     let options = BenchOptions { adapter: Some("no such adapter".into()), effort: Effort::Tiny, ..BenchOptions::default() };
     let failed = |options: &BenchOptions| run(options, &mut |_| {}).failures.iter().any(|failure| failure.bench == Bench::Executors.name());

@@ -7,6 +7,7 @@
 //! The package is built by `cargo xtask web`. [`figures`] makes a report of it. Invariant: an answer is of this run's package and bundles; a browser that
 //! dies, hangs or cannot is an error, never a missing answer.
 
+pub(crate) mod arrival;
 pub(crate) mod figures;
 pub(crate) mod page;
 pub(crate) mod wire;
