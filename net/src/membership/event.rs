@@ -110,6 +110,9 @@ pub struct Tuning {
     pub orphan_limit: Duration,
     /// How long a dial may take.
     pub dial_limit: Duration,
+    /// How long others may wait for a newcomer's first tiles, over a link of 10 MB/s: what one carries is known once it has
+    /// carried something. With balance, the rest of its share follows where that pays.
+    pub join_pause: Duration,
     /// Whether tiles follow measured speed while members stay.
     pub balance: bool,
     /// Whether no tick passes while this member is the only one.
@@ -130,6 +133,7 @@ impl Default for Tuning {
             leave_limit: millis(10_000),
             orphan_limit: millis(30_000),
             dial_limit: millis(10_000),
+            join_pause: millis(1_000),
             balance: true,
             rests_alone: false,
         }

@@ -27,6 +27,12 @@ use super::wire::{CHUNK_BYTES, Message};
 const AHEAD_BYTES: usize = 4 << 20;
 /// A source that does not answer for this long has not got it.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
+/// What a link carries is told by so many bytes that came one after another, …
+const BURST_BYTES_MIN: u64 = 1 << 20;
+/// … over at least this, …
+const BURST_TIME_MIN: Duration = Duration::from_millis(5);
+/// … and without a pause like this.
+const BURST_GAP: Duration = Duration::from_millis(500);
 /// What the budget of replicas may save up.
 const BUDGET_BURST: Duration = Duration::from_millis(250);
 
@@ -89,6 +95,15 @@ pub(super) enum Step {
     Wrong,
 }
 
+/// Chunks of parts that an epoch waits for, as they come one after another.
+#[derive(Debug, Default)]
+struct Burst {
+    /// When the first was here, whose bytes do not count.
+    begun: Duration,
+    latest: Duration,
+    bytes: u64,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Fetch {
     wants: BTreeMap<(Version, PartId), Want>,
@@ -98,6 +113,9 @@ pub(super) struct Fetch {
     budget: f64,
     budgeted_at: Duration,
     arrived: u64,
+    burst: Option<Burst>,
+    /// What the latest burst of enough bytes came to.
+    link_bytes_per_s: f64,
 }
 
 impl Fetch {
@@ -129,6 +147,24 @@ impl Fetch {
     /// Bytes of chunks that ever came.
     pub(super) fn arrived(&self) -> u64 {
         self.arrived
+    }
+
+    /// What this member's links carried while an epoch waited for its parts; 0 where that has not been seen.
+    pub(super) fn link_bytes_per_s(&self) -> f64 {
+        self.link_bytes_per_s
+    }
+
+    fn measure(&mut self, bytes: usize, now: Duration) {
+        let Some(burst) = self.burst.as_mut().filter(|burst| burst.latest + BURST_GAP > now) else {
+            self.burst = Some(Burst { begun: now, latest: now, bytes: 0 });
+            return;
+        };
+        burst.latest = now;
+        burst.bytes += bytes as u64;
+        let lasted = now.saturating_sub(burst.begun);
+        if burst.bytes >= BURST_BYTES_MIN && lasted >= BURST_TIME_MIN {
+            self.link_bytes_per_s = burst.bytes as f64 / lasted.as_secs_f64();
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -244,7 +280,12 @@ impl Fetch {
         parts: &Parts,
         now: Duration,
     ) -> Step {
-        let Some(want) = self.wants.get_mut(&(version, part)).filter(|want| want.from == Some(from)) else { return Step::Nothing };
+        let key = (version, part);
+        let is_asked = |want: &&mut Want| want.from == Some(from);
+        if self.wants.get_mut(&key).filter(is_asked).is_some_and(|want| want.need == Need::Enter) {
+            self.measure(bytes.len(), now);
+        }
+        let Some(want) = self.wants.get_mut(&key).filter(is_asked) else { return Step::Nothing };
         let length = parts.bytes(part);
         let fits = total <= length && want.total.is_none_or(|known| known == total && want.encoding == encoding);
         if !fits || offset as usize + bytes.len() > total as usize || (bytes.is_empty() && total > 0) {
@@ -334,5 +375,30 @@ impl Encoded {
     /// The last chunk was sent: it is not needed again, or made again.
     pub(super) fn forget(&mut self, version: Version, part: PartId) {
         self.sent.retain(|(v, p, ..)| (*v, *p) != (version, part));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_measured_by_what_came_without_a_pause() {
+        let mut fetch = Fetch::default();
+        let mut now = Duration::from_secs(3);
+        let mut comes = |fetch: &mut Fetch, bytes: usize, after_ms: u64| {
+            now += Duration::from_millis(after_ms);
+            fetch.measure(bytes, now);
+            fetch.link_bytes_per_s()
+        };
+        // The first says when, not how fast; and a little says nothing.
+        assert_eq!(comes(&mut fetch, 50 << 20, 0), 0.0);
+        assert_eq!(comes(&mut fetch, 1 << 19, 10), 0.0);
+        assert_eq!(comes(&mut fetch, 1 << 19, 10), f64::from(1 << 20) / 0.02);
+        assert_eq!(comes(&mut fetch, 1 << 20, 20), f64::from(2 << 20) / 0.04);
+        // After a pause it is another burst, which has to be long enough itself.
+        assert_eq!(comes(&mut fetch, 9 << 20, 500), f64::from(2 << 20) / 0.04);
+        assert_eq!(comes(&mut fetch, 4 << 20, 4), f64::from(2 << 20) / 0.04);
+        assert_eq!(comes(&mut fetch, 4 << 20, 4), f64::from(8 << 20) / 0.008);
     }
 }

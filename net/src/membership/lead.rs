@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::balance::{self, Load, Rules, Speed};
+use super::balance::{self, LINK_BYTES_PER_S_ASSUMED, Load, Rules, Speed};
 use super::event::{Keep, MemberStatus, Output, Role, Standing, Stored};
 use super::links::own_profile;
 use super::plan::{EpochPlan, Member as MemberInfo, MemberId, Origin, Version};
@@ -89,6 +89,8 @@ pub(super) struct Lead {
     before: Option<(u32, Vec<MemberId>, Vec<Progress>)>,
     /// Survives the epoch.
     speeds: BTreeMap<MemberId, Speed>,
+    /// What members' links carried, in bytes per second, where that was seen; as long.
+    links: BTreeMap<MemberId, f64>,
     joiners: BTreeMap<String, Joiner>,
     next_member: u32,
     watchers: Vec<LinkId>,
@@ -157,11 +159,15 @@ impl Lead {
         self.balanced_at = now;
         self.leavers.retain(|id| self.roster.contains(id));
         self.speeds.retain(|id, _| self.roster.contains(id));
+        self.links.retain(|id, _| self.roster.contains(id));
         self.joiners.retain(|identity, _| plan.member_of(identity).is_none());
         self.wishes.settle(plan);
     }
 
-    pub(super) fn entered(&mut self, epoch: u32, id: MemberId) {
+    pub(super) fn entered(&mut self, epoch: u32, id: MemberId, link_bytes_per_s: f64) {
+        if link_bytes_per_s > 0.0 && self.roster.contains(&id) {
+            self.links.insert(id, link_bytes_per_s);
+        }
         if let (true, Some(at)) = (epoch == self.epoch, self.roster.binary_search(&id).ok()) {
             self.progress[at].entered = true;
         }
@@ -180,27 +186,28 @@ impl Lead {
     }
 
     /// Owners for a roster; whoever owns a part and stays keeps it where that is not worse.
-    pub(super) fn owners(&self, parts: &Parts, current: &[Option<PeerIndex>], roster: &[MemberInfo]) -> Vec<PeerIndex> {
-        let loads = self.loads(roster);
+    pub(super) fn owners(&self, parts: &Parts, current: &[Option<PeerIndex>], loads: Vec<Load>) -> Vec<PeerIndex> {
+        let members = loads.len();
         match balance::share_out(parts, current, &loads) {
             Ok(owners) => owners,
             // Too little memory for what must be somewhere: everybody gets more than it asked for, and may leave.
             Err(_) => {
                 let loads: Vec<Load> = loads.into_iter().map(|load| Load { memory: u64::MAX, ..load }).collect();
                 balance::share_out(parts, current, &loads).unwrap_or_else(|_| {
-                    let split = Ownership::split(parts.grids(), &vec![1.0; roster.len()]);
+                    let split = Ownership::split(parts.grids(), &vec![1.0; members]);
                     split.grids.concat()
                 })
             }
         }
     }
 
-    fn loads(&self, roster: &[MemberInfo]) -> Vec<Load> {
+    pub(super) fn loads(&self, roster: &[MemberInfo]) -> Vec<Load> {
         let speed = |member: &MemberInfo| match self.speeds.get(&member.id) {
             Some(speed) if speed.is_known() => speed.acted_on(),
             _ => member.speed,
         };
-        roster.iter().map(|member| Load { speed: speed(member), memory: member.memory, link_bytes_per_s: 0.0 }).collect()
+        let link = |member: &MemberInfo| self.links.get(&member.id).copied().unwrap_or(0.0);
+        roster.iter().map(|member| Load { speed: speed(member), memory: member.memory, link_bytes_per_s: link(member) }).collect()
     }
 
     /// The speed of a member as it was measured last, or as it said itself.
@@ -260,7 +267,7 @@ impl Member {
         let parts = &self.config.parts;
         let me = own_profile(&self.config, MemberId(1));
         let roster: Vec<MemberInfo> = std::iter::once(me).chain(joiners.iter().cloned()).collect();
-        let owners = self.lead.owners(parts, &vec![None; parts.tile_count()], &roster);
+        let owners = self.lead.owners(parts, &vec![None; parts.tile_count()], self.lead.loads(&roster));
         let origin = stored.map_or(Origin::Init, |stored| Origin::Snapshot(Version { epoch: stored.epoch, tick: stored.tick }));
         let (sources, hashes) = match stored {
             Some(stored) => (vec![MemberId(1); parts.count()], stored.parts.iter().map(|part| tile_hash(part)).collect()),
@@ -357,7 +364,15 @@ impl Member {
             takers.iter().position(|member| member.id == id).map(|at| PeerIndex(at as u16))
         };
         let current: Vec<Option<PeerIndex>> = plan.owners.iter().map(place).collect();
-        let owners = self.lead.owners(&self.config.parts, &current, &takers);
+        let mut loads = self.lead.loads(&takers);
+        // Everybody waits while the first tiles come of one that has none. What these leave to be desired follows once its link is known.
+        for (_, load) in (0u16..).zip(&mut loads).filter(|(at, _)| !current.contains(&Some(PeerIndex(*at)))) {
+            let carries = if load.link_bytes_per_s > 0.0 { load.link_bytes_per_s } else { LINK_BYTES_PER_S_ASSUMED };
+            load.memory = load.memory.min((carries * self.config.tuning.join_pause.as_secs_f64()) as u64);
+        }
+        // Unless there is no room for them with those who are here.
+        let owners = balance::share_out(&self.config.parts, &current, &loads);
+        let owners = owners.unwrap_or_else(|_| self.lead.owners(&self.config.parts, &current, self.lead.loads(&takers)));
         // Places among all, from places among those who take.
         let at: Vec<PeerIndex> = (0u16..).zip(&roster).filter(|(_, member)| !empty.contains(&member.id)).map(|(at, _)| PeerIndex(at)).collect();
         let owners = owners.into_iter().map(|owner| at[owner.at()]).collect();
@@ -735,10 +750,10 @@ impl Member {
         }
     }
 
-    pub(super) fn told_entered(&mut self, identity: &str, epoch: u32) {
+    pub(super) fn told_entered(&mut self, identity: &str, epoch: u32, link_bytes_per_s: f64) {
         let Some(id) = self.member_id(identity) else { return };
         if self.leads() {
-            self.lead.entered(epoch, id);
+            self.lead.entered(epoch, id, link_bytes_per_s);
         }
         if self.decided.as_ref().is_some_and(|plan| plan.epoch == epoch) {
             self.entered.insert(id);

@@ -425,8 +425,8 @@ impl Member {
                 self.nacked(epoch, ballot);
                 Ok(())
             }
-            Message::Entered { epoch } => {
-                self.told_entered(identity, epoch);
+            Message::Entered { epoch, link_bytes_per_s } => {
+                self.told_entered(identity, epoch, link_bytes_per_s);
                 Ok(())
             }
             Message::End { reports } => {
@@ -755,10 +755,10 @@ impl Member {
         running.moved_at = self.now;
         let plan = running.plan.clone();
         for member in plan.roster.first().into_iter().chain(&plan.leaving) {
-            self.send_to(member.id, &Message::Entered { epoch });
+            self.send_to(member.id, &Message::Entered { epoch, link_bytes_per_s: self.fetch.link_bytes_per_s() });
         }
         if let Some(id) = self.id {
-            self.lead.entered(epoch, id);
+            self.lead.entered(epoch, id, self.fetch.link_bytes_per_s());
         }
         if self.leads() {
             self.lead.begun(self.now);

@@ -459,7 +459,7 @@ impl Member {
                 roster.iter().position(|member| member.id == id).map(|at| PeerIndex(at as u16))
             })
             .collect();
-        let owners = self.lead.owners(parts, &current, &roster);
+        let owners = self.lead.owners(parts, &current, self.lead.loads(&roster));
         let (mut sources, mut hashes) = (Vec::new(), Vec::new());
         if let Some(version) = version {
             hashes = self.shelf.hashes(version).unwrap_or_default();

@@ -21,7 +21,7 @@
 //! 52 Accept    epoch u32 | ballot | value [..]        53 Accepted  epoch u32 | ballot
 //! 54 Decided   plan [..]                              55 Nack      epoch u32 | ballot
 //! 56 Done      epoch u32 | report [..] ≤ 64 KiB       57 End       reports: u32 n ≤ 1024, n × (u32 m, m)
-//! 58 Standing  as in `put_standing`                   59 Entered   epoch u32
+//! 58 Standing  as in `put_standing`                   59 Entered   epoch u32 | link f64
 //! 60 Speed     speed f64
 //! 61 Audit     version | part u32 | offset u32 | length u32 | nonce [16]
 //! 62 Proof     nonce [16] | proven u8, hash [32] | complete u8, version
@@ -206,6 +206,8 @@ pub(super) enum Message {
     Standing(Box<Standing>),
     Entered {
         epoch: u32,
+        /// What its links carried while its parts came; 0 where that is not known.
+        link_bytes_per_s: f64,
     },
     Speed {
         points_per_s: f64,
@@ -410,7 +412,10 @@ pub(super) fn encode(message: &Message) -> Frame {
             put_standing(&mut bytes, standing);
             body = bytes.into();
         }
-        Message::Entered { epoch } => head.extend(epoch.to_le_bytes()),
+        Message::Entered { epoch, link_bytes_per_s } => {
+            head.extend(epoch.to_le_bytes());
+            head.extend(link_bytes_per_s.to_le_bytes());
+        }
         Message::Speed { points_per_s } => head.extend(points_per_s.to_le_bytes()),
         Message::Wish { epoch, wish } => {
             head.extend(epoch.to_le_bytes());
@@ -555,7 +560,7 @@ pub(super) fn decode(content: Bytes) -> Result<Message, WireError> {
             Message::End { reports }
         }
         58 => Message::Standing(Box::new(take_standing(r)?)),
-        59 => Message::Entered { epoch: r.u32("epoch")? },
+        59 => Message::Entered { epoch: r.u32("epoch")?, link_bytes_per_s: take_speed(r)? },
         60 => Message::Speed { points_per_s: take_speed(r)? },
         61 => {
             let (version, part) = (take_version(r)?, PartId(r.u32("part")?));
@@ -692,7 +697,7 @@ mod tests {
             Message::Done { epoch: 1, report: bytes.clone() },
             Message::End { reports: vec![bytes.clone(), Bytes::new()] },
             Message::Standing(Box::new(standing)),
-            Message::Entered { epoch: 3 },
+            Message::Entered { epoch: 3, link_bytes_per_s: 12.5e6 },
             Message::Speed { points_per_s: 1.5e9 },
             Message::Audit(Question { version, part: PartId(3), offset: 64, length: 9, nonce: [7; 16] }),
             Message::Proof { nonce: [7; 16], proof: Some([3; 32]), complete: Some(version) },

@@ -155,7 +155,12 @@ pub fn moved_throughput(listen: &str, part_bytes: u32, parts: u32) -> Result<Thr
         parts: all.clone(),
         seed: 3,
         frame_bytes_max: 8 << 20,
-        tuning: membership::Tuning { snapshot_every: Duration::from_secs(3600), balance: false, ..membership::Tuning::default() },
+        tuning: membership::Tuning {
+            snapshot_every: Duration::from_secs(3600),
+            join_pause: Duration::from_secs(3600),
+            balance: false,
+            ..membership::Tuning::default()
+        },
     };
     let role = membership::Role::Host { assemble: 1, end: u64::MAX, task: Bytes::new(), replicas: 1, stored: None };
     let host = MemberSession::start(transport.clone(), config(role, "host"))?;

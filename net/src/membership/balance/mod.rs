@@ -43,7 +43,7 @@ const SINGLY_TILES_MAX: usize = 4;
 /// … and taken where it shortens the tick to less than this fraction.
 const SINGLY_GAIN: f64 = 0.9;
 /// What a link carries where nobody knows. **Units**: bytes per second.
-const LINK_BYTES_PER_S_ASSUMED: f64 = 10e6;
+pub const LINK_BYTES_PER_S_ASSUMED: f64 = 10e6;
 
 /// What is known of a member when tiles are shared out.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -52,7 +52,8 @@ pub struct Load {
     pub speed: f64,
     /// Bytes of parts that it can own; the tables, which everybody holds, are not in it.
     pub memory: u64,
-    /// **Units**: bytes per second that it can receive or send. 0, or what is no number, is not known.
+    /// **Units**: bytes per second that it can receive or send. 0, or what is no number, is not known: it counts as the mean of those
+    /// that are.
     pub link_bytes_per_s: f64,
 }
 
@@ -218,11 +219,16 @@ fn is_usable(speed: f64) -> bool {
 
 /// Per member, a speed that can be divided by: unknown ones are the mean of the known, or all 1.
 fn speeds(loads: &[Load]) -> Vec<f64> {
+    or_mean(loads.iter().map(|load| load.speed), 1.0)
+}
+
+/// Values that can be divided by: unknown ones are the mean of the known, or all `otherwise`.
+fn or_mean(values: impl Iterator<Item = f64> + Clone, otherwise: f64) -> Vec<f64> {
     // Neither sums nor quotients of these overflow or vanish.
-    let known = |load: &Load| is_usable(load.speed).then(|| load.speed.clamp(1e-3, 1e18));
-    let (sum, count) = loads.iter().filter_map(known).fold((0.0, 0), |(sum, count), speed| (sum + speed, count + 1));
-    let mean = if count == 0 { 1.0 } else { sum / f64::from(count) };
-    loads.iter().map(|load| known(load).unwrap_or(mean)).collect()
+    let known = |value: f64| is_usable(value).then(|| value.clamp(1e-3, 1e18));
+    let (sum, count) = values.clone().filter_map(known).fold((0.0, 0), |(sum, count), value| (sum + value, count + 1));
+    let mean = if count == 0 { otherwise } else { sum / f64::from(count) };
+    values.map(|value| known(value).unwrap_or(mean)).collect()
 }
 
 fn tile_parts(parts: &Parts) -> impl Iterator<Item = PartId> {
@@ -246,8 +252,8 @@ fn transfer(parts: &Parts, before: &[PeerIndex], after: &[PeerIndex], loads: &[L
             total += bytes;
         }
     }
-    let rate = |load: &Load| if is_usable(load.link_bytes_per_s) { load.link_bytes_per_s } else { LINK_BYTES_PER_S_ASSUMED };
-    let seconds = loads.iter().zip(sent.iter().zip(&received)).map(|(load, (sent, received))| *sent.max(received) as f64 / rate(load));
+    let rates = or_mean(loads.iter().map(|load| load.link_bytes_per_s), LINK_BYTES_PER_S_ASSUMED);
+    let seconds = rates.iter().zip(sent.iter().zip(&received)).map(|(rate, (sent, received))| *sent.max(received) as f64 / rate);
     (total, seconds.fold(0.0, f64::max))
 }
 

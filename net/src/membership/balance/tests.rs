@@ -161,6 +161,10 @@ fn a_move_must_pay() {
     assert_eq!(pays.cost_s, rules.switch_s + 11.0 * 1024.0 / 1e6);
     assert_eq!(with(1e6, Rules { gain_min: 0.7, ..rules }), None);
     assert_eq!(with(100.0, rules), None);
+    // One link is known, and the others count as it.
+    let mut one = loads(&[100.0, 100.0, 100.0, 25.0]);
+    one[0].link_bytes_per_s = 1e5;
+    assert_eq!(improve(&parts, &current, &one, &rules).unwrap().cost_s, rules.switch_s + 11.0 * 1024.0 / 1e5);
     assert_eq!(with(1e6, Rules { switch_s: 30.0, ..rules }), None);
     // Nobody has measured anything: there are no seconds to gain.
     assert_eq!(improve(&parts, &all(drawn(&["0000000000000001"; 4])), &loads(&[0.0; 2]), &AT_ANY_PRICE), None);

@@ -182,6 +182,8 @@ impl Scenario {
         let snapshot_every = ms(random.u64(150..800));
         let silence_min = ms(random.u64(250..700));
         let delay_max = one_of(random, &[2, 10, 10, 40]);
+        // Newcomers get all at once, or a part or two at first.
+        let join_pause = one_of(random, &[Duration::from_secs(1), Duration::from_micros(8)]);
         let tuning = Tuning {
             ping_every: silence_min / 4,
             silence_min,
@@ -193,6 +195,7 @@ impl Scenario {
             orphan_limit: ms(random.u64(4_000..12_000)),
             dial_limit: ms(2_000),
             balance: random.bool(),
+            join_pause,
             ..Tuning::default()
         };
         let points: u64 = (0..rules.parts().tile_count() as u32).map(|part| rules.parts().points(crate::membership::PartId(part))).sum();
