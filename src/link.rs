@@ -134,7 +134,7 @@ fn is_page(text: &str) -> bool {
 }
 
 fn is_address(text: &str) -> bool {
-    text.starts_with('/') && text.contains("/p2p/") && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/.:-%".contains(&byte))
+    text.starts_with('/') && text.contains("/p2p/") && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/.:-_%".contains(&byte))
 }
 
 /// Where a page is: a URL without a path, and the multiaddress of the WebSocket on the same port.
@@ -235,6 +235,8 @@ mod tests {
         assert_eq!(text.parse(), Ok(link()));
         assert_eq!(format!(" {text}\n").parse(), Ok(link()));
         assert!(text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b",@/.:+-".contains(&byte)), "{text}");
+        let with_certificate = Link { addresses: vec!["/ip4/192.0.2.1/tcp/1/wss/certhash/uEi_-x/p2p/12D3KooWx".into()], ..link() };
+        assert_eq!(with_certificate.to_string().parse(), Ok(with_certificate));
     }
 
     #[test]

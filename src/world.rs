@@ -136,7 +136,11 @@ pub fn link(bundle: &VerifiedBundle, session: &MemberSession, token: [u8; 16]) -
 pub fn relays_at(addresses: &[String]) -> Vec<String> {
     let is_for_browsers = |address: &&String| {
         let parts: Vec<&str> = address.split('/').collect();
-        matches!(parts[..], [_, _, _, "tcp", _, "ws" | "wss", "p2p", _] | [_, _, _, "tcp", _, "x-parity-ws" | "x-parity-wss", _, "p2p", _])
+        let rest = match &parts[..] {
+            [_, _, _, "tcp", _, "ws" | "wss", rest @ ..] | [_, _, _, "tcp", _, "x-parity-ws" | "x-parity-wss", _, rest @ ..] => rest,
+            _ => return false,
+        };
+        matches!(rest, ["p2p", _] | ["certhash", _, "p2p", _])
     };
     addresses.iter().filter(is_for_browsers).take(1).cloned().collect()
 }
@@ -208,6 +212,8 @@ mod tests {
         assert_eq!(relays_at(&all[..1]), [""; 0]);
         let of_several = ["/ip4/192.0.2.1/tcp/80/x-parity-ws/%2Fp2p%2Fheat/p2p/x".to_owned()];
         assert_eq!(relays_at(&of_several), of_several);
+        let with_certificate = ["wss", "x-parity-wss/%2Fp2p%2Fheat"].map(|scheme| format!("/ip4/192.0.2.1/tcp/80/{scheme}/certhash/uEi_-/p2p/x"));
+        assert_eq!([relays_at(&with_certificate[..1]), relays_at(&with_certificate[1..])].concat(), with_certificate);
         assert_eq!(relays_at(&[format!("{}/p2p-circuit/p2p/y", all[2])]), [""; 0]);
     }
 

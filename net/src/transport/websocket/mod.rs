@@ -8,6 +8,7 @@
 //!
 //! A message's borders mean nothing: bytes are cut as they come. The upgrade is asked for at [`PATH`], unless the address names
 //! another path: `/ip4/192.0.2.1/tcp/8080/ws`, `/dns4/example.com/tcp/443/wss`, `/dns4/example.com/tcp/443/x-parity-wss/%2Fp2p%2Fheat`.
+//! Behind `wss` may stand `certhash/…`: the server's certificate, for who can look at it; a browser asks its user instead.
 //!
 //! Invariants: a message is bounded before it is kept, and so are the bytes that wait on either side; whoever waits for bytes or
 //! for room is woken when the socket ends, however it ends; nothing waits on a clock that the other end could answer sooner.
@@ -15,10 +16,14 @@
 #[cfg(target_arch = "wasm32")]
 mod browser;
 #[cfg(not(target_arch = "wasm32"))]
+mod certificate;
+#[cfg(not(target_arch = "wasm32"))]
 mod native;
 
 #[cfg(target_arch = "wasm32")]
 pub(super) use browser::WebSockets;
+#[cfg(not(target_arch = "wasm32"))]
+pub use certificate::{Fingerprint, client_config, connect};
 #[cfg(not(target_arch = "wasm32"))]
 pub(super) use native::WebSockets;
 #[cfg(not(target_arch = "wasm32"))]
@@ -50,6 +55,9 @@ struct Place {
     port: u16,
     is_secure: bool,
     path: String,
+    /// The certificate that the address names.
+    #[cfg(not(target_arch = "wasm32"))]
+    certificate: Option<Fingerprint>,
 }
 
 impl Place {
@@ -77,17 +85,32 @@ impl Place {
         if !path.starts_with('/') || !path.bytes().all(is_plain) {
             return None;
         }
-        match (parts.next(), parts.next()) {
-            (None | Some(Protocol::P2p(_)), None) => Some(Place { host, port, is_secure, path }),
-            _ => None,
+        let mut next = parts.next();
+        #[cfg(not(target_arch = "wasm32"))]
+        let mut certificate = None;
+        if let (true, Some(Protocol::Certhash(_hash))) = (is_secure, &next) {
+            #[cfg(not(target_arch = "wasm32"))]
+            {
+                certificate = Some(Fingerprint::from_multihash(_hash)?);
+            }
+            next = parts.next();
         }
+        let place = Place {
+            host,
+            port,
+            is_secure,
+            path,
+            #[cfg(not(target_arch = "wasm32"))]
+            certificate,
+        };
+        matches!((next, parts.next()), (None | Some(Protocol::P2p(_)), None)).then_some(place)
     }
 }
 
 /// As a URL.
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Place { host, port, is_secure, path } = self;
+        let Place { host, port, is_secure, path, .. } = self;
         write!(f, "{}://{host}:{port}{path}", if *is_secure { "wss" } else { "ws" })
     }
 }
@@ -113,6 +136,12 @@ mod tests {
         }
         check("/ip4/127.0.0.1/tcp/1/x-parity-ws/%2Fp2p%2Fheat", Some("ws://127.0.0.1:1/p2p/heat"));
         check(&format!("/dns4/example.com/tcp/443/x-parity-wss/%2Fp2p%2Fheat{peer}"), Some("wss://example.com:443/p2p/heat"));
+        let named = Fingerprint::of(b"a certificate").named_by("/ip4/192.0.2.1/tcp/1/wss");
+        check(&format!("{named}{peer}"), Some("wss://192.0.2.1:1/p2p"));
+        check(&named.replace("/wss", "/x-parity-wss/%2Fp2p%2Fheat"), Some("wss://192.0.2.1:1/p2p/heat"));
+        check(&named.replace("/wss", "/ws"), None);
+        // Another hash than SHA-256.
+        check("/ip4/192.0.2.1/tcp/1/wss/certhash/uFiB0ZXN0dGVzdHRlc3R0ZXN0dGVzdHRlc3R0ZXN0dGVzdA", None);
         check("/ip4/127.0.0.1/tcp/1/x-parity-ws/other", None);
         check("/ip4/127.0.0.1/tcp/1/x-parity-ws/%2Fp2p%3Fa=b", None);
         check(&format!("/ip4/127.0.0.1/tcp/8080/ws{peer}/p2p-circuit{peer}"), None);

@@ -8,7 +8,6 @@
 use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use ::libp2p::Multiaddr;
@@ -20,15 +19,12 @@ use bytes::{Buf, Bytes, BytesMut};
 use futures::future::BoxFuture;
 use futures::stream::FusedStream;
 use futures::{AsyncRead, AsyncWrite, FutureExt, Sink, StreamExt, TryFutureExt};
-use tokio_rustls::TlsConnector;
-use tokio_rustls::rustls::pki_types::ServerName;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{self, Message};
 
-use super::{MESSAGE_BYTES, MESSAGE_BYTES_MAX, PATH, Place};
+use super::{MESSAGE_BYTES, MESSAGE_BYTES_MAX, PATH, Place, certificate};
 
 /// Upgraded connections that wait to be taken.
 const UPGRADED_MAX: usize = 64;
@@ -216,32 +212,16 @@ async fn accept(stream: tokio::net::TcpStream) -> io::Result<Socket> {
 }
 
 async fn connect(place: Place) -> io::Result<Socket> {
-    let Place { host, port, is_secure, path: _ } = &place;
-    let name = host.trim_matches(['[', ']']);
-    let stream = tokio::net::TcpStream::connect((name, *port)).await?;
-    stream.set_nodelay(true)?;
+    let Place { host, port, is_secure, certificate, .. } = &place;
     let stream: Box<dyn Duplex> = if *is_secure {
-        let name = ServerName::try_from(name.to_owned()).map_err(|cause| io::Error::new(io::ErrorKind::InvalidInput, cause))?;
-        Box::new(connector()?.connect(name, stream).await?)
+        Box::new(certificate::connect(host, *port, *certificate).await?)
     } else {
+        let stream = tokio::net::TcpStream::connect((host.trim_matches(['[', ']']), *port)).await?;
+        stream.set_nodelay(true)?;
         Box::new(stream)
     };
     let (socket, _) = tokio_tungstenite::client_async_with_config(place.to_string(), stream, Some(limits())).await.map_err(io_error)?;
     Ok(Socket::new(socket))
-}
-
-/// Trusts whom this machine trusts.
-fn connector() -> io::Result<TlsConnector> {
-    let mut roots = RootCertStore::empty();
-    let found = rustls_native_certs::load_native_certs();
-    roots.add_parsable_certificates(found.certs);
-    if roots.is_empty() {
-        let cause = found.errors.first().map_or_else(String::new, |error| format!(": {error}"));
-        return Err(io::Error::new(io::ErrorKind::NotFound, format!("this machine has no certificates to trust{cause}")));
-    }
-    let provider = Arc::new(tokio_rustls::rustls::crypto::ring::default_provider());
-    let config = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().map_err(io::Error::other)?;
-    Ok(TlsConnector::from(Arc::new(config.with_root_certificates(roots).with_no_client_auth())))
 }
 
 fn io_error(error: tungstenite::Error) -> io::Error {
