@@ -1,4 +1,4 @@
-//! Key files, the local development key, the versions that have been seen, and the bundles that were verified here.
+//! Key files, the local development key, certificates, the versions that have been seen, and the bundles that were verified here.
 //!
 //! A workload run from a folder is signed with a development key that is made on first use, so the
 //! same path from signature to executor holds for everybody. Invariant: a secret key file is readable
@@ -217,6 +217,19 @@ pub fn development() -> Result<SecretKey, KeyFileError> {
         }
     }
     read_secret(&path)
+}
+
+/// Where certificates lie with their keys, beside the development key; this user's alone.
+///
+/// **Errors:** there is no home, or the folder cannot be made.
+pub fn certificates() -> Result<PathBuf, KeyFileError> {
+    let folder = home("XDG_CONFIG_HOME", ".config")?.join("certificates");
+    let mut make = std::fs::DirBuilder::new();
+    make.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut make, 0o700);
+    make.create(&folder).map_err(file_error("write", &folder))?;
+    Ok(folder)
 }
 
 /// The keys to trust, with the newest version seen of each of their workloads.

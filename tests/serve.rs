@@ -7,6 +7,8 @@
 mod place;
 mod tabs;
 
+use base64::Engine;
+use peercompute_net::transport::websocket::Fingerprint;
 use place::{Peer, Place, hash, wait_for, wait_up_to_a_minute};
 use serde_json::Value;
 use tabs::{Chromium, Tab};
@@ -237,6 +239,130 @@ fn a_certificate_makes_it_https_and_who_joins_checks_it() {
     assert_eq!(Peer::start(trusting).state_hash(), alone);
 }
 
+/// Like a port that another process opened to the house: it is known before it is listened on.
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+#[test]
+fn a_tab_from_elsewhere_is_in_a_secure_context_and_computes_over_tls() {
+    let place = Place::new();
+    let alone = hash(&place, &[&["run"], &HEAT[..], &["--ticks", "200", "--json"]].concat());
+    let port = free_port();
+    let (public, listen) = (format!("https://nearby.test:{port}"), format!("0.0.0.0:{port}"));
+    let at = ["--self-signed", "--public", &public, "--listen", &listen, "--ticks", "200", "--assemble", "2"];
+    let mut root = Peer::start(place.command(&[&["serve"], &HEAT[..], &at].concat()));
+    let link = root.link();
+    assert!(link.starts_with(&format!("{public}/#pc1,")) && link.contains(&format!("/dns/nearby.test/tcp/{port}/wss/certhash/")), "{link}");
+    let mut browser = Chromium::start_nearby();
+    // What a tab may do where nothing is encrypted.
+    let plain = serve(&Place::new(), &["--throttle", "0.1"]);
+    let tab = browser.open(&plain.link().split('#').next().unwrap().replace("127.0.0.1", "nearby.test"));
+    let may = "document.getElementById('world') && [isSecureContext, crossOriginIsolated, 'gpu' in navigator]";
+    assert_eq!(something(&mut browser, &tab, may), serde_json::json!([false, false, false]));
+    browser.close(&tab);
+    let tab = browser.open(&on_cpu(&link, "phone"));
+    assert_eq!(something(&mut browser, &tab, may), serde_json::json!([true, true, true]));
+    let ended = status(&mut browser, &tab, |status| status["ended"] == "finished");
+    assert_eq!((&ended["stateHash"], &ended["peers"]), (&Value::from(alone.as_str()), &2.into()), "{ended}");
+    assert_eq!(root.state_hash(), alone);
+}
+
+#[test]
+fn a_certificate_that_nobody_signed_is_taken_where_the_link_names_it() {
+    let place = Place::new();
+    let alone = hash(&place, &[&["run"], &HEAT[..], &["--ticks", "200", "--json"]].concat());
+    let mut root = serve(&place, &["--self-signed", "--ticks", "200", "--assemble", "3"]);
+    let link = root.link();
+    assert!(link.starts_with("https://127.0.0.1:") && link.contains("/wss/certhash/uEi"), "{link}");
+    let elsewhere = Place::new();
+    let join = |link: &str| ["join", link, "--executor", "cpu", "--threads", "1"].map(str::to_owned);
+    let refused = |link: &str| elsewhere.refused(&join(link).each_ref().map(String::as_str));
+    // Without its hash it is what it is to everybody: unknown.
+    let hash_at = link.find("/certhash/").unwrap();
+    let hash_end = hash_at + link[hash_at..].find("/p2p/").unwrap();
+    let unnamed = format!("{}{}", &link[..hash_at], &link[hash_end..]);
+    let said = refused(&unnamed);
+    assert!(said.contains("gives no bundle") && said.contains("ertificate"), "{said}");
+    let digit = hash_at + "/certhash/uEi".len() + 9;
+    let other = format!("{}{}{}", &link[..digit], if &link[digit..=digit] == "A" { "B" } else { "A" }, &link[digit + 1..]);
+    let words = "and no authority vouches for it: ask for a new link";
+    let said = refused(&other);
+    assert!(said.contains("gives no bundle") && said.contains(words), "{said}");
+    let mut native = Peer::start(elsewhere.command(&join(&link).each_ref().map(String::as_str)));
+    // They exchange strips through the root, which a tab names without its certificate.
+    let mut browser = Chromium::start_nearby();
+    let tab = browser.open(&on_cpu(&link, "tab"));
+    assert_eq!(native.state_hash(), alone);
+    assert_eq!(status(&mut browser, &tab, |status| status["ended"] == "finished")["stateHash"], alone);
+    assert_eq!(root.state_hash(), alone);
+    // From now on the bundle is here, and the link itself refuses.
+    let root = serve(&place, &["--self-signed"]);
+    let (before, port) = (link.split('/').nth(2).unwrap(), root.link().split('/').nth(2).unwrap().to_owned());
+    let tcp = |host: &str| format!("/tcp/{}/", host.rsplit(':').next().unwrap());
+    let said = refused(&other.replace(before, &port).replace(&tcp(before), &tcp(&port)));
+    assert!(!said.contains("gives no bundle") && said.contains(words), "{said}");
+    let report = elsewhere.json(&["status", &root.link(), "--json"]);
+    assert_eq!((&report["workload"], report["members"].as_array().map(Vec::len)), (&"heat".into(), Some(1)), "{report}");
+}
+
+#[test]
+fn a_self_signed_certificate_outlives_its_server_and_is_its_owner_s_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let place = Place::new();
+    let certificate = |more: &[&str]| {
+        let root = serve(&place, &[&["--self-signed"], more].concat());
+        root.heard(|line| Some(line["certificate_sha256"].as_str()?.to_owned()))
+    };
+    let first = certificate(&[]);
+    assert_eq!(first.len(), 64);
+    let folder = place.path("config/peercompute/certificates");
+    let file = folder.join("self-signed.pem");
+    let mode = |path: &std::path::Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode(&folder), mode(&file)), (0o700, 0o600));
+    assert_eq!(certificate(&[]), first);
+    // Under another name it would be refused; the one for both does for either.
+    let named = certificate(&["--public", "https://nearby.test:8443"]);
+    assert_ne!(named, first);
+    assert_eq!(certificate(&[]), named);
+    assert_eq!(mode(&file), 0o600);
+    std::fs::write(&file, "-----BEGIN CERTIFICATE-----").unwrap();
+    assert_ne!(certificate(&[]), named);
+    std::fs::remove_file(&file).unwrap();
+    std::fs::create_dir(&file).unwrap();
+    let said = place.refused(&[&["serve"], &HEAT[..], &["--listen", "127.0.0.1:0", "--self-signed"]].concat());
+    assert!(said.contains("cannot read the certificate `"), "{said}");
+}
+
+#[test]
+fn people_are_told_the_fingerprint() {
+    use std::io::{BufRead, BufReader};
+    let place = Place::new();
+    let mut command = place.command(&[&["serve"], &HEAT[..], &["--listen", "127.0.0.1:0", "--self-signed"]].concat());
+    let mut child = command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let told: Vec<String> = lines.skip_while(|line| !line.contains("browsers warn once")).take(3).collect();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let pem = std::fs::read_to_string(place.path("config/peercompute/certificates/self-signed.pem")).unwrap();
+    let pem = pem.split_once("-----BEGIN CERTIFICATE-----").and_then(|(_, rest)| rest.split_once("-----END")).unwrap().0;
+    let der = base64::engine::general_purpose::STANDARD.decode(pem.replace(['\r', '\n'], "")).unwrap();
+    assert!(told[0].contains("SHA-256") && told[2] == Fingerprint::of(&der).to_string(), "{told:?}");
+}
+
+#[test]
+fn an_authority_that_does_not_answer_is_told_of_and_asked_again() {
+    let place = Place::new();
+    let directory = format!("https://localhost:{}/directory", free_port());
+    let root = serve(&place, &["--acme", "example.com", "--acme-contact", "ada@example.com", "--acme-directory", &directory]);
+    let link = root.link();
+    assert!(link.starts_with("https://example.com/#pc1,") && link.contains(",/dns/example.com/tcp/443/wss/p2p/"), "{link}");
+    assert_eq!(link.matches("/p2p/").count(), 1, "an address that the certificate is not for: {link}");
+    let told = || root.said.lock().unwrap().iter().filter(|line| line["text"].as_str().is_some_and(|text| text.contains("tried again"))).count();
+    wait_for(|| (told() >= 2).then_some(()));
+    root.heard(|line| line["text"].as_str()?.starts_with("there is no new certificate for example.com yet: ").then_some(()));
+}
+
 #[test]
 fn wrong_options_are_named() {
     let place = Place::new();
@@ -248,6 +374,21 @@ fn wrong_options_are_named() {
     let nothing = place.path("nothing.pem");
     let nothing = nothing.to_str().unwrap();
     assert!(serve(&["--certificate", nothing, "--key", nothing]).contains("is no certificate in PEM"));
+    let acme = |domain: &str, contact: &str, more: &[&str]| serve(&[&["--acme", domain, "--acme-contact", contact], more].concat());
+    assert!(acme("192.0.2.1", "ada@example.com", &[]).contains("`192.0.2.1` is an address, and authorities vouch for names"));
+    assert!(acme("example.com", "ada", &[]).contains("`ada` is no mail address"));
+    assert!(acme("example.com", "ada@example.com", &["--acme-directory", "staging"]).contains("`staging` is not like https://"));
+    let elsewhere = acme("example.com", "ada@example.com", &["--public", "https://www.example.com"]);
+    assert!(elsewhere.contains("`--public https://www.example.com/` is not at example.com"), "{elsewhere}");
+    let unclear = |more: &[&str], words: &str| {
+        let output = place.output(&[&["serve"], &HEAT[..], more].concat());
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && said.contains(words), "{said}");
+    };
+    unclear(&["--self-signed", "--certificate", nothing, "--key", nothing], "cannot be used with '--certificate");
+    unclear(&["--self-signed", "--acme", "example.com", "--acme-contact", "ada@example.com"], "cannot be used with '--acme");
+    unclear(&["--acme", "example.com"], "--acme-contact <MAIL>");
+    unclear(&["--acme-contact", "ada@example.com"], "--acme <DOMAIN>");
 }
 
 /// What an expression comes to in a tab, once it is something.

@@ -5,13 +5,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex, PoisonError};
 
 use clap::Args;
+use peercompute::keys::{self, KeyFileError};
 use peercompute::launch::LaunchError;
 use peercompute::link::Link;
 use peercompute::node::NodeError;
-use peercompute::serve::{Hosted, ServeConfig, ServeError, Server, Serving};
+use peercompute::serve::{Acme, Certificate, Hosted, ServeConfig, ServeError, Server, Serving};
+use peercompute::told::Line;
 use peercompute::world;
+use peercompute_buffers::digest::hex;
 use peercompute_kernels::VerifiedBundle;
 use peercompute_kernels::executor::any::Choice;
+use peercompute_net::transport::websocket::Fingerprint;
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
 
@@ -33,6 +37,20 @@ pub(crate) struct ServeArgs {
     /// The certificate's key, in PEM.
     #[arg(long, value_name = "FILE", requires = "certificate")]
     key: Option<PathBuf>,
+    /// https with a certificate that this program signs itself, for phones and machines nearby. Browsers warn of it once; its fingerprint is
+    /// printed, to compare. It is kept, and made anew when it ends or this machine has other addresses.
+    #[arg(long, conflicts_with_all = ["certificate", "acme"])]
+    self_signed: bool,
+    /// https with a certificate for this name from Let's Encrypt, which is asked for, proved on this port and renewed by itself. The name must lead
+    /// here, and its port 443 to this one.
+    #[arg(long, value_name = "DOMAIN", requires = "acme_contact", conflicts_with = "certificate")]
+    acme: Option<String>,
+    /// Whom the authority writes to when something is wrong with the certificate.
+    #[arg(long, value_name = "MAIL", requires = "acme")]
+    acme_contact: Option<String>,
+    /// Another authority than Let's Encrypt, or its staging: the URL of its directory.
+    #[arg(long, value_name = "URL", requires = "acme")]
+    acme_directory: Option<String>,
     /// How others reach this port, where that differs: behind a proxy, or by name.
     #[arg(long, value_name = "URL")]
     public: Option<String>,
@@ -51,8 +69,8 @@ pub(crate) struct ServeArgs {
 pub(crate) fn run(args: &ServeArgs, choice: &Choice, json: bool) -> Result<(), LaunchError> {
     let bundles = args.bundles()?;
     let listen = args.host.listen().unwrap_or(SocketAddr::from(([127, 0, 0, 1], 8080)));
-    let tls = args.certificate.clone().zip(args.key.clone());
-    let server = Server::bind(&ServeConfig { listen, tls, public: args.public.clone(), page: args.page.clone() })?;
+    let certificate = args.certificate()?;
+    let server = Server::bind(&ServeConfig { listen, certificate, public: args.public.clone(), page: args.page.clone() })?;
     if !server.has_package() {
         eprintln!(
             "warning: this program was built without its package for browsers, so that only native peers can join\n  help: `cargo xtask web` builds it"
@@ -60,7 +78,7 @@ pub(crate) fn run(args: &ServeArgs, choice: &Choice, json: bool) -> Result<(), L
     }
     if !server.is_trustworthy() {
         eprintln!(
-            "warning: browsers give WebGPU and shared memory to pages over https alone, except at home; the cpu executor computes there, in one thread"
+            "warning: browsers give WebGPU and shared memory to pages over https alone, except at home; the cpu executor computes there, in one thread\n  help: `--self-signed` makes it https"
         );
     }
     let names: Vec<String> = bundles.iter().map(|bundle| bundle.program().manifest.name.clone()).collect();
@@ -90,6 +108,18 @@ pub(crate) fn run(args: &ServeArgs, choice: &Choice, json: bool) -> Result<(), L
 }
 
 impl ServeArgs {
+    fn certificate(&self) -> Result<Option<Certificate>, KeyFileError> {
+        let given = self.certificate.clone().zip(self.key.clone()).map(|(chain, key)| Certificate::Given { chain, key });
+        Ok(match (&self.acme, &self.acme_contact) {
+            (Some(domain), Some(contact)) => {
+                let cache = keys::certificates()?.join("acme");
+                Some(Certificate::Acme(Acme { domain: domain.clone(), contact: contact.clone(), directory: self.acme_directory.clone(), cache }))
+            }
+            _ if self.self_signed => Some(Certificate::SelfSigned { file: keys::certificates()?.join("self-signed.pem") }),
+            _ => given,
+        })
+    }
+
     fn bundles(&self) -> Result<Vec<VerifiedBundle>, LaunchError> {
         let OpeningArgs { tile, shape, .. } = &self.opening;
         let count = if self.workloads.is_empty() { shipped::ALL.len() } else { self.workloads.len() };
@@ -121,6 +151,8 @@ pub(super) struct Opening {
     /// The invitation to each run that has none yet.
     pub(super) token: [u8; 16],
     url: String,
+    /// What a browser shows to who looks at its warning.
+    certificate: Option<Fingerprint>,
     is_open: bool,
     json: bool,
     inner: Mutex<Inner>,
@@ -139,9 +171,9 @@ struct Inner {
 
 impl Opening {
     fn new(server: Server, runs: usize, is_open: bool, json: bool) -> Result<Opening, NodeError> {
-        let url = server.url();
+        let (url, certificate) = (server.url(), server.certificate());
         let inner = Inner { hosted: (0..runs).map(|_| None).collect(), server: Some(server), serving: None, is_vain: false };
-        Ok(Opening { token: world::random()?, url, is_open, json, inner: Mutex::new(inner), decided: Condvar::new() })
+        Ok(Opening { token: world::random()?, url, certificate, is_open, json, inner: Mutex::new(inner), decided: Condvar::new() })
     }
 
     /// One of the runs can be joined from now on. With the last of them the port is opened and announced, for which the others
@@ -160,7 +192,8 @@ impl Opening {
         let hosted: Vec<Hosted> = inner.hosted.iter_mut().filter_map(Option::take).collect();
         let told = hosted.iter().map(|hosted| hosted.link.clone()).collect::<Vec<_>>();
         if let Some(server) = inner.server.take() {
-            inner.serving = Some(server.start(hosted, self.is_open)?);
+            let voice = Voice { json: self.json, of: None };
+            inner.serving = Some(server.start(hosted, self.is_open, move |text| voice.say(&Line::Notice { text }))?);
         }
         self.announce(&told);
         self.decided.notify_all();
@@ -187,12 +220,16 @@ impl Opening {
                 "link": first.to_string(),
                 "peer_id": identity(first),
                 "addresses": first.addresses,
+                "certificate_sha256": self.certificate.map(|certificate| hex(&certificate.0)),
                 "runs": links.iter().map(run).collect::<Vec<_>>(),
             }));
             return;
         }
         let names: Vec<String> = links.iter().map(|link| format!("{} {}", link.workload, link.version)).collect();
         say(format!("{}; browsers open\n\n{first}\n\n{}", names.join(", "), picture(&first.to_string())));
+        if let Some(certificate) = self.certificate {
+            say(format!("browsers warn once that nobody vouches for the certificate; go on if its SHA-256 fingerprint is\n\n{certificate}\n"));
+        }
         say("others join with\n");
         for link in links {
             say(format!("peercompute join {link}\n"));

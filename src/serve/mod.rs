@@ -15,8 +15,10 @@
 //! keeps to itself: who has the page's address alone gets the page, and no run. Invariants: every connection is bounded in time
 //! until it has asked for something, and so is their number; a file is served from memory, as it was when the program started.
 
+mod acme;
 mod bench;
 mod fetch;
+mod self_signed;
 mod site;
 mod tls;
 mod upgrade;
@@ -37,16 +39,18 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use peercompute_buffers::digest::hex;
 use peercompute_kernels::VerifiedBundle;
-use peercompute_net::transport::websocket::{Door, PATH};
+use peercompute_net::transport::websocket::{Door, Fingerprint, PATH};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot};
 
 use crate::link::{Link, PageAddress};
 
+pub use acme::Acme;
 pub use fetch::{FetchError, fetch_bundle};
 use site::{Asset, Site};
 pub use site::{SiteError, package_folder};
-pub use tls::TlsError;
+use tls::Tls;
+pub use tls::{Certificate, TlsError};
 
 /// Connections at a time, those of peers among them.
 const CONNECTIONS_MAX: usize = 2048;
@@ -63,8 +67,8 @@ const POLICY: &str = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; 
 pub struct ServeConfig {
     /// The port.
     pub listen: SocketAddr,
-    /// A certificate chain and its key, as PEM files; without, plain HTTP.
-    pub tls: Option<(PathBuf, PathBuf)>,
+    /// What makes it https; without, plain HTTP.
+    pub certificate: Option<Certificate>,
     /// How others reach this port, where that differs from `listen`: behind a proxy, or by name. A URL without a path.
     pub public: Option<String>,
     /// A folder with a page to show in place of this program's own.
@@ -103,10 +107,10 @@ pub enum ServeError {
 /// A port that is taken, and what will be served on it.
 pub struct Server {
     listener: std::net::TcpListener,
-    address: SocketAddr,
     site: Site,
-    tls: Option<tokio_rustls::TlsAcceptor>,
-    public: Option<PageAddress>,
+    tls: Option<Tls>,
+    /// How others see the port, the best first.
+    places: Vec<PageAddress>,
 }
 
 impl Server {
@@ -118,47 +122,48 @@ impl Server {
             Some(given) => Some(PageAddress::parse(given).ok_or_else(|| ServeError::Public { given: given.clone() })?),
             None => None,
         };
-        let tls = config.tls.as_ref().map(|(chain, key)| tls::acceptor(chain, key)).transpose()?;
+        let public = config.certificate.as_ref().map_or(Ok(public.clone()), |certificate| certificate.public(public))?;
+        let mut places: Vec<PageAddress> = public.into_iter().collect();
+        // What an authority vouches for is the name alone.
+        if !matches!(config.certificate, Some(Certificate::Acme(_))) {
+            places.extend(seen_as(config.listen, config.certificate.is_some()));
+        }
+        places.dedup();
+        let hosts = places.iter().map(|place| place.host.clone());
+        let tls = config.certificate.as_ref().map(|certificate| Tls::open(certificate, hosts)).transpose()?;
         let site = Site::load(config.page.as_deref())?;
         let listen_error = |cause| ServeError::Listen { address: config.listen, cause };
         let listener = std::net::TcpListener::bind(config.listen).map_err(listen_error)?;
         listener.set_nonblocking(true).map_err(listen_error)?;
-        let address = listener.local_addr().map_err(listen_error)?;
-        Ok(Server { listener, address, site, tls, public })
+        let port = listener.local_addr().map_err(listen_error)?.port();
+        // A free one was wanted.
+        places.iter_mut().filter(|place| place.port == 0).for_each(|place| place.port = port);
+        Ok(Server { listener, site, tls, places })
     }
 
-    /// How others see the port, the best first.
-    fn places(&self) -> Vec<PageAddress> {
-        let here = |ip: IpAddr| PageAddress {
-            is_secure: self.tls.is_some(),
-            host: if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() },
-            port: self.address.port(),
-        };
-        let ip = self.address.ip();
-        let mut places: Vec<PageAddress> = self.public.iter().cloned().collect();
-        if ip.is_unspecified() {
-            places.extend(outward(ip).map(here));
-            places.push(here(if ip.is_ipv4() { IpAddr::from([127, 0, 0, 1]) } else { IpAddr::from(std::net::Ipv6Addr::LOCALHOST) }));
-        } else {
-            places.push(here(ip));
-        }
-        places.dedup();
-        places
-    }
-
-    /// What a run listens on, as the transport has it: a WebSocket at every address of the port. The first run has no name in it.
+    /// What a run listens on, as the transport has it: a WebSocket at every address of the port, with the certificate
+    /// where nobody vouches for that. The first run has no name in it.
     pub fn addresses(&self, run: Option<&str>) -> Vec<String> {
-        self.places().iter().map(|place| place.multiaddress(run)).collect()
+        let address = |place: &PageAddress| match self.certificate() {
+            Some(named) if place.is_secure => named.named_by(&place.multiaddress(run)),
+            _ => place.multiaddress(run),
+        };
+        self.places.iter().map(address).collect()
     }
 
     /// The page's address.
     pub fn url(&self) -> String {
-        self.places().first().map(PageAddress::url).unwrap_or_default()
+        self.places.first().map(PageAddress::url).unwrap_or_default()
+    }
+
+    /// The certificate, where no authority vouches for it.
+    pub fn certificate(&self) -> Option<Fingerprint> {
+        self.tls.as_ref()?.named
     }
 
     /// Whether a page from here may use WebGPU: browsers want TLS, except at home.
     pub fn is_trustworthy(&self) -> bool {
-        self.places()
+        self.places
             .first()
             .is_some_and(|place| place.is_secure || place.host == "localhost" || place.host.starts_with("127.") || place.host == "[::1]")
     }
@@ -171,9 +176,10 @@ impl Server {
     /// Serves, on a thread of its own, until what is returned is dropped.
     ///
     /// The first run's door is at `/p2p`, each other's at `/p2p/NAME`. Where `is_open`, the listing of runs invites everybody.
+    /// `tell` hears how an authority answers.
     ///
     /// **Errors:** the system gives no thread.
-    pub fn start(self, hosted: Vec<Hosted>, is_open: bool) -> Result<Serving, ServeError> {
+    pub fn start(self, hosted: Vec<Hosted>, is_open: bool, tell: impl Fn(String) + Send + Sync + 'static) -> Result<Serving, ServeError> {
         let (stop, stopped) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServeError::Thread)?;
         let served = Arc::new(Served {
@@ -186,13 +192,21 @@ impl Server {
         // The first visitor need not wait for it; one that comes meanwhile waits no longer than for doing it itself.
         let early = served.clone();
         std::thread::spawn(move || early.site.files.values().for_each(|asset| drop(asset.gzipped())));
-        let (listener, tls) = (self.listener, self.tls);
+        let listener = self.listener;
+        let (tls, renewal) = self.tls.map_or((None, None), |tls| (Some(tls.acceptor), tls.renewal));
         let thread = std::thread::Builder::new().name("peercompute-http".to_owned());
         let thread = thread.spawn(move || {
             runtime.block_on(async move {
                 let Ok(listener) = TcpListener::from_std(listener) else { return };
+                let renewing = async {
+                    match renewal {
+                        Some(renewal) => renewal.keep(&tell).await,
+                        None => std::future::pending().await,
+                    }
+                };
                 tokio::select! {
                     () = accept(listener, tls, served) => {}
+                    () = renewing => {}
                     _ = stopped => {}
                 }
             });
@@ -215,6 +229,21 @@ impl Drop for Serving {
             let _ = thread.join();
         }
     }
+}
+
+/// How others see a port that listens there.
+fn seen_as(listen: SocketAddr, is_secure: bool) -> impl Iterator<Item = PageAddress> {
+    let ip = listen.ip();
+    let seen = if ip.is_unspecified() {
+        [outward(ip), Some(if ip.is_ipv4() { IpAddr::from([127, 0, 0, 1]) } else { IpAddr::from(std::net::Ipv6Addr::LOCALHOST) })]
+    } else {
+        [Some(ip), None]
+    };
+    seen.into_iter().flatten().map(move |ip| PageAddress {
+        is_secure,
+        host: if ip.is_ipv6() { format!("[{ip}]") } else { ip.to_string() },
+        port: listen.port(),
+    })
 }
 
 /// The address that leads out of this machine, if any does. Nothing is sent.

@@ -72,6 +72,11 @@ impl Chromium {
         Chromium::start_in(profile, &GPU)
     }
 
+    /// One that was told to go on whatever certificate it is shown, and to which every name is this machine's.
+    pub(crate) fn start_nearby() -> Chromium {
+        Chromium::start_with(&[&GPU[..], &["--ignore-certificate-errors", "--host-resolver-rules=MAP *.test 127.0.0.1"]].concat())
+    }
+
     /// One that has no WebGPU.
     pub(crate) fn start_without_gpu() -> Chromium {
         Chromium::start_with(&["--disable-gpu"])
