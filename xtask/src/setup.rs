@@ -1,8 +1,8 @@
-//! What the machine needs beside a Rust toolchain: a Vulkan driver, a browser, and a test runner.
+//! What the machine needs beside a Rust toolchain: a Vulkan driver, a browser, an authority for certificates, and a test runner.
 //!
 //! Tests run kernels on a GPU or on a software driver; both are found through the Vulkan loader and a
-//! driver's manifest (ICD). They also run them in headless Chromium. On Debian and Ubuntu the software driver and the
-//! browser are installed when there is none; elsewhere this says what to install. Invariant: a driver that is there is left as it is.
+//! driver's manifest (ICD). They also run them in headless Chromium, and get a certificate from Pebble. On Debian and Ubuntu the
+//! software driver, the browser and the authority are installed when there is none; elsewhere this says what to install. Invariant: a driver that is there is left as it is.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,14 +15,17 @@ const PACKAGES: [&str; 2] = ["libvulkan1", "mesa-vulkan-drivers"];
 /// What Chromium is called.
 const BROWSERS: [&str; 6] = ["chromium", "chromium-browser", "google-chrome-stable", "google-chrome", "chrome", "chromium-headless-shell"];
 
+/// Let's Encrypt's server for tests, and the names that it looks up; one package, called as the first.
+const AUTHORITY: [&str; 2] = ["pebble", "pebble-challtestsrv"];
+
 /// Installs everything that can be installed.
 pub(crate) fn everything() -> bool {
-    let has_driver = driver() & browser();
+    let has_all = driver() & browser() & authority();
     if nextest_is_installed() {
         say("cargo-nextest: installed");
-        return has_driver;
+        return has_all;
     }
-    run("cargo", &["install", "--locked", "cargo-nextest"]) && has_driver
+    run("cargo", &["install", "--locked", "cargo-nextest"]) && has_all
 }
 
 /// Whether tests can be run by cargo-nextest.
@@ -64,6 +67,22 @@ pub(crate) fn browser() -> bool {
         eprintln!("error: none of {} runs here; on Debian and Ubuntu: apt-get install chromium", BROWSERS.join(", "));
     }
     is_there()
+}
+
+/// Sees to it that there is an ACME server, where tests want one; says what is missing if there is none.
+pub(crate) fn authority() -> bool {
+    let is_there = || !cfg!(target_os = "linux") || AUTHORITY.iter().all(|name| is_program(name));
+    if !is_there() {
+        install(&AUTHORITY[..1]);
+    }
+    if !is_there() {
+        eprintln!("error: there is no {}; on Debian and Ubuntu: apt-get install {}", AUTHORITY.join(" or no "), AUTHORITY[0]);
+    }
+    is_there()
+}
+
+fn is_program(name: &str) -> bool {
+    std::env::var_os("PATH").is_some_and(|folders| std::env::split_paths(&folders).any(|folder| folder.join(name).exists()))
 }
 
 /// What stands between this machine and a Vulkan device, if anything.

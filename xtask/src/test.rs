@@ -35,6 +35,7 @@ pub(crate) fn run(args: &[String]) -> bool {
     if select_all {
         // What they lack shows in the tests that need them as well; this says it first.
         is_fine &= setup::browser();
+        is_fine &= setup::authority();
         is_fine &= web::build();
     } else {
         say("the package for browsers is used as it is: arguments select tests (cargo xtask web builds it)");
