@@ -141,11 +141,12 @@ fn plain(line: &str) -> String {
 /// nextest      Summary [   1.2s] 9 tests run: 6 passed (1 slow), 2 failed, 1 timed out, 3 skipped
 /// cargo test   test result: FAILED. 6 passed; 2 failed; 3 ignored; 0 measured; 0 filtered out; finished in 1.20s
 /// ```
+///
+/// What nextest shows of a test that failed is indented, and has a result of its own, which it has counted.
 fn summary(line: &str) -> Option<Counts> {
-    let line = line.trim();
-    let list = match line.strip_prefix("Summary [") {
+    let list = match line.trim().strip_prefix("Summary [") {
         Some(rest) => rest.split_once(" run: ")?.1,
-        None => line.strip_prefix("test result: ")?.split_once(". ")?.1,
+        None => line.trim_end().strip_prefix("test result: ")?.split_once(". ")?.1,
     };
     let mut counts = Counts::default();
     for part in list.split([',', ';']) {
@@ -182,6 +183,7 @@ mod tests {
         );
         check("test result: ok. 6 passed; 0 failed; 3 ignored; 0 measured; 1 filtered out; finished in 1.20s", Some([6, 0, 4]));
         check("test result: FAILED. 0 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s", Some([0, 2, 0]));
+        check("    test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 12 filtered out; finished in 61.86s", None);
         check("test tests::summaries_are_counted ... ok", None);
         check("running 5 tests", None);
     }
