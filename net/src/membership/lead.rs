@@ -51,6 +51,11 @@ const SPEED_OVER_MIN: Duration = Duration::from_millis(20);
 const BALANCE_EVERY: Duration = Duration::from_millis(1500);
 /// … and at most. After as long without a move it is the first again.
 const BALANCE_EVERY_MAX: Duration = Duration::from_secs(60);
+/// In this time after the first of some moves the others find the best division. Later ones, until it has been calm for as long as
+/// above, answer to speeds that wander …
+const SETTLES: Duration = Duration::from_secs(10);
+/// … and must bring the tick forward by this fraction.
+const WANDERING_GAIN_MIN: f64 = 0.15;
 
 /// A peer that wants to become a member.
 #[derive(Debug)]
@@ -112,6 +117,8 @@ pub(super) struct Lead {
     balanced_at: Duration,
     /// When tiles last moved for the sake of balance, and how long they stay after that.
     moved_at: Duration,
+    /// The same of the first move since it was calm.
+    settling_at: Duration,
     balance_pause: Duration,
 }
 
@@ -139,12 +146,16 @@ impl Lead {
     /// A new epoch: whatever was known of the old one's progress is past.
     pub(super) fn decided(&mut self, plan: &EpochPlan, now: Duration) {
         self.decided_at = now;
-        let before = (self.epoch, std::mem::take(&mut self.roster), std::mem::take(&mut self.progress));
+        let roster: Vec<MemberId> = plan.roster.iter().map(|member| member.id).collect();
+        if roster != self.roster {
+            // Whoever came has room for more, and who went leaves others with too much.
+            (self.moved_at, self.balance_pause) = (Duration::ZERO, Duration::ZERO);
+        }
+        let before = (self.epoch, std::mem::replace(&mut self.roster, roster), std::mem::take(&mut self.progress));
         // Only who led it was told how far its members are.
         let led_before = before.1.first().is_some_and(|first| *first == plan.coordinator());
         self.before = Some(before).filter(|_| plan.hashes.is_empty() && led_before);
         self.epoch = plan.epoch;
-        self.roster = plan.roster.iter().map(|member| member.id).collect();
         let fresh = Progress { tick: plan.tick, moved_at: now, measured: (plan.tick, 0, now), ..Progress::default() };
         self.progress = vec![fresh; plan.roster.len()];
         self.next_member = self.next_member.max(plan.next_member.0);
@@ -663,8 +674,15 @@ impl Member {
             speed.settle();
         }
         let loads = self.lead.loads(&plan.roster);
-        let better = balance::improve(&self.config.parts, &plan.owners, &loads, &Rules::default())?;
-        let is_calm = self.lead.moved_at + BALANCE_EVERY_MAX <= now;
+        let is_calm = self.lead.moved_at == Duration::ZERO || self.lead.moved_at + BALANCE_EVERY_MAX <= now;
+        let mut rules = Rules::default();
+        if !is_calm && self.lead.settling_at + SETTLES <= now {
+            rules.gain_min = rules.gain_min.max(WANDERING_GAIN_MIN);
+        }
+        let better = balance::improve(&self.config.parts, &plan.owners, &loads, &rules)?;
+        if is_calm {
+            self.lead.settling_at = now;
+        }
         self.lead.balance_pause = if is_calm { BALANCE_EVERY } else { (self.lead.balance_pause * 2).clamp(BALANCE_EVERY, BALANCE_EVERY_MAX) };
         self.lead.moved_at = now;
         Some(self.planned_with(plan, tick, plan.roster.clone(), &BTreeSet::new(), better.owners))
