@@ -467,6 +467,7 @@ fn a_page_of_somebodys_own_shows_a_field_and_is_told_what_is_wrong_by_a_code() {
         ("await join('http://127.0.0.1:1/', { key: 'x' })".to_owned(), "unreachable", "not reached"),
         ("await (await join(location.href)).run('life')".to_owned(), "run", "there are heat"),
         ("await (await join(location.href)).run('heat', { tiles: 'all' })".to_owned(), "option", "auto"),
+        ("await (await join(location.href, { identity: 'another' })).run()".to_owned(), "option", "kept"),
         ("await (await join(location.href, { executor: 'Nonesuch 9000' })).run()".to_owned(), "executor", "Nonesuch"),
         (twice.to_owned(), "run", "already"),
     ] {

@@ -2,7 +2,7 @@
 import { join, PeerComputeError, type Status, type World } from "peercompute";
 import init, { Executor } from "peercompute/core";
 
-const node = await join("https://example.com/#pc1", { executor: "auto", threads: 2 });
+const node = await join("https://example.com/#pc1", { executor: "auto", threads: 2, identity: "new" });
 const run = await node.run("heat", { tiles: "auto" });
 const off: () => void = run.onTick((tick: number) => console.log(tick));
 const field: Float32Array = await run.read("temperature", { tile: 3 });
@@ -23,10 +23,12 @@ try {
 } catch (error) {
   if (error instanceof PeerComputeError && error.code === "key") off();
 }
-console.log(field, words, status.isPaused, world.members?.length);
+console.log(field, words, status.isPaused, status.roundTripMs + status.bytesIn + status.bytesOut, status.identity === "kept", world.members?.length);
 
 // @ts-expect-error: tiles are "auto" or "none"
 await node.run("heat", { tiles: "some" });
+// @ts-expect-error: "kept" or "new"
+await join("https://example.com/#pc1", { identity: "old" });
 // @ts-expect-error: of which tile?
 await run.read("temperature");
 // @ts-expect-error: no such code
