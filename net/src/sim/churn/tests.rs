@@ -1,5 +1,7 @@
 //! The simulation's own parts: nodes without members, and what a seed makes of a run.
 
+use std::collections::BTreeSet;
+
 use peercompute_buffers::Grid;
 
 use super::state::{Rules, digest};
