@@ -25,18 +25,32 @@ fn on_cpu(link: &str, name: &str) -> String {
     link.replace("/#", &format!("/?executor=cpu&threads=1&name={name}#"))
 }
 
-/// A tab's status, once it is what is waited for.
-fn status(browser: &mut Chromium, tab: &Tab, mut is: impl FnMut(&Value) -> bool) -> Value {
+/// A tab's status, once it is what is waited for; its page says nothing that is wrong meanwhile.
+fn status(browser: &mut Chromium, tab: &Tab, is: impl FnMut(&Value) -> bool) -> Value {
+    watched(browser, tab, |said| said.is_empty(), is)
+}
+
+/// [`status`] of a tab that comes back, and says what it waits for.
+fn status_of_lost(browser: &mut Chromium, tab: &Tab, is: impl FnMut(&Value) -> bool) -> Value {
+    watched(browser, tab, |said| said.is_empty() || said.ends_with("Trying again…"), is)
+}
+
+fn watched(browser: &mut Chromium, tab: &Tab, may_say: fn(&str) -> bool, mut is: impl FnMut(&Value) -> bool) -> Value {
     let mut last = Value::Null;
     let found = wait_up_to_a_minute(|| {
         last = browser.evaluate(tab, "window.peercompute?.status()").unwrap();
         assert_ne!(last["ended"], "failed", "{last}");
         let said = browser.evaluate(tab, "document.querySelector('.wrong')?.textContent ?? ''").unwrap();
-        // Who comes back says what it waits for.
-        assert!(said == "" || said.as_str().is_some_and(|said| said.ends_with("Trying again…")), "{said}: {last}");
+        assert!(said.as_str().is_some_and(may_say), "{said}: {last}");
         is(&last).then(|| last.clone())
     });
     found.unwrap_or_else(|| panic!("it never happened: {last}"))
+}
+
+/// A root that is so slow that its share of sixteen tiles leaves some to a software adapter, whichever machine this is.
+fn slow_root(place: &Place) -> Peer {
+    let heat = ["serve", "shaders/physics/heat", "--shape", "256,256", "--tile", "64,64", "--executor", "cpu", "--threads", "1"];
+    Peer::start(place.command(&[&heat[..], &["--listen", "127.0.0.1:0", "--throttle", "0.02", "--snapshot-every", "0.3"]].concat()))
 }
 
 #[test]
@@ -553,9 +567,7 @@ fn a_root_that_comes_back_finds_its_tabs_again() {
 #[test]
 fn a_page_draws_straight_from_the_gpus_buffers() {
     let place = Place::new();
-    let heat = ["serve", "shaders/physics/heat", "--shape", "256,256", "--tile", "64,64", "--executor", "cpu", "--threads", "1"];
-    // So slow that its share of sixteen tiles leaves some to a software adapter, whichever machine this is.
-    let root = Peer::start(place.command(&[&heat[..], &["--listen", "127.0.0.1:0", "--throttle", "0.02", "--snapshot-every", "0.3"]].concat()));
+    let root = slow_root(&place);
     let link = root.link();
     let mut browser = Chromium::start_drawing();
     let tab = browser.open(&link.replace("/#", "/?executor=gpu&draw=gpu#"));
@@ -588,17 +600,16 @@ fn a_page_draws_straight_from_the_gpus_buffers() {
 #[test]
 fn a_gpu_that_goes_away_is_replaced_and_the_tab_comes_back() {
     let place = Place::new();
-    let heat = ["serve", "shaders/physics/heat", "--shape", "256,256", "--tile", "64,64", "--executor", "cpu", "--threads", "1"];
-    let root = Peer::start(place.command(&[&heat[..], &["--listen", "127.0.0.1:0", "--throttle", "0.02", "--snapshot-every", "0.3"]].concat()));
+    let root = slow_root(&place);
     let link = root.link();
     let mut browser = Chromium::start();
     let tab = browser.open(&link.replace("/#", "/?executor=gpu#"));
     let before = status(&mut browser, &tab, |status| status["executor"] == "gpu" && status["tilesOwned"].as_u64() > Some(0));
     browser.crash_gpu();
     // It has lost its part, and says why it does not go on.
-    let lost = status(&mut browser, &tab, |status| status["lost"].is_string());
+    let lost = status_of_lost(&mut browser, &tab, |status| status["lost"].is_string());
     assert!(lost["lost"].as_str().unwrap().contains("device"), "{lost}");
-    let after = status(&mut browser, &tab, |status| {
+    let after = status_of_lost(&mut browser, &tab, |status| {
         status.get("lost").is_none() && status["tilesOwned"].as_u64() > Some(0) && status["tick"].as_u64() > before["tick"].as_u64()
     });
     assert_eq!((&after["executor"], &after["peers"]), (&"gpu".into(), &2.into()), "{after}");
@@ -620,7 +631,7 @@ fn a_tab_that_is_frozen_is_done_without_and_comes_back() {
     let without = status(&mut browser, other, |status| status["peers"] == 2);
     status(&mut browser, other, |status| status["tick"].as_u64() > without["tick"].as_u64());
     browser.freeze(sleeper, false);
-    status(&mut browser, sleeper, |status| status["tilesOwned"].as_u64() > Some(0) && status["peers"] == 3);
+    status_of_lost(&mut browser, sleeper, |status| status["tilesOwned"].as_u64() > Some(0) && status["peers"] == 3);
     // The browser closes a frozen tab's connections, and says so.
     let complaints: Vec<_> = browser.complaints().into_iter().filter(|text| !text.contains("Page entered Back-Forward Cache")).collect();
     assert_eq!(complaints, [""; 0]);

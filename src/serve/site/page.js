@@ -51,15 +51,15 @@ function si(value) {
   return value.toFixed(0);
 }
 
-let before;
+let counted;
 
 // Bytes a second, in and out, since the status before.
 function traffic(status) {
   const now = performance.now();
-  const last = before?.run === run ? before : undefined;
-  before = { run, now, in: status.bytesIn, out: status.bytesOut };
+  const last = counted?.run === run ? counted : undefined;
+  counted = { run, now, in: status.bytesIn, out: status.bytesOut };
   // A member that came back counts anew.
-  const rate = (way) => (last ? Math.max(0, before[way] - last[way]) / ((now - last.now) / 1e3) : 0);
+  const rate = (way) => (last ? Math.max(0, counted[way] - last[way]) / ((now - last.now) / 1e3) : 0);
   return `${(rate("in") / 1e6).toFixed(2)} / ${(rate("out") / 1e6).toFixed(2)} MB/s`;
 }
 

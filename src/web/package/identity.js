@@ -42,7 +42,7 @@ export async function identity(wanted) {
   if (wanted === "new") return { why: "a new one was asked for" };
   if (!self.isSecureContext) return { why: "browsers keep nothing safely for a page without TLS" };
   try {
-    if (!(await isOurs())) return { why: "another tab of this browser has the one that is kept" };
+    if (!(await isOurs())) return { why: "another tab or worker of this browser has the one that is kept" };
     return { seed: await stored() };
   } catch (cause) {
     return { why: `the browser keeps nothing for this page: ${cause?.message ?? cause}` };

@@ -28,6 +28,7 @@ const parts = new Map();
 // Drawings that go on, by number.
 const drawings = new Set();
 let executor;
+// Who this worker is to others, once a run wants to know.
 let known;
 
 async function fetched(base, hash) {
@@ -214,15 +215,17 @@ const calls = {
   },
   async run(run, link, page, { executor: wanted = "auto", threads, called = "browser", watches, identity: who }) {
     await ready;
-    known ??= await identity(who);
+    // Several runs may begin at once, and are one and the same peer.
+    const { seed } = await (known ??= identity(who));
     const [, , hash] = link.split("#")[1].split(",");
-    const join = async () => Member.join(await executing(wanted, threads), link, page, bundles.get(hash), called, watches, known.seed);
+    const join = async () => Member.join(await executing(wanted, threads), link, page, bundles.get(hash), called, watches, seed);
     const part = new Part(run, join);
     await part.begin();
     parts.set(run, part);
   },
   async status(run) {
-    return { ...present(run).status(), identity: known.seed ? "kept" : "new", identityNote: known.why };
+    const { seed, why } = await known;
+    return { ...present(run).status(), identity: seed ? "kept" : "new", identityNote: why };
   },
   async tiles(run, buffer) {
     return present(run).member.tiles(buffer);
