@@ -667,6 +667,28 @@ fn a_browser_is_the_same_peer_at_its_next_visit_one_tab_at_a_time() {
 }
 
 #[test]
+fn runs_that_begin_at_once_are_of_one_peer() {
+    let place = Place::new();
+    let both = ["serve", "shaders/physics/heat", "shaders/physics/life", "--executor", "cpu", "--threads", "1", "--listen", "127.0.0.1:0"];
+    let root = Peer::start(place.command(&both));
+    let link = root.link();
+    let mut browser = Chromium::start();
+    // A page that takes part in nothing by itself.
+    let tab = browser.open(link.split('#').next().unwrap());
+    let begun = format!(
+        "(async () => {{
+            const {{ join }} = await import('/peercompute/index.js');
+            const node = await join('{}', {{ executor: 'cpu', threads: 1 }});
+            const runs = await Promise.all(['heat', 'life'].map((name) => node.run(name)));
+            return (await Promise.all(runs.map((run) => run.status()))).map((status) => [status.identity, status.peerId]);
+        }})()",
+        link
+    );
+    let begun = browser.evaluate(&tab, &begun).unwrap();
+    assert_eq!((&begun[0][0], &begun[0]), (&"kept".into(), &begun[1]), "{begun}");
+}
+
+#[test]
 fn of_a_bundle_that_was_changed_nothing_is_compiled() {
     let place = Place::new();
     let root = serve(&place, &[]);
