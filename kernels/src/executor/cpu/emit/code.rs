@@ -10,6 +10,7 @@ use wasm_encoder::{
 use super::super::ir::{Count, Kernel, Label, Op, Scalar, Value, ValueId};
 use super::super::shape::{Shape, Shapes};
 use super::class::{Class, Classes, Lanes};
+use super::packs::Packs;
 use super::plan::Uses;
 use super::{EmitError, Emitted, HEAD_WORDS, Host};
 
@@ -25,12 +26,16 @@ pub(super) enum Held {
     Checked(Local, Local),
     /// Four lanes.
     Vector(Local),
+    /// A scalar of all four lanes: a word of this vector, by its place.
+    Word(Local, u8),
 }
 
 /// Four lanes in progress.
 pub(super) struct Quad {
     pub(super) classes: Classes,
     pub(super) held: HashMap<ValueId, Held>,
+    /// Loads that are one.
+    pub(super) packs: Packs,
     /// Where the first lane stands in the workgroup.
     pub(super) place: [Local; 3],
     /// The first lane's number.

@@ -19,6 +19,7 @@ use super::super::shape::Shape;
 use super::class::{Class, Classes};
 use super::code::{Emitter, Held, Local, Quad, Target, at, scalar_type, words};
 use super::group::Shares;
+use super::packs::Packs;
 use super::plan::{Segment, each_step};
 
 /// All lanes, or none.
@@ -55,7 +56,7 @@ impl<'k> Emitter<'k> {
         let again = self.open(I::Loop);
         self.all([I::LocalGet(number), I::I32Const(4), I::I32Mul, I::LocalSet(first)]);
         let end = self.open(I::Block);
-        self.quad = Some(Quad { classes, held: HashMap::new(), place, first, mask: None, end });
+        self.quad = Some(Quad { classes, held: HashMap::new(), packs: Packs::new(), place, first, mask: None, end });
         self.begin_quad(segment, is_partial);
         self.steps(&segment.steps, &segment.ends, shares);
         self.quad = None;
@@ -199,7 +200,16 @@ impl<'k> Emitter<'k> {
     }
 
     fn steps(&mut self, steps: &[&'k Stmt], ends: &HashSet<Label>, shares: &Shares) {
+        self.find_packs(steps);
+        let mut stored = 0;
         for (at, step) in steps.iter().enumerate() {
+            if at < stored {
+                continue;
+            }
+            if let Some(count) = self.store_pack(&steps[at..]) {
+                stored = at + count;
+                continue;
+            }
             let narrows = self.step(step, ends, shares);
             if narrows && at + 1 < steps.len() {
                 // Some lanes are gone. The rest of the steps is for those that are not, if there are any.
@@ -262,6 +272,8 @@ impl<'k> Emitter<'k> {
     fn compute(&mut self, value: ValueId) {
         match self.class(value) {
             Class::Group { .. } => {}
+            // It came with its neighbours, or they come with it.
+            _ if self.held(value).is_some() || self.load_pack(value) => {}
             Class::Scalar | Class::Affine(_) => {
                 self.scalar_op(value);
                 let local = self.keep(scalar_type(self.scalar_of(value)));

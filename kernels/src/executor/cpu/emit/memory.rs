@@ -17,14 +17,14 @@ impl<'k> Emitter<'k> {
     }
 
     /// Bytes from a memory's begin to what `offset` words name.
-    fn offset(&self, memory: Memory, offset: u32) -> u64 {
+    pub(super) fn offset(&self, memory: Memory, offset: u32) -> u64 {
         let word = if memory == Memory::Private { 4 * u64::from(self.lanes.padded) } else { 4 };
         let private = if memory == Memory::Private { u64::from(self.private) } else { 0 };
         private + word * u64::from(offset)
     }
 
     /// Pushes the byte address of the first lane's word.
-    fn first_address(&mut self, memory: Memory, address: ValueId) {
+    pub(super) fn first_address(&mut self, memory: Memory, address: ValueId) {
         self.base(memory);
         self.scalar(address);
         if memory == Memory::Private {

@@ -20,6 +20,7 @@ mod group;
 mod lanes;
 mod memory;
 mod operators;
+mod packs;
 mod plan;
 #[cfg(all(test, feature = "jit"))]
 mod tests;

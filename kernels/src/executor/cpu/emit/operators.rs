@@ -17,6 +17,10 @@ impl<'k> Emitter<'k> {
                 self.get(local);
                 return self.first_lane(self.scalar_of(value));
             }
+            Some(Held::Word(words, lane)) => {
+                self.get(words);
+                return self.push(if self.scalar_of(value) == Scalar::F32 { I::F32x4ExtractLane(lane) } else { I::I32x4ExtractLane(lane) });
+            }
             None => {}
         }
         match self.kernel.value(value).op {
@@ -47,6 +51,7 @@ impl<'k> Emitter<'k> {
         match self.held(value) {
             Some(Held::Vector(local)) => return self.get(local),
             Some(Held::Checked(..)) => return self.unchecked(value),
+            Some(Held::Word(words, lane)) => return self.word(words, lane),
             _ => {}
         }
         if let Op::Input(input) = self.kernel.value(value).op

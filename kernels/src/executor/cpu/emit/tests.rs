@@ -109,3 +109,69 @@ fn workgroups_begin_with_zeros() {
         check(&b.finish(), &[7, 7]);
     }
 }
+
+/// A kernel whose invocations each have an element of `stride` words behind as many shared words, and write the words of
+/// theirs that `stored` names; `made` is told the lane's words and the shared ones. `is_parting`: only some of them write.
+fn kernel_of_elements(
+    stride: u32,
+    stored: &[u32],
+    is_parting: bool,
+    made: impl Fn(&mut Builder, &[ValueId], &[ValueId], usize) -> ValueId,
+) -> Kernel {
+    let mut b = Builder::new("main", [LANES, 1, 1]);
+    b.binding(Binding { number: 0, is_writable: true, words_min: stride * (LANES + 1) });
+    let (zero, one, lane) = (b.uint(0), b.uint(stride), b.input(Input::LocalId(0)));
+    let element = b.binary(Binary::Mul, lane, one);
+    let own: Vec<ValueId> = (0..stride).map(|word| b.load(Scalar::U32, Memory::Binding(0), element, stride + word)).collect();
+    let shared: Vec<ValueId> = (0..stride).map(|word| b.load(Scalar::U32, Memory::Binding(0), zero, word)).collect();
+    let made: Vec<ValueId> = (0..stored.len()).map(|at| made(&mut b, &own, &shared, at)).collect();
+    if is_parting {
+        let odd = b.binary(Binary::And, own[0], one);
+        let is_odd = b.binary(Binary::Ne, odd, zero);
+        b.begin_if(is_odd);
+    }
+    for (word, value) in stored.iter().zip(made) {
+        b.store(Memory::Binding(0), element, stride + word, value);
+    }
+    if is_parting {
+        b.end_if();
+    }
+    b.finish()
+}
+
+#[test]
+fn neighbouring_words_are_read_and_written_as_one() {
+    for stride in 1..=9 {
+        let words: Vec<u32> = (0..stride * (LANES + 1)).map(|word| word.wrapping_mul(0x9e37_79b9)).collect();
+        for stored in [vec![0], vec![0, 1], vec![1, 0], vec![2, 0, 1], vec![0, 1, 2, 3], vec![3, 1, 0, 2], vec![1, 2, 3, 4], vec![1, 1, 2, 3]] {
+            if stored.iter().any(|word| *word >= stride) {
+                continue;
+            }
+            // Every word in its place, moved by one, and of all words only some.
+            for is_parting in [false, true] {
+                let kernel = |made: fn(&mut Builder, &[ValueId], &[ValueId], usize) -> ValueId| kernel_of_elements(stride, &stored, is_parting, made);
+                check(&kernel(|b, own, shared, at| b.binary(Binary::Xor, own[at], shared[at])), &words);
+                check(&kernel(|b, own, shared, at| b.binary(Binary::Add, own[own.len() - 1 - at], shared[at])), &words);
+                check(&kernel(|b, own, _, at| b.binary(Binary::Add, own[at], own[own.len() - 1])), &words);
+                check(&kernel(|_, _, shared, at| shared[at]), &words);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_word_that_was_written_in_between_is_read_again() {
+    let mut b = Builder::new("main", [LANES, 1, 1]);
+    b.binding(Binding { number: 0, is_writable: true, words_min: 4 * LANES });
+    let (zero, four, lane) = (b.uint(0), b.uint(4), b.input(Input::LocalId(0)));
+    let element = b.binary(Binary::Mul, lane, four);
+    for address in [element, zero] {
+        let [x, y] = [0, 1].map(|word| b.load(Scalar::U32, Memory::Binding(0), address, word));
+        b.store(Memory::Binding(0), element, 2, x);
+        let [z, w] = [2, 3].map(|word| b.load(Scalar::U32, Memory::Binding(0), element, word));
+        let sum = [x, y, z, w].into_iter().reduce(|a, c| b.binary(Binary::Add, a, c)).expect("four");
+        b.store(Memory::Binding(0), element, 3, sum);
+    }
+    let words: Vec<u32> = (0..4 * LANES).map(|word| word.wrapping_mul(0x9e37_79b9)).collect();
+    check(&b.finish(), &words);
+}
