@@ -377,11 +377,22 @@ impl Builder {
                 let x = if inner == op { x } else { self.binary(op, x, b) };
                 Some(self.binary(inner, x, joined))
             }
+            // How the first lane of a row is asked for is how the first lanes are.
+            Binary::Eq if y == 0 && self.is_number(a) => {
+                let one = self.uint(1);
+                Some(self.binary(Binary::LtU, a, one))
+            }
             Binary::Eq if self.scalar(a) == Scalar::Bool && y == 1 => Some(a),
             Binary::Eq if self.scalar(a) == Scalar::Bool && y == 0 => Some(self.unary(Unary::NotB, a)),
             Binary::Ne if self.scalar(a) == Scalar::Bool && y == 0 => Some(a),
             _ => None,
         }
+    }
+
+    /// Whether a value is an invocation's number in a workgroup that is a single row.
+    fn is_number(&self, value: ValueId) -> bool {
+        let is_row = self.kernel.workgroup[1..] == [1, 1];
+        is_row && matches!(self.kernel.value(value).op, Op::Input(Input::LocalId(0) | Input::LocalIndex))
     }
 
     /// A sum of two, one of them itself with a constant, as one with the constant added last: neighbours then differ
@@ -670,6 +681,7 @@ impl Builder {
         let Some(outermost) = self.scopes.pop() else { return self.kernel };
         self.kernel.body = outermost.body;
         super::prune::prune(&mut self.kernel);
+        super::sink::sink(&mut self.kernel);
         self.kernel
     }
 

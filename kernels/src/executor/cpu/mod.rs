@@ -32,6 +32,7 @@ mod prune;
 mod reference;
 mod run;
 pub mod shape;
+mod sink;
 mod watch;
 pub mod words;
 

@@ -1,19 +1,23 @@
-//! Fewer steps for the same: what nobody reads goes, and two float operators in a row become one step.
+//! Fewer steps for the same: what nobody reads goes, and two steps in a row become one.
 //!
 //! A step over lanes costs about as much for reading and writing them as for computing, so a sum of products is
-//! worth a step of its own: both operators round as they do alone. Invariant: a step moves only to where
-//! it is read, in the same straight line, past nothing that writes its operands.
+//! worth a step of its own: both operators round as they do alone. So is an operator whose operand is read from memory. A
+//! step over one word costs as much as finding the next one: a loop's counter is written where it is kept, and
+//! its condition is part of the branch. Invariant: a step moves only to where it is read, in the same straight line,
+//! past nothing that writes its operands.
 
-use super::super::ir::Binary;
+use super::super::ir::{Binary, Memory};
 use super::plan::Drawn;
-use super::tape::{Arg, Step, Use, Width};
+use super::tape::{Arg, InMemory, Operand, Slot, Step, Use, Width};
 
 /// Leaves out steps, and joins others.
 pub(super) fn fuse(drawn: &mut Drawn) {
     drop_overwritten(drawn);
     let mut reads = reads(drawn);
     drop_unread(drawn, &mut reads);
-    join(drawn, &reads);
+    for fuse in [pair, read_in_place, write_in_place, branch_by_operator] {
+        along(drawn, &reads, fuse);
+    }
 }
 
 /// Leaves out what registers are set to where nobody reads it before they are set again.
@@ -65,47 +69,119 @@ fn drop_unread(drawn: &mut Drawn, reads: &mut [u32]) {
     }
 }
 
-fn join(drawn: &mut Drawn, reads: &[u32]) {
-    // Per slot, where it was last written; and where lines of control last met or parted.
-    let mut written = vec![None; drawn.slots.len()];
-    let mut line = 0;
+/// What is known of a straight line of steps, up to one of them.
+struct Line<'r> {
+    /// Where it begins.
+    first: usize,
+    /// Per slot, where it was last written.
+    written: Vec<Option<usize>>,
+    /// Where memory was last written.
+    stored: Option<usize>,
+    reads: &'r [u32],
+}
+
+impl Line<'_> {
+    /// The step of this line that makes what a slot holds, if it is made for one reader and would make the same where this one is.
+    fn maker(&self, drawn: &mut Drawn, slot: Slot) -> Option<usize> {
+        if self.reads[slot as usize] != 1 || drawn.slots[slot as usize].is_pinned {
+            return None;
+        }
+        let made = self.written[slot as usize].filter(|&made| made >= self.first)?;
+        let mut is_same = true;
+        drawn.tape[made].slots(&mut |slot, what| is_same &= what == Use::Write || self.written[*slot as usize] < Some(made));
+        is_same.then_some(made)
+    }
+}
+
+/// Shows every step, and what is known before it, to `fuse`.
+fn along(drawn: &mut Drawn, reads: &[u32], fuse: impl Fn(&mut Drawn, &Line<'_>, usize)) {
+    let mut line = Line { first: 0, written: vec![None; drawn.slots.len()], stored: None, reads };
     for at in 0..drawn.tape.len() {
-        if drawn.tape[at].is_control() {
-            line = at;
+        fuse(drawn, &line, at);
+        let step = &mut drawn.tape[at];
+        if step.is_control() {
+            line.first = at + 1;
         }
-        if let Step::Binary { op: second, width: Width::Lanes, to, a, b } = drawn.tape[at]
-            && is_joined(second)
-        {
-            let mut inner = |arg: Arg| match arg {
-                Arg::Wide(slot) if reads[slot as usize] == 1 && !drawn.slots[slot as usize].is_pinned => {
-                    inner_of(&mut drawn.tape, written[slot as usize].filter(|&inner| inner > line)?, &written)
-                }
-                _ => None,
-            };
-            let found = [(a, b, false), (b, a, true)].into_iter().find_map(|(arg, c, is_flipped)| Some((inner(arg)?, c, is_flipped)));
-            if let Some(((inner, first, a, b), c, is_flipped)) = found {
-                drawn.tape[inner] = Step::NOTHING;
-                drawn.tape[at] = Step::Pair { first, second, is_flipped, to, a, b, c };
-            }
+        if matches!(step, Step::Scatter { .. } | Step::StoreRows { .. } | Step::StorePrivate { .. } | Step::Atomic { .. }) {
+            line.stored = Some(at);
         }
-        drawn.tape[at].slots(&mut |slot, what| {
+        step.slots(&mut |slot, what| {
             if what == Use::Write {
-                written[*slot as usize] = Some(at);
+                line.written[*slot as usize] = Some(at);
             }
         });
     }
 }
 
-/// A step that may be the first of a pair, if its operands are still what they were.
-fn inner_of(tape: &mut [Step], at: usize, written: &[Option<usize>]) -> Option<(usize, Binary, Arg, Arg)> {
-    let mut is_same = true;
-    tape[at].slots(&mut |slot, what| is_same &= what == Use::Write || written[*slot as usize] < Some(at));
-    match tape[at] {
-        Step::Binary { op, width: Width::Lanes, a, b, .. } if is_joined(op) && is_same => Some((at, op, a, b)),
-        _ => None,
+/// Two operators over lanes of floats.
+fn pair(drawn: &mut Drawn, line: &Line<'_>, at: usize) {
+    let Step::Binary { op: second, width: Width::Lanes, to, a, b } = drawn.tape[at] else { return };
+    if !is_paired(second) {
+        return;
+    }
+    for (inner, c, is_flipped) in [(a, b, false), (b, a, true)] {
+        if let Arg::Wide(slot) = inner
+            && let Some(made) = line.maker(drawn, slot)
+            && let Step::Binary { op: first, width: Width::Lanes, a, b, .. } = drawn.tape[made]
+            && is_paired(first)
+        {
+            drawn.tape[made] = Step::NOTHING;
+            drawn.tape[at] = Step::Pair { first, second, is_flipped, to, a, b, c };
+            return;
+        }
     }
 }
 
-fn is_joined(op: Binary) -> bool {
+fn is_paired(op: Binary) -> bool {
     matches!(op, Binary::AddF | Binary::SubF | Binary::MulF)
+}
+
+/// An operator over lanes whose operands have just been read.
+fn read_in_place(drawn: &mut Drawn, line: &Line<'_>, at: usize) {
+    let Step::Binary { op, width: Width::Lanes, to, a: Arg::Wide(a), b: Arg::Wide(b) } = drawn.tape[at] else { return };
+    let operands = [a, b].map(|slot| {
+        let made = line.maker(drawn, slot).filter(|made| line.stored < Some(*made));
+        match made.map(|made| (made, &drawn.tape[made])) {
+            Some((made, Step::LoadRows { from, .. })) if matches!(from.memory, Memory::Workgroup | Memory::Constant) => {
+                let rows = Operand::Rows(Box::new(InMemory { from: *from, to: slot }));
+                drawn.tape[made] = Step::NOTHING;
+                rows
+            }
+            _ => Operand::Slot(slot),
+        }
+    });
+    if let [Operand::Slot(_), Operand::Slot(_)] = operands {
+        return;
+    }
+    let [a, b] = operands;
+    drawn.tape[at] = Step::BinaryRows { op, to, a, b };
+}
+
+/// One word that is computed and then copied to a register.
+fn write_in_place(drawn: &mut Drawn, line: &Line<'_>, at: usize) {
+    let Step::CopyOne { to: register, from } = drawn.tape[at] else { return };
+    let Some(made) = line.maker(drawn, from) else { return };
+    let mut is_used = false;
+    for step in &mut drawn.tape[made + 1..at] {
+        step.slots(&mut |slot, _| is_used |= *slot == register);
+    }
+    if is_used {
+        return;
+    }
+    match &mut drawn.tape[made] {
+        Step::UnaryOne { to, .. } | Step::BinaryOne { to, .. } | Step::SelectOne { to, .. } | Step::IndexOne { to, .. } => *to = register,
+        _ => return,
+    }
+    drawn.tape[at] = Step::NOTHING;
+}
+
+/// A branch by what an operator has just found.
+fn branch_by_operator(drawn: &mut Drawn, line: &Line<'_>, at: usize) {
+    let Step::Branch { condition, unless, otherwise } = drawn.tape[at] else { return };
+    if let Some(made) = line.maker(drawn, condition)
+        && let Step::BinaryOne { op, a, b, .. } = drawn.tape[made]
+    {
+        drawn.tape[made] = Step::NOTHING;
+        drawn.tape[at] = Step::BranchBinary { op, a, b, unless, otherwise };
+    }
 }

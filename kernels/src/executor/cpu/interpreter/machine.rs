@@ -6,13 +6,13 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::super::ir::Memory;
+use super::super::ir::{Binary, Memory};
 use super::super::words::{Span, Words};
 use super::Stopped;
 use super::access::{self, Atomic, Clamp, Fixed, Local, ReadWords, Rows};
 use super::frame::{Frame, Kind, Others};
-use super::lanes;
-use super::tape::{Affine, Arg, Mask, Place, Slot, Step, Target, Width};
+use super::lanes::{self, Source};
+use super::tape::{Affine, Arg, Mask, Operand, Place, Slot, Step, Target, Width};
 
 /// Vectors that this machine has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,10 +119,9 @@ impl Machine<'_> {
     #[inline(always)]
     fn execute(&mut self) -> Result<(), Stopped> {
         let tape = self.tape;
-        let mut at = 0;
-        loop {
-            let step = &tape[at];
-            at += 1;
+        let mut rest = tape;
+        while let [step, behind @ ..] = rest {
+            rest = behind;
             // One table of arms, so that a step costs one jump.
             let target = match *step {
                 Step::UnaryOne { op, to, a } => self.one(to, lanes::unary_one(op, self.frame.one(a))),
@@ -145,6 +144,7 @@ impl Machine<'_> {
                     lanes::binary(op, to, others.source(a, width), others.source(b, width));
                     None
                 }
+                Step::BinaryRows { op, to, ref a, ref b } => self.binary_rows(op, to, [a, b]),
                 Step::Pair { first, second, is_flipped, to, a, b, c } => {
                     let (to, others) = self.frame.carve(to, Width::Lanes);
                     let [a, b, c] = [a, b, c].map(|arg| others.source(arg, Width::Lanes));
@@ -207,6 +207,10 @@ impl Machine<'_> {
                     Some(start)
                 }
                 Step::Branch { condition, unless, otherwise } => ((self.frame.one(condition) != 0) == unless).then_some(otherwise),
+                Step::BranchBinary { op, a, b, unless, otherwise } => {
+                    let holds = lanes::binary_one(op, self.frame.one(a), self.frame.one(b)) != 0;
+                    (holds == unless).then_some(otherwise)
+                }
                 Step::Clear(mask) => {
                     self.frame.set_kind(mask, Kind::Empty);
                     None
@@ -259,9 +263,10 @@ impl Machine<'_> {
                 Step::End => return Ok(()),
             };
             if let Some(Target(target)) = target {
-                at = target as usize;
+                rest = &tape[target as usize..];
             }
         }
+        Ok(())
     }
 
     #[inline(always)]
@@ -321,6 +326,41 @@ impl Machine<'_> {
     }
 
     #[inline(always)]
+    fn binary_rows(&mut self, op: Binary, to: Slot, operands: [&Operand; 2]) -> Option<Target> {
+        let [a, b] = operands.map(|operand| self.fetched(operand));
+        let (to, others) = self.frame.carve(to, Width::Lanes);
+        let count = others.window().count();
+        let (workgroup, constants) = (&*self.workgroup, self.constants);
+        let words = |fetched: Fetched| match fetched {
+            Fetched::Slot(slot) => others.lanes(slot),
+            Fetched::Workgroup(at) => &workgroup[at..at + count],
+            Fetched::Constants(at) => &constants[at..at + count],
+        };
+        lanes::binary(op, to, Source::Wide(words(a)), Source::Wide(words(b)));
+        None
+    }
+
+    /// Where an operand's lanes are: in memory, if there they lie side by side, else in a slot.
+    #[inline(always)]
+    fn fetched(&mut self, operand: &Operand) -> Fetched {
+        let rows_of = match operand {
+            Operand::Slot(slot) => return Fetched::Slot(*slot),
+            Operand::Rows(rows) => &**rows,
+        };
+        let others = self.frame.all();
+        let count = others.window().count();
+        let at = rows(&others, &rows_of.from.address, self.row).only_row(rows_of.from.offset, count).map(|at| at as usize);
+        match (at, rows_of.from.memory) {
+            (Some(at), Memory::Workgroup) if at + count <= self.workgroup.len() => Fetched::Workgroup(at),
+            (Some(at), Memory::Constant) if at + count <= self.constants.len() => Fetched::Constants(at),
+            _ => {
+                self.load_rows(rows_of.to, &rows_of.from);
+                Fetched::Slot(rows_of.to)
+            }
+        }
+    }
+
+    #[inline(always)]
     fn set(&mut self, width: Width, to: Slot, from: Arg, mask: Option<Mask>, is_moved: bool) -> Option<Target> {
         // Slots change places with all their lanes.
         let is_full = mask.is_none_or(|mask| self.frame.kind(mask) == Kind::Full) && self.frame.window.count() == self.lanes;
@@ -371,6 +411,14 @@ impl Machine<'_> {
         writing!(self, place.memory, |memory| atomic.run(memory, lanes, found));
         None
     }
+}
+
+/// Where lanes are: in a slot, or from a word of memory on.
+#[derive(Clone, Copy)]
+enum Fetched {
+    Slot(Slot),
+    Workgroup(usize),
+    Constants(usize),
 }
 
 /// What is kept by rows, of those in the window: whole rows, or a part of the only one.

@@ -4,7 +4,7 @@
 //! come, and `slots.rs` then gives them places: slots of one word by their word, wide slots by their entry in the
 //! frame's table. Bool is 0 or all ones in slots, so that a condition is a mask.
 //!
-//! Invariant: no step's target is one of its operands, and wide steps write all lanes of the window (`frame.rs`); only
+//! Invariant: no wide step's target is one of its operands, and wide steps write all lanes of the window (`frame.rs`); only
 //! [`Step::Set`], stores and atomics ask who is there. What lanes that are not there compute is garbage that nobody
 //! reads. Wherever lanes come back, at a step's target or behind a branch, a step of control says who goes on.
 
@@ -68,8 +68,24 @@ pub(super) struct Place<A> {
     pub(super) offset: u32,
 }
 
+/// An operand of lanes.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Operand {
+    Slot(Slot),
+    Rows(Box<InMemory>),
+}
+
+/// Rows of workgroup memory or constants.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct InMemory {
+    pub(super) from: Place<Affine>,
+    /// Where they go if they do not lie there as they are wanted.
+    pub(super) to: Slot,
+}
+
 /// A step.
 #[derive(Clone, Debug, PartialEq)]
+#[repr(u8)]
 pub(super) enum Step {
     // ---- one word
     UnaryOne {
@@ -121,6 +137,13 @@ pub(super) enum Step {
         to: Slot,
         a: Arg,
         b: Arg,
+    },
+    /// Over lanes, at least one operand of which is still in memory.
+    BinaryRows {
+        op: Binary,
+        to: Slot,
+        a: Operand,
+        b: Operand,
     },
     /// `(a first b) second c`, or `c second (a first b)` if it is flipped, over lanes of f32.
     Pair {
@@ -221,6 +244,14 @@ pub(super) enum Step {
     /// Goes to `otherwise` where the condition is `unless`.
     Branch {
         condition: Slot,
+        unless: bool,
+        otherwise: Target,
+    },
+    /// The same where the condition is `a op b`.
+    BranchBinary {
+        op: Binary,
+        a: Slot,
+        b: Slot,
         unless: bool,
         otherwise: Target,
     },
@@ -325,7 +356,7 @@ impl Step {
         match self {
             Step::Mark(_) => *self != Step::NOTHING,
             Step::Jump(_) | Step::Back(_) | Step::Branch { .. } | Step::Clear(_) | Step::Split { .. } | Step::Otherwise { .. } => true,
-            Step::SplitNumbered { .. } | Step::Resume(_) => true,
+            Step::BranchBinary { .. } | Step::SplitNumbered { .. } | Step::Resume(_) => true,
             Step::Leave { .. } | Step::Exit { .. } | Step::Join { .. } | Step::Rejoin { .. } | Step::Again { .. } | Step::End => true,
             _ => false,
         }
@@ -347,6 +378,18 @@ impl Step {
             Step::Binary { to, a, b, .. } => {
                 visit(a.slot(), Read);
                 visit(b.slot(), Read);
+                visit(to, Write);
+            }
+            Step::BinaryRows { to, a, b, .. } => {
+                for operand in [a, b] {
+                    match operand {
+                        Operand::Slot(slot) => visit(slot, Read),
+                        Operand::Rows(rows) => {
+                            rows.from.address.slots(visit);
+                            visit(&mut rows.to, Write);
+                        }
+                    }
+                }
                 visit(to, Write);
             }
             Step::Pair { to, a, b, c, .. } => {
@@ -414,6 +457,10 @@ impl Step {
                 visit(to, Write);
             }
             Step::Branch { condition, .. } | Step::Split { condition, .. } | Step::Leave { condition, .. } => visit(condition, Read),
+            Step::BranchBinary { a, b, .. } => {
+                visit(a, Read);
+                visit(b, Read);
+            }
             Step::SplitNumbered { base, limit, .. } => {
                 visit(base, Read);
                 visit(limit, Read);
@@ -428,6 +475,7 @@ impl Step {
         match self {
             Step::Jump(to) | Step::Back(to) => visit(to),
             Step::Branch { otherwise: to, .. }
+            | Step::BranchBinary { otherwise: to, .. }
             | Step::Split { otherwise: to, .. }
             | Step::SplitNumbered { otherwise: to, .. }
             | Step::Otherwise { end: to, .. } => visit(to),

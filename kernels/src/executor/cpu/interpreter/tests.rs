@@ -1,6 +1,8 @@
 //! Kernels against what they mean: those at random against `reference.rs`, those with barriers and races that have
 //! an outcome against that outcome.
 
+mod fused;
+
 use std::sync::atomic::AtomicBool;
 
 use proptest::prelude::*;

@@ -1,0 +1,95 @@
+//! Steps that have become one: that they have, and that they mean what they meant.
+
+use super::super::tape::Step;
+use super::*;
+
+const LANES: u32 = 32;
+
+/// `sums[lane] op sums[index of lane]` to the binding, then `between`, then the same again behind it.
+fn of_workgroup(op: Binary, scalar: Scalar, further: u32, words: u32, is_flipped: bool, is_written: bool) -> Kernel {
+    kernel([LANES, 1, 1], &[true], |b| {
+        b.kernel().workgroup_words = words;
+        let (lane, further, factor) = (b.input(Input::LocalIndex), b.uint(further), b.uint(0x9e37_79b9));
+        let own = b.index(lane, Count::Fixed(words));
+        let hashed = b.binary(Binary::Mul, lane, factor);
+        let hashed = b.bits(scalar, hashed);
+        b.store(Memory::Workgroup, own, 0, hashed);
+        b.barrier();
+        let other = b.binary(Binary::Add, lane, further);
+        let other = b.index(other, Count::Fixed(words));
+        for round in 0..2 {
+            let x = b.load(scalar, Memory::Workgroup, own, 0);
+            if is_written {
+                b.store(Memory::Workgroup, own, 0, x);
+            }
+            let y = b.load(scalar, Memory::Workgroup, other, 0);
+            let made = if is_flipped { b.binary(op, y, x) } else { b.binary(op, x, y) };
+            b.store(Memory::Workgroup, own, 0, made);
+            b.store(Memory::Binding(0), lane, round * LANES, made);
+        }
+    })
+}
+
+/// What [`of_workgroup`] writes, by its text.
+fn expected(op: Binary, further: u32, words: u32, is_flipped: bool) -> Vec<u32> {
+    let mut slab = vec![0u32; words as usize];
+    let at = |lane: u32| lane.min(words - 1) as usize;
+    (0..LANES).for_each(|lane| slab[at(lane)] = lane.wrapping_mul(0x9e37_79b9));
+    let mut out = Vec::new();
+    for _ in 0..2 {
+        // In lockstep everybody reads before anybody writes.
+        let made = (0..LANES).map(|lane| {
+            let (x, y) = (slab[at(lane)], slab[at(lane + further)]);
+            if is_flipped { crate::executor::cpu::ops::binary(op, y, x) } else { crate::executor::cpu::ops::binary(op, x, y) }
+        });
+        let made: Vec<u32> = made.collect();
+        (0..LANES).for_each(|lane| slab[at(lane)] = made[lane as usize]);
+        out.extend(made);
+    }
+    out
+}
+
+#[test]
+fn operands_in_memory_are_read_by_their_operator() {
+    for (op, scalar) in [(Binary::Sub, Scalar::U32), (Binary::MinU, Scalar::U32), (Binary::Add, Scalar::U32)] {
+        for (further, words) in [(0, 32), (1, 40), (8, 40), (8, 33), (31, 32), (3, 64)] {
+            for (is_flipped, is_written) in [(false, false), (true, false), (false, true), (true, true)] {
+                let kernel = of_workgroup(op, scalar, further, words, is_flipped, is_written);
+                let fused = Interpreter::new(&kernel).plan.tape.iter().filter(|step| matches!(step, Step::BinaryRows { .. })).count();
+                assert_eq!(fused, 2, "{kernel}");
+                let found = outcome(&kernel, &[vec![0; 2 * LANES as usize]], [1, 1, 1]).swap_remove(0);
+                assert_eq!(found, expected(op, further, words, is_flipped), "{further} further of {words} words\n{kernel}");
+            }
+        }
+    }
+}
+
+#[test]
+fn counters_and_conditions_of_loops_cost_no_steps_of_their_own() {
+    let kernel = kernel([4, 1, 1], &[true], |b| {
+        let (count, sum) = (b.register(Scalar::U32), b.register(Scalar::U32));
+        let (one, five, zero) = (b.uint(1), b.uint(5), b.uint(0));
+        while_loop(
+            b,
+            &[count, sum],
+            |b| {
+                let count = b.get(count);
+                b.binary(Binary::LtU, count, five)
+            },
+            |b, _, _| {
+                let (was, so_far) = (b.get(count), b.get(sum));
+                let so_far = b.binary(Binary::Add, so_far, was);
+                b.set(sum, so_far);
+                // The old count is wanted once more, behind the new one.
+                let next = b.binary(Binary::Add, was, one);
+                b.set(count, next);
+                b.store(Memory::Binding(0), was, 1, next);
+            },
+        );
+        let sum = b.get(sum);
+        b.store(Memory::Binding(0), zero, 0, sum);
+    });
+    let tape = Interpreter::new(&kernel).plan.tape;
+    assert!(tape.iter().any(|step| matches!(step, Step::BranchBinary { op: Binary::LtU, .. })), "{tape:?}");
+    assert_eq!(outcome(&kernel, &[vec![9; 7]], [1, 1, 1])[0], [10, 1, 2, 3, 4, 5, 9]);
+}
