@@ -332,7 +332,7 @@ impl Machine<'_> {
         let count = others.window().count();
         let (workgroup, constants) = (&*self.workgroup, self.constants);
         let words = |fetched: Fetched| match fetched {
-            Fetched::Slot(slot) => others.lanes(slot),
+            Fetched::Slot(slot) => others.wide(slot, Width::Lanes),
             Fetched::Workgroup(at) => &workgroup[at..at + count],
             Fetched::Constants(at) => &constants[at..at + count],
         };
