@@ -144,7 +144,7 @@ impl Machine<'_> {
                     lanes::binary(op, to, others.source(a, width), others.source(b, width));
                     None
                 }
-                Step::BinaryRows { op, to, ref a, ref b } => self.binary_rows(op, to, [a, b]),
+                Step::BinaryRows { op, to, ref a, ref b } => self.binary_rows(op, to, a, b),
                 Step::Pair { first, second, is_flipped, to, a, b, c } => {
                     let (to, others) = self.frame.carve(to, Width::Lanes);
                     let [a, b, c] = [a, b, c].map(|arg| others.source(arg, Width::Lanes));
@@ -325,18 +325,16 @@ impl Machine<'_> {
         None
     }
 
+    // Operand by operand: closures over both would be calls, and neither would stay in registers.
     #[inline(always)]
-    fn binary_rows(&mut self, op: Binary, to: Slot, operands: [&Operand; 2]) -> Option<Target> {
-        let [a, b] = operands.map(|operand| self.fetched(operand));
+    fn binary_rows(&mut self, op: Binary, to: Slot, a: &Operand, b: &Operand) -> Option<Target> {
+        let a = self.fetched(a);
+        let b = self.fetched(b);
         let (to, others) = self.frame.carve(to, Width::Lanes);
-        let count = others.window().count();
-        let (workgroup, constants) = (&*self.workgroup, self.constants);
-        let words = |fetched: Fetched| match fetched {
-            Fetched::Slot(slot) => others.wide(slot, Width::Lanes),
-            Fetched::Workgroup(at) => &workgroup[at..at + count],
-            Fetched::Constants(at) => &constants[at..at + count],
-        };
-        lanes::binary(op, to, Source::Wide(words(a)), Source::Wide(words(b)));
+        let memory = [&*self.workgroup, self.constants];
+        let a = a.words(&others, memory);
+        let b = b.words(&others, memory);
+        lanes::binary(op, to, Source::Wide(a), Source::Wide(b));
         None
     }
 
@@ -419,6 +417,18 @@ enum Fetched {
     Slot(Slot),
     Workgroup(usize),
     Constants(usize),
+}
+
+impl Fetched {
+    #[inline(always)]
+    fn words<'w>(self, others: &'w Others<'_>, [workgroup, constants]: [&'w [u32]; 2]) -> &'w [u32] {
+        let count = others.window().count();
+        match self {
+            Fetched::Slot(slot) => others.wide(slot, Width::Lanes),
+            Fetched::Workgroup(at) => &workgroup[at..at + count],
+            Fetched::Constants(at) => &constants[at..at + count],
+        }
+    }
 }
 
 /// What is kept by rows, of those in the window: whole rows, or a part of the only one.
