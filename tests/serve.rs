@@ -654,7 +654,7 @@ fn a_browser_is_the_same_peer_at_its_next_visit_one_tab_at_a_time() {
     assert_ne!(kept["peerId"], new["peerId"]);
     assert!(new["identityNote"].as_str().unwrap().contains("another tab"), "{new}");
     // Reloading a tab is a next visit.
-    browser.evaluate(&first, "location.reload()").unwrap();
+    browser.reload(&first);
     let again = status(&mut browser, &first, |status| status["tilesOwned"].as_u64() > Some(0));
     assert_eq!((&again["identity"], &again["peerId"]), (&"kept".into(), &kept["peerId"]), "{again}");
     assert_eq!(browser.complaints(), [""; 0]);

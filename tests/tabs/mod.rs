@@ -152,10 +152,21 @@ impl Chromium {
         self.call(Some(session), "Target.setAutoAttach", json!({ "autoAttach": true, "waitForDebuggerOnStart": false, "flatten": true }));
     }
 
+    /// Loads a tab's page again, and waits for it.
+    pub(crate) fn reload(&mut self, tab: &Tab) {
+        self.evaluate(tab, "window.isBefore = true").unwrap();
+        self.call(Some(&tab.session), "Page.reload", json!({}));
+        // Until then, whoever is asked may be gone before it answers.
+        let is_here = |browser: &mut Chromium| browser.evaluate(tab, "!window.isBefore && document.readyState === 'complete'");
+        wait_for(|| (is_here(self) == Ok(true.into())).then_some(()));
+    }
+
     /// What an expression comes to, promises awaited.
+    ///
+    /// **Errors:** what it throws; the page goes before it answers.
     pub(crate) fn evaluate(&mut self, tab: &Tab, expression: &str) -> Result<Value, String> {
         let parameters = json!({ "expression": expression, "awaitPromise": true, "returnByValue": true });
-        let answer = self.call(Some(&tab.session), "Runtime.evaluate", parameters);
+        let answer = self.ask(Some(&tab.session), "Runtime.evaluate", parameters)?;
         match answer.get("exceptionDetails") {
             Some(thrown) => Err(thrown["exception"]["description"].as_str().unwrap_or("?").to_owned()),
             None => Ok(answer["result"]["value"].clone()),
@@ -170,6 +181,10 @@ impl Chromium {
     }
 
     fn call(&mut self, session: Option<&str>, method: &str, parameters: Value) -> Value {
+        self.ask(session, method, parameters).unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    fn ask(&mut self, session: Option<&str>, method: &str, parameters: Value) -> Result<Value, String> {
         let id = self.send(session, method, &parameters);
         loop {
             let message: Value = match self.socket.read().unwrap_or_else(|error| panic!("{method}: {error}")) {
@@ -177,8 +192,10 @@ impl Chromium {
                 _ => continue,
             };
             if message["id"] == id {
-                assert!(message.get("error").is_none(), "{method}: {message}");
-                return message["result"].clone();
+                return match message.get("error") {
+                    Some(error) => Err(format!("{method}: {error}")),
+                    None => Ok(message["result"].clone()),
+                };
             }
             self.note(&message);
         }
