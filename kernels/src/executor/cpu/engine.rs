@@ -175,6 +175,9 @@ const LINE_WORDS: u64 = 16;
 
 impl SeatPlan {
     /// Plans the seats of a run's kernels from the word `first` on, a multiple of 16.
+    ///
+    /// Machine code reads up to three words past a binding or its scratch, for nothing: a line lies behind the bindings, and each
+    /// thread's own words behind the scratch.
     pub(crate) fn new(kernels: &[Arc<Compiled>], threads: usize, first: u64) -> SeatPlan {
         let threads = threads as u64;
         let inner = || kernels.iter().map(|kernel| kernel.inner_words());

@@ -470,6 +470,16 @@ impl Stmt {
         first.into_iter().chain(second)
     }
 
+    /// [`Stmt::nested`], to be changed.
+    pub fn nested_mut(&mut self) -> impl Iterator<Item = &mut Vec<Stmt>> {
+        let (first, second) = match self {
+            Stmt::If { accept, reject, .. } => (Some(accept), Some(reject)),
+            Stmt::Block { body, .. } | Stmt::Loop { body, .. } => (Some(body), None),
+            _ => (None, None),
+        };
+        first.into_iter().chain(second)
+    }
+
     /// Whether the workgroup waits for itself in here.
     pub fn has_barrier(&self) -> bool {
         matches!(self, Stmt::Barrier { .. }) || self.nested().flatten().any(Stmt::has_barrier)

@@ -69,14 +69,9 @@ impl Used {
 fn sweep(steps: &mut Vec<Stmt>, used: &Used) -> bool {
     let mut dropped = false;
     for step in steps.iter_mut() {
-        match step {
-            Stmt::If { accept, reject, .. } => {
-                dropped |= sweep(accept, used);
-                dropped |= sweep(reject, used);
-            }
-            Stmt::Block { body, .. } | Stmt::Loop { body, .. } => dropped |= sweep(body, used),
-            Stmt::Atomic { found, .. } => *found = found.filter(|found| used.values[found.0 as usize]),
-            _ => {}
+        step.nested_mut().for_each(|nested| dropped |= sweep(nested, used));
+        if let Stmt::Atomic { found, .. } = step {
+            *found = found.filter(|found| used.values[found.0 as usize]);
         }
     }
     steps.retain(|step| match step {

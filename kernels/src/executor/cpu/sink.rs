@@ -83,12 +83,7 @@ fn sink_list(kernel: &Kernel, is_index: &[bool], steps: &mut Vec<Stmt>, depth: u
         kept.push((at, step));
     }
     for (at, mut step) in kept.into_iter().rev() {
-        let (first, second) = match &mut step {
-            Stmt::If { accept, reject, .. } => (Some(accept), Some(reject)),
-            Stmt::Block { body, .. } | Stmt::Loop { body, .. } => (Some(body), None),
-            _ => (None, None),
-        };
-        for (nested, is_second) in first.into_iter().chain(second).zip([false, true]) {
+        for (nested, is_second) in step.nested_mut().zip([false, true]) {
             let sunk = moved.remove(&(at, is_second)).unwrap_or_default();
             nested.splice(..0, sunk.into_iter().rev());
             sink_list(kernel, is_index, nested, depth + 1);

@@ -19,7 +19,7 @@ impl<'k> Emitter<'k> {
             }
             Some(Held::Word(words, lane)) => {
                 self.get(words);
-                return self.push(if self.scalar_of(value) == Scalar::F32 { I::F32x4ExtractLane(lane) } else { I::I32x4ExtractLane(lane) });
+                return self.one_lane(self.scalar_of(value), lane);
             }
             None => {}
         }
@@ -119,10 +119,14 @@ impl<'k> Emitter<'k> {
 
     /// From four lanes to the first.
     pub(super) fn first_lane(&mut self, scalar: Scalar) {
+        self.one_lane(scalar, 0);
+    }
+
+    fn one_lane(&mut self, scalar: Scalar, lane: u8) {
         match scalar {
-            Scalar::F32 => self.push(I::F32x4ExtractLane(0)),
-            Scalar::Bool => self.all([I::I32x4ExtractLane(0), I::I32Const(1), I::I32And]),
-            _ => self.push(I::I32x4ExtractLane(0)),
+            Scalar::F32 => self.push(I::F32x4ExtractLane(lane)),
+            Scalar::Bool => self.all([I::I32x4ExtractLane(lane), I::I32Const(1), I::I32And]),
+            _ => self.push(I::I32x4ExtractLane(lane)),
         }
     }
 

@@ -58,13 +58,11 @@ impl<'k> Emitter<'k> {
     }
 
     /// Packs loads from one address; `loads`: offset and value, in the order of the text.
-    fn pack(&self, (memory, address): (Memory, ValueId), loads: Vec<(u32, ValueId)>, packs: &mut Packs) {
+    fn pack(&self, (memory, address): (Memory, ValueId), mut loads: Vec<(u32, ValueId)>, packs: &mut Packs) {
         let Some(step) = self.pack_step(memory, address) else { return };
         let width = if step == 2 { 2 } else { 4 };
-        let order: HashMap<ValueId, usize> = loads.iter().enumerate().map(|(order, (_, value))| (*value, order)).collect();
-        let mut loads = loads;
         loads.retain(|(_, value)| !matches!(self.class(*value), Class::Group { .. }));
-        loads.sort_by_key(|(offset, value)| (*offset, order[value]));
+        loads.sort();
         loads.dedup_by_key(|(offset, _)| *offset);
         let mut rest = &loads[..];
         while let [(offset, _), ..] = *rest {
@@ -75,7 +73,8 @@ impl<'k> Emitter<'k> {
             if is_pack {
                 let mut values = [None; 4];
                 rest[..within].iter().for_each(|(further, value)| values[(further - offset) as usize] = Some(*value));
-                let first = values.into_iter().flatten().min_by_key(|value| order[value]);
+                // Values are numbered as the text computes them.
+                let first = values.into_iter().flatten().min();
                 packs.extend(first.map(|first| (first, Pack { memory, address, offset, step, values })));
             }
             rest = &rest[if is_pack { within } else { 1 }..];

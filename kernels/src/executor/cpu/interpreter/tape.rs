@@ -83,7 +83,7 @@ pub(super) struct InMemory {
     pub(super) to: Slot,
 }
 
-/// A step.
+/// A step. Its kind is a byte of its own, so that finding the arm for it is one load.
 #[derive(Clone, Debug, PartialEq)]
 #[repr(u8)]
 pub(super) enum Step {
