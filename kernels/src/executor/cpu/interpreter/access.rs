@@ -173,15 +173,6 @@ impl Rows<'_> {
         if is_held_back { Row::Bent(base, first) } else { Row::Straight(base, self.step) }
     }
 
-    /// Where the words of all lanes lie, if those are one row and its words lie side by side.
-    #[inline(always)]
-    pub(super) fn only_row(&self, offset: u32, lanes: usize) -> Option<u32> {
-        match self.row(0, offset) {
-            Row::Straight(at, 1) if self.row == lanes => Some(at),
-            _ => None,
-        }
-    }
-
     /// A word of a bent row.
     #[inline(always)]
     fn bent(&self, clamp: &Clamp<'_>, base: u32, first: u32, lane: u32) -> u32 {
@@ -213,12 +204,6 @@ impl Rows<'_> {
     /// Loads from every lane's word.
     #[inline(always)]
     pub(super) fn load(&self, from: &impl ReadWords, offset: u32, to: &mut [u32]) {
-        if let Some(at) = self.only_row(offset, to.len())
-            && from.holds(at, to.len())
-        {
-            // Finding out how many rows there are is a division.
-            return from.load_row(at, to);
-        }
         for (number, to) in to.chunks_exact_mut(self.row).enumerate() {
             match self.row(number, offset) {
                 Row::Straight(at, 1) if from.holds(at, to.len()) => from.load_row(at, to),
@@ -231,11 +216,6 @@ impl Rows<'_> {
     /// Stores to every lane's word, where the mask is.
     #[inline(always)]
     pub(super) fn store(&self, to: &mut impl WriteWords, offset: u32, value: Source<'_>, mask: Option<&[u32]>, lanes: usize) {
-        if let (Some(at), Source::Wide(words), None) = (self.only_row(offset, lanes), value, mask)
-            && to.holds(at, lanes)
-        {
-            return to.store_row(at, &words[..lanes]);
-        }
         for number in 0..lanes / self.row {
             let lanes = number * self.row..(number + 1) * self.row;
             let (present, all) = mask.map_or((true, true), |mask| any_and_all(&mask[lanes.clone()]));

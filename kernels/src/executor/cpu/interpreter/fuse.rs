@@ -8,14 +8,14 @@
 
 use super::super::ir::{Binary, Memory};
 use super::plan::Drawn;
-use super::tape::{Arg, InMemory, Operand, Slot, Step, Use, Width};
+use super::tape::{Affine, Arg, InMemory, Operand, Place, Slot, Step, Target, Use, Width};
 
 /// Leaves out steps, and joins others.
 pub(super) fn fuse(drawn: &mut Drawn) {
     drop_overwritten(drawn);
     let mut reads = reads(drawn);
     drop_unread(drawn, &mut reads);
-    for fuse in [pair, read_in_place, write_in_place, branch_by_operator] {
+    for fuse in [pair, read_in_place, update, write_in_place, branch_by_operator] {
         along(drawn, &reads, fuse);
     }
 }
@@ -102,7 +102,8 @@ fn along(drawn: &mut Drawn, reads: &[u32], fuse: impl Fn(&mut Drawn, &Line<'_>, 
         if step.is_control() {
             line.first = at + 1;
         }
-        if matches!(step, Step::Scatter { .. } | Step::StoreRows { .. } | Step::StorePrivate { .. } | Step::Atomic { .. }) {
+        let is_store = matches!(step, Step::Scatter { .. } | Step::StoreRows { .. } | Step::StorePrivate { .. });
+        if is_store || matches!(step, Step::Update { .. } | Step::Atomic { .. }) {
             line.stored = Some(at);
         }
         step.slots(&mut |slot, what| {
@@ -157,6 +158,32 @@ fn read_in_place(drawn: &mut Drawn, line: &Line<'_>, at: usize) {
     drawn.tape[at] = Step::BinaryRows { op, to, a, b };
 }
 
+/// An operator whose outcome goes to where an operand came from.
+fn update(drawn: &mut Drawn, line: &Line<'_>, at: usize) {
+    let Step::StoreRows { to, value: Arg::Wide(slot), mask } = drawn.tape[at] else { return };
+    let Some(made) = line.maker(drawn, slot).filter(|made| line.stored < Some(*made)) else { return };
+    let Step::BinaryRows { op, ref a, ref b, .. } = drawn.tape[made] else { return };
+    let other = match is_here(a, &to) {
+        true => b,
+        false if is_symmetric(op) && is_here(b, &to) => a,
+        false => return,
+    };
+    let b = other.clone();
+    drawn.tape[made] = Step::NOTHING;
+    drawn.tape[at] = Step::Update { op, at: to, b, through: slot, mask };
+}
+
+/// Whether the operands may change places: then a NaN's bits may be another's, and nothing else.
+fn is_symmetric(op: Binary) -> bool {
+    use Binary::{Add, AddF, And, MaxI, MaxU, MinI, MinU, Mul, MulF, Or, Xor};
+    matches!(op, AddF | MulF | Add | Mul | And | Or | Xor | MinI | MinU | MaxI | MaxU)
+}
+
+/// Whether an operand is what this place of workgroup memory holds.
+fn is_here(operand: &Operand, place: &Place<Affine>) -> bool {
+    matches!(operand, Operand::Rows(rows) if rows.from == *place && place.memory == Memory::Workgroup)
+}
+
 /// One word that is computed and then copied to a register.
 fn write_in_place(drawn: &mut Drawn, line: &Line<'_>, at: usize) {
     let Step::CopyOne { to: register, from } = drawn.tape[at] else { return };
@@ -183,5 +210,16 @@ fn branch_by_operator(drawn: &mut Drawn, line: &Line<'_>, at: usize) {
     {
         drawn.tape[made] = Step::NOTHING;
         drawn.tape[at] = Step::BranchBinary { op, a, b, unless, otherwise };
+    }
+}
+
+/// Loops that begin with a condition: it is asked again where they end. Of a tape whose slots and targets are places.
+pub(super) fn close_loops(tape: &mut [Step]) {
+    for at in 0..tape.len() {
+        if let Step::Back(start) = tape[at]
+            && let Step::BranchBinary { op, a, b, unless, otherwise } = tape[start.0 as usize]
+        {
+            tape[at] = Step::BackBinary { op, a, b, unless, start: Target(start.0 + 1), otherwise };
+        }
     }
 }

@@ -170,6 +170,34 @@ pub(super) fn binary(op: Binary, to: &mut [u32], a: Source<'_>, b: Source<'_>) {
     }
 }
 
+/// Two operands, the first of which is where the outcome goes.
+#[inline(always)]
+pub(super) fn update(op: Binary, to: &mut [u32], b: &[u32]) {
+    match op {
+        Binary::AddF => change(to, b, |a, b| (f(a) + f(b)).to_bits()),
+        Binary::SubF => change(to, b, |a, b| (f(a) - f(b)).to_bits()),
+        Binary::MulF => change(to, b, |a, b| (f(a) * f(b)).to_bits()),
+        Binary::MinF => change(to, b, |a, b| if f(b) < f(a) { b } else { a }),
+        Binary::MaxF => change(to, b, |a, b| if f(a) < f(b) { b } else { a }),
+        Binary::Add => change(to, b, u32::wrapping_add),
+        Binary::And => change(to, b, |a, b| a & b),
+        Binary::Or => change(to, b, |a, b| a | b),
+        Binary::Xor => change(to, b, |a, b| a ^ b),
+        Binary::MinI => change(to, b, |a, b| (a as i32).min(b as i32) as u32),
+        Binary::MinU => change(to, b, u32::min),
+        Binary::MaxI => change(to, b, |a, b| (a as i32).max(b as i32) as u32),
+        Binary::MaxU => change(to, b, u32::max),
+        _ => change(to, b, |a, b| binary_one(op, a, b)),
+    }
+}
+
+#[inline(always)]
+fn change(to: &mut [u32], b: &[u32], of: impl Fn(u32, u32) -> u32) {
+    for (to, &b) in to.iter_mut().zip(b) {
+        *to = of(*to, b);
+    }
+}
+
 /// Two operators of f32 in a row: `(a first b) second c`, or `c second (a first b)`.
 #[inline(always)]
 pub(super) fn pair(first: Binary, second: (Binary, bool), to: &mut [u32], a: Source<'_>, b: Source<'_>, c: Source<'_>) {
@@ -385,6 +413,9 @@ mod tests {
                 check(&to, &|lane| (WORDS[lane], others[lane]));
                 binary(op, &mut to, Source::One(b), Source::One(3));
                 check(&to, &|_| (b, 3));
+                to = WORDS;
+                update(op, &mut to, &others);
+                check(&to, &|lane| (WORDS[lane], others[lane]));
             }
         }
     }

@@ -9,10 +9,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::super::ir::{Binary, Memory};
 use super::super::words::{Span, Words};
 use super::Stopped;
-use super::access::{self, Atomic, Clamp, Fixed, Local, ReadWords, Rows};
+use super::access::{self, Atomic, Clamp, Fixed, Local, ReadWords, Rows, WriteWords};
 use super::frame::{Frame, Kind, Others};
 use super::lanes::{self, Source};
-use super::tape::{Affine, Arg, Mask, Operand, Place, Slot, Step, Target, Width};
+use super::tape::{self, Affine, Arg, Mask, Operand, Place, Slot, Step, Target, Width};
 
 /// Vectors that this machine has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,6 +145,7 @@ impl Machine<'_> {
                     None
                 }
                 Step::BinaryRows { op, to, ref a, ref b } => self.binary_rows(op, to, a, b),
+                Step::Update { op, ref at, ref b, through, mask } => self.update(op, at, b, through, mask),
                 Step::Pair { first, second, is_flipped, to, a, b, c } => {
                     let (to, others) = self.frame.carve(to, Width::Lanes);
                     let [a, b, c] = [a, b, c].map(|arg| others.source(arg, Width::Lanes));
@@ -210,6 +211,11 @@ impl Machine<'_> {
                 Step::BranchBinary { op, a, b, unless, otherwise } => {
                     let holds = lanes::binary_one(op, self.frame.one(a), self.frame.one(b)) != 0;
                     (holds == unless).then_some(otherwise)
+                }
+                Step::BackBinary { op, a, b, unless, start, otherwise } => {
+                    self.look()?;
+                    let holds = lanes::binary_one(op, self.frame.one(a), self.frame.one(b)) != 0;
+                    Some(if holds == unless { otherwise } else { start })
                 }
                 Step::Clear(mask) => {
                     self.frame.set_kind(mask, Kind::Empty);
@@ -320,8 +326,11 @@ impl Machine<'_> {
     #[inline(always)]
     fn load_rows(&mut self, to: Slot, from: &Place<Affine>) -> Option<Target> {
         let (to, others) = self.frame.carve(to, Width::Lanes);
-        let rows = rows(&others, &from.address, self.row);
-        reading!(self, from.memory, |memory| rows.load(memory, from.offset, to));
+        let at = beside(&others, from);
+        reading!(self, from.memory, |memory| match at.filter(|&at| memory.holds(at, to.len())) {
+            Some(at) => memory.load_row(at, to),
+            None => rows(&others, &from.address, self.row).load(memory, from.offset, to),
+        });
         None
     }
 
@@ -338,6 +347,30 @@ impl Machine<'_> {
         None
     }
 
+    #[inline(always)]
+    fn update(&mut self, op: Binary, at: &Place<Affine>, b: &Operand, through: Slot, mask: Mask) -> Option<Target> {
+        let fetched = self.fetched(b);
+        let others = self.frame.all();
+        let count = others.window().count();
+        let from = beside(&others, at).map(|from| from as usize).filter(|_| others.mask(mask).is_none());
+        match (from, fetched) {
+            (Some(from), Fetched::Workgroup(b)) if from + count <= b => {
+                let (own, behind) = self.workgroup.split_at_mut(b);
+                lanes::update(op, &mut own[from..from + count], &behind[..count]);
+            }
+            (Some(from), Fetched::Slot(b)) if from + count <= self.workgroup.len() => {
+                lanes::update(op, &mut self.workgroup[from..from + count], others.wide(b, Width::Lanes));
+            }
+            _ => {
+                self.load_rows(through, at);
+                let (to, others) = self.frame.carve(through, Width::Lanes);
+                lanes::update(op, to, fetched.words(&others, [&*self.workgroup, self.constants]));
+                self.store_rows(at, Arg::Wide(through), mask);
+            }
+        }
+        None
+    }
+
     /// Where an operand's lanes are: in memory, if there they lie side by side, else in a slot.
     #[inline(always)]
     fn fetched(&mut self, operand: &Operand) -> Fetched {
@@ -347,7 +380,7 @@ impl Machine<'_> {
         };
         let others = self.frame.all();
         let count = others.window().count();
-        let at = rows(&others, &rows_of.from.address, self.row).only_row(rows_of.from.offset, count).map(|at| at as usize);
+        let at = beside(&others, &rows_of.from).map(|at| at as usize);
         match (at, rows_of.from.memory) {
             (Some(at), Memory::Workgroup) if at + count <= self.workgroup.len() => Fetched::Workgroup(at),
             (Some(at), Memory::Constant) if at + count <= self.constants.len() => Fetched::Constants(at),
@@ -382,8 +415,12 @@ impl Machine<'_> {
     #[inline(always)]
     fn store_rows(&mut self, to: &Place<Affine>, value: Arg, mask: Mask) -> Option<Target> {
         let others = self.frame.all();
-        let (rows, value) = (rows(&others, &to.address, self.row), others.source(value, Width::Lanes));
-        writing!(self, to.memory, |memory| rows.store(memory, to.offset, value, others.mask(mask), others.window().count()));
+        let (value, mask, lanes) = (others.source(value, Width::Lanes), others.mask(mask), others.window().count());
+        let at = beside(&others, to);
+        writing!(self, to.memory, |memory| match (at, value, mask) {
+            (Some(at), Source::Wide(words), None) if memory.holds(at, lanes) => memory.store_row(at, words),
+            _ => rows(&others, &to.address, self.row).store(memory, to.offset, value, mask, lanes),
+        });
         None
     }
 
@@ -429,6 +466,26 @@ impl Fetched {
             Fetched::Constants(at) => &constants[at..at + count],
         }
     }
+}
+
+/// From which word on those in the window lie side by side, if that is plain: of one row, none of which is held back.
+///
+/// Asked before [`rows`]: in most kernels it is so, and `rows` costs as much as a row of words.
+#[inline(always)]
+fn beside(others: &Others<'_>, place: &Place<Affine>) -> Option<u32> {
+    let Affine { base: Arg::One(base), step: 1, clamp } = place.address else { return None };
+    let window = others.window();
+    match clamp {
+        None => {}
+        Some(tape::Clamp { index: Arg::One(index), step: 1, last, .. }) => {
+            let end = u64::from(others.one(index).wrapping_add(window.first)) + window.count() as u64;
+            if end > u64::from(others.one(last)) + 1 {
+                return None;
+            }
+        }
+        Some(_) => return None,
+    }
+    Some(others.one(base).wrapping_add(window.first).wrapping_add(place.offset))
 }
 
 /// What is kept by rows, of those in the window: whole rows, or a part of the only one.

@@ -9,7 +9,7 @@
 //! those who wait at its end (and a loop one more for those who begin again). A list of steps is left as soon as
 //! nobody is there any more, for the nearest end where somebody may wait.
 //!
-//! Invariant: the tape goes back only by [`Step::Back`] and [`Step::Again`], which look whether the run is stopped.
+//! Invariant: the tape goes back only by [`Step::Back`], [`Step::BackBinary`] and [`Step::Again`], which look whether the run is stopped.
 
 use std::collections::HashMap;
 

@@ -145,6 +145,15 @@ pub(super) enum Step {
         a: Operand,
         b: Operand,
     },
+    /// Workgroup memory becomes what is there `op` another operand.
+    Update {
+        op: Binary,
+        at: Place<Affine>,
+        b: Operand,
+        /// Where the words go on their way if they do not lie as they are wanted.
+        through: Slot,
+        mask: Mask,
+    },
     /// `(a first b) second c`, or `c second (a first b)` if it is flipped, over lanes of f32.
     Pair {
         first: Binary,
@@ -255,6 +264,15 @@ pub(super) enum Step {
         unless: bool,
         otherwise: Target,
     },
+    /// To `start`, which is behind such a branch, or to `otherwise` like that branch, unless the run is stopped.
+    BackBinary {
+        op: Binary,
+        a: Slot,
+        b: Slot,
+        unless: bool,
+        start: Target,
+        otherwise: Target,
+    },
     /// Nobody.
     Clear(Mask),
     /// Parts `from` by a condition; those who reject only if somebody asks for them. If nobody accepts, goes to
@@ -347,6 +365,18 @@ impl Affine {
     }
 }
 
+impl Operand {
+    fn slots(&mut self, visit: &mut impl FnMut(&mut Slot, Use)) {
+        match self {
+            Operand::Slot(slot) => visit(slot, Use::Read),
+            Operand::Rows(rows) => {
+                rows.from.address.slots(visit);
+                visit(&mut rows.to, Use::Write);
+            }
+        }
+    }
+}
+
 impl Step {
     /// What is left out in the end: a mark that nobody goes to.
     pub(super) const NOTHING: Step = Step::Mark(Target(u32::MAX));
@@ -356,7 +386,7 @@ impl Step {
         match self {
             Step::Mark(_) => *self != Step::NOTHING,
             Step::Jump(_) | Step::Back(_) | Step::Branch { .. } | Step::Clear(_) | Step::Split { .. } | Step::Otherwise { .. } => true,
-            Step::BranchBinary { .. } | Step::SplitNumbered { .. } | Step::Resume(_) => true,
+            Step::BranchBinary { .. } | Step::BackBinary { .. } | Step::SplitNumbered { .. } | Step::Resume(_) => true,
             Step::Leave { .. } | Step::Exit { .. } | Step::Join { .. } | Step::Rejoin { .. } | Step::Again { .. } | Step::End => true,
             _ => false,
         }
@@ -381,16 +411,14 @@ impl Step {
                 visit(to, Write);
             }
             Step::BinaryRows { to, a, b, .. } => {
-                for operand in [a, b] {
-                    match operand {
-                        Operand::Slot(slot) => visit(slot, Read),
-                        Operand::Rows(rows) => {
-                            rows.from.address.slots(visit);
-                            visit(&mut rows.to, Write);
-                        }
-                    }
-                }
+                a.slots(visit);
+                b.slots(visit);
                 visit(to, Write);
+            }
+            Step::Update { at, b, through, .. } => {
+                at.address.slots(visit);
+                b.slots(visit);
+                visit(through, Write);
             }
             Step::Pair { to, a, b, c, .. } => {
                 [a, b, c].into_iter().for_each(|arg| visit(arg.slot(), Read));
@@ -457,7 +485,7 @@ impl Step {
                 visit(to, Write);
             }
             Step::Branch { condition, .. } | Step::Split { condition, .. } | Step::Leave { condition, .. } => visit(condition, Read),
-            Step::BranchBinary { a, b, .. } => {
+            Step::BranchBinary { a, b, .. } | Step::BackBinary { a, b, .. } => {
                 visit(a, Read);
                 visit(b, Read);
             }
@@ -480,9 +508,9 @@ impl Step {
             | Step::SplitNumbered { otherwise: to, .. }
             | Step::Otherwise { end: to, .. } => visit(to),
             Step::Leave { gone, .. } | Step::Exit { gone, .. } | Step::Join { gone, .. } | Step::Rejoin { gone, .. } => visit(gone),
-            Step::Again { start, gone, .. } => {
+            Step::Again { start, gone: otherwise, .. } | Step::BackBinary { start, otherwise, .. } => {
                 visit(start);
-                visit(gone);
+                visit(otherwise);
             }
             _ => {}
         }

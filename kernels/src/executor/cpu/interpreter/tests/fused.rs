@@ -76,6 +76,91 @@ fn operands_in_memory_are_read_by_their_operator() {
     }
 }
 
+#[derive(Clone, Copy, PartialEq)]
+enum Case {
+    Plain,
+    /// The other operand is not what memory holds.
+    BySlot,
+    /// Every other lane alone.
+    OddLanes,
+    /// The operands are changed before the outcome is stored.
+    Overtaken,
+}
+
+/// The same with nobody but the memory told what was made, and all of that memory in the end: `sums[lane] op= sums[lane + further]`.
+fn in_workgroup(op: Binary, (from, further, words): (u32, u32, u32), is_flipped: bool, case: Case) -> Kernel {
+    let scalar = Scalar::U32;
+    kernel([LANES, 1, 1], &[true], |b| {
+        // The indices end before the memory does.
+        b.kernel().workgroup_words = words + LANES;
+        let (lane, further, factor) = (b.input(Input::LocalIndex), b.uint(further), b.uint(0x9e37_79b9));
+        let own = b.index(lane, Count::Fixed(words));
+        let hashed = b.binary(Binary::Mul, lane, factor);
+        b.store(Memory::Workgroup, own, 0, hashed);
+        let other = b.binary(Binary::Add, lane, further);
+        let other = b.index(other, Count::Fixed(words));
+        let (from, one) = (b.uint(from), b.uint(1));
+        let mut is_out = b.binary(Binary::LtU, lane, from);
+        if case == Case::OddLanes {
+            let is_odd = b.binary(Binary::And, lane, one);
+            is_out = b.binary(Binary::LtU, is_odd, one);
+        }
+        b.begin_if(is_out);
+        b.begin_else();
+        for _ in 0..2 {
+            let mut y = b.load(scalar, Memory::Workgroup, other, 0);
+            if case == Case::BySlot {
+                y = b.binary(Binary::Xor, y, factor);
+            }
+            let x = b.load(scalar, Memory::Workgroup, own, 0);
+            let made = if is_flipped { b.binary(op, y, x) } else { b.binary(op, x, y) };
+            if case == Case::Overtaken {
+                b.store(Memory::Workgroup, own, 0, lane);
+            }
+            b.store(Memory::Workgroup, own, 0, made);
+        }
+        b.end_if();
+        let left = b.load(scalar, Memory::Workgroup, own, 0);
+        b.store(Memory::Binding(0), lane, 0, left);
+    })
+}
+
+const CASES: [Case; 4] = [Case::Plain, Case::BySlot, Case::OddLanes, Case::Overtaken];
+
+#[test]
+fn what_memory_holds_is_changed_where_it_is() {
+    let updates = |kernel: &Kernel| Interpreter::new(kernel).plan.tape.iter().filter(|step| matches!(step, Step::Update { .. })).count();
+    for op in [Binary::Sub, Binary::MinU, Binary::Add, Binary::Shl] {
+        for (from, further, words) in
+            [(0, 0, 32), (0, 1, 40), (0, 8, 33), (0, 32, 64), (0, 40, 72), (5, 1, 40), (20, 8, 33), (20, 12, 64), (31, 1, 32)]
+        {
+            for (is_flipped, case) in [false, true].into_iter().flat_map(|is_flipped| CASES.map(|case| (is_flipped, case))) {
+                let kernel = in_workgroup(op, (from, further, words), is_flipped, case);
+                let is_either = further == 0 && case != Case::BySlot;
+                let is_update = case != Case::Overtaken && (!is_flipped || is_either || matches!(op, Binary::MinU | Binary::Add));
+                assert_eq!(updates(&kernel), if is_update { 2 } else { 0 }, "{op:?} {is_flipped}\n{kernel}");
+                let at = |lane: u32| lane.min(words - 1) as usize;
+                let mut slab = vec![0u32; words as usize];
+                (0..LANES).for_each(|lane| slab[at(lane)] = lane.wrapping_mul(0x9e37_79b9));
+                for _ in 0..2 {
+                    let before = slab.clone();
+                    let is_in = |lane: &u32| if case == Case::OddLanes { lane % 2 == 1 } else { *lane >= from };
+                    for lane in (0..LANES).filter(is_in) {
+                        let (x, mut y) = (before[at(lane)], before[at(lane + further)]);
+                        if case == Case::BySlot {
+                            y ^= 0x9e37_79b9;
+                        }
+                        let (a, b) = if is_flipped { (y, x) } else { (x, y) };
+                        slab[at(lane)] = crate::executor::cpu::ops::binary(op, a, b);
+                    }
+                }
+                let found = outcome(&kernel, &[vec![0; LANES as usize]], [1, 1, 1]).swap_remove(0);
+                assert_eq!(found, (0..LANES).map(|lane| slab[at(lane)]).collect::<Vec<_>>(), "{op:?} {from} {further} {words}\n{kernel}");
+            }
+        }
+    }
+}
+
 #[test]
 fn counters_and_conditions_of_loops_cost_no_steps_of_their_own() {
     let kernel = kernel([4, 1, 1], &[true], |b| {
@@ -103,5 +188,6 @@ fn counters_and_conditions_of_loops_cost_no_steps_of_their_own() {
     });
     let tape = Interpreter::new(&kernel).plan.tape;
     assert!(tape.iter().any(|step| matches!(step, Step::BranchBinary { op: Binary::LtU, .. })), "{tape:?}");
+    assert!(tape.iter().any(|step| matches!(step, Step::BackBinary { op: Binary::LtU, .. })), "{tape:?}");
     assert_eq!(outcome(&kernel, &[vec![9; 7]], [1, 1, 1])[0], [10, 0, 1, 3, 6, 10, 9]);
 }
