@@ -11,6 +11,7 @@ use super::super::ir::{Count, Kernel, Label, Op, Scalar, Value, ValueId};
 use super::super::shape::{Shape, Shapes};
 use super::class::{Class, Classes, Lanes};
 use super::packs::Packs;
+use super::pairs::Twin;
 use super::plan::Uses;
 use super::{EmitError, Emitted, HEAD_WORDS, Host};
 
@@ -88,6 +89,8 @@ pub(super) struct Emitter<'k> {
     /// Uniform registers that a segment writes, and what they held before it.
     pub(super) saved_registers: Vec<(Local, Local)>,
     pub(super) quad: Option<Quad>,
+    /// The quad beside it, where two go together.
+    pub(super) twin: Option<Twin>,
 }
 
 /// The parameter.
@@ -127,6 +130,7 @@ impl<'k> Emitter<'k> {
             kept: Vec::new(),
             saved_registers: Vec::new(),
             quad: None,
+            twin: None,
         };
         emitter.reserve(kernel.workgroup_words * 4);
         emitter.private = emitter.reserve(kernel.private_words * emitter.lanes.padded * 4);

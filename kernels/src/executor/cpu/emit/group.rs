@@ -8,6 +8,7 @@ use super::super::ir::{Label, Op, Stmt, ValueId};
 use super::super::shape::Shape;
 use super::class::{self, Assumption, Class, Classes, Context};
 use super::code::{ARGS, Emitter, Local, Target, at, scalar_type, words};
+use super::lanes::Range;
 use super::plan::{Node, Segment, each_step};
 
 /// The most bytes that are zeroed without a call.
@@ -152,6 +153,7 @@ impl<'k> Emitter<'k> {
         let limits = self.quads(&segment.steps, trim);
         self.save_registers(&written);
         let shares = self.shares(&segment.steps, &general);
+        let (are_whole_rows, is_partial) = (trim.is_none(), !self.lanes.count().is_multiple_of(4));
         if is_worth {
             let test = self.test(&fast, trim, limits.active);
             self.hoist(&segment.steps, &fast);
@@ -159,11 +161,11 @@ impl<'k> Emitter<'k> {
             self.all([I::LocalGet(limits.full), I::I32Const(0), I::LocalGet(test), I::Select]);
             let middle = self.keep(ValType::I32);
             let zero = self.local(ValType::I32);
-            self.run(segment, fast, zero, middle, &written, &shares, false);
-            self.run(segment, general, middle, limits.all, &written, &shares, !self.lanes.count().is_multiple_of(4));
+            self.run(segment, fast, Range { from: zero, to: middle, are_whole_rows, is_partial: false }, &written, &shares);
+            self.run(segment, general, Range { from: middle, to: limits.all, are_whole_rows, is_partial }, &written, &shares);
         } else {
             let zero = self.local(ValType::I32);
-            self.run(segment, general, zero, limits.all, &written, &shares, !self.lanes.count().is_multiple_of(4));
+            self.run(segment, general, Range { from: zero, to: limits.all, are_whole_rows, is_partial }, &written, &shares);
         }
         for (value, share) in shares.list {
             match share {

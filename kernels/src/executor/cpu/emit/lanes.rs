@@ -27,24 +27,16 @@ pub(super) const ALL: [u32; 4] = [u32::MAX; 4];
 pub(super) const NONE: [u32; 4] = [0; 4];
 
 impl<'k> Emitter<'k> {
-    /// Runs a segment in one form, from one quad up to another. `is_partial`: the last quad may not be full.
-    #[allow(clippy::too_many_arguments, reason = "the bounds and what is around them")]
-    pub(super) fn run(
-        &mut self,
-        segment: &Segment<'k>,
-        classes: Classes,
-        from: Local,
-        to: Local,
-        written: &[bool],
-        shares: &Shares,
-        is_partial: bool,
-    ) {
+    /// Runs a segment in one form, over these quads.
+    pub(super) fn run(&mut self, segment: &Segment<'k>, classes: Classes, quads: Range, written: &[bool], shares: &Shares) {
         let number = self.local(ValType::I32);
         let first = self.local(ValType::I32);
         let place = if self.lanes.has_rows { [0, 1, 2].map(|_| self.local(ValType::I32)) } else { [first; 3] };
-        self.all([I::LocalGet(from), I::LocalSet(number)]);
+        self.quad = Some(Quad { classes, held: HashMap::new(), packs: Packs::new(), place, first, mask: None, end: 0 });
+        let is_paired = quads.are_whole_rows && self.is_paired(segment);
+        self.all([I::LocalGet(quads.from), I::LocalSet(number)]);
         let done = self.open(I::Block);
-        self.all([I::LocalGet(number), I::LocalGet(to), I::I32GeU]);
+        self.all([I::LocalGet(number), I::LocalGet(quads.to), I::I32GeU]);
         self.branch_if(done);
         if self.lanes.has_rows {
             // Only a single row is ever begun in its middle.
@@ -56,14 +48,24 @@ impl<'k> Emitter<'k> {
         let again = self.open(I::Loop);
         self.all([I::LocalGet(number), I::I32Const(4), I::I32Mul, I::LocalSet(first)]);
         let end = self.open(I::Block);
-        self.quad = Some(Quad { classes, held: HashMap::new(), packs: Packs::new(), place, first, mask: None, end });
-        self.begin_quad(segment, is_partial);
-        self.steps(&segment.steps, &segment.ends, shares);
+        if let Some(quad) = &mut self.quad {
+            quad.end = end;
+        }
+        self.begin_quad(segment, quads.is_partial);
+        if is_paired {
+            self.begin_pair(segment);
+            self.steps_of_pair(&segment.steps, &segment.ends, shares);
+        } else {
+            self.steps(&segment.steps, &segment.ends, shares);
+        }
         self.quad = None;
         self.close();
-        self.end_quad(first, written);
-        self.step_place(place);
-        self.all([I::LocalGet(number), I::I32Const(1), I::I32Add, I::LocalTee(number), I::LocalGet(to), I::I32LtU]);
+        let registers = self.registers.clone();
+        self.end_quad(first, &registers, written);
+        self.end_pair(written);
+        let count = if is_paired { 2 } else { 1 };
+        self.step_place(place, 4 * count);
+        self.all([I::LocalGet(number), I::I32Const(count), I::I32Add, I::LocalTee(number), I::LocalGet(quads.to), I::I32LtU]);
         self.branch_if(again);
         self.close();
         self.close();
@@ -74,6 +76,18 @@ impl<'k> Emitter<'k> {
         for (local, saved) in self.saved_registers.clone() {
             self.all([I::LocalGet(saved), I::LocalSet(local)]);
         }
+        self.take_up(segment);
+        if is_partial {
+            let count = self.lanes.count();
+            self.numbers();
+            self.all([words([count; 4]), I::I32x4LtU]);
+            let mask = self.keep(ValType::V128);
+            self.set_mask(Some(mask));
+        }
+    }
+
+    /// What lanes have had since another segment.
+    pub(super) fn take_up(&mut self, segment: &Segment<'k>) {
         for register in touched(self, segment) {
             let index = register.0 as usize;
             if self.shapes.registers[index] == Shape::Uniform {
@@ -88,13 +102,6 @@ impl<'k> Emitter<'k> {
                 None => {}
             }
         }
-        if is_partial {
-            let count = self.lanes.count();
-            self.numbers();
-            self.all([words([count; 4]), I::I32x4LtU]);
-            let mask = self.keep(ValType::V128);
-            self.set_mask(Some(mask));
-        }
         for value in self.foreign(segment) {
             let Some(&place) = self.spills.get(&value) else { continue };
             self.lane_address();
@@ -104,21 +111,21 @@ impl<'k> Emitter<'k> {
         }
     }
 
-    fn end_quad(&mut self, first: Local, written: &[bool]) {
+    pub(super) fn end_quad(&mut self, first: Local, registers: &[Local], written: &[bool]) {
         for (index, _) in written.iter().enumerate().filter(|(_, is_written)| **is_written) {
             if let Some(place) = self.kept[index] {
                 self.all([I::LocalGet(self.scratch), I::LocalGet(first), I::I32Const(4), I::I32Mul, I::I32Add]);
-                self.all([I::LocalGet(self.registers[index]), I::V128Store(at(place.into()))]);
+                self.all([I::LocalGet(registers[index]), I::V128Store(at(place.into()))]);
             }
         }
     }
 
-    fn step_place(&mut self, place: [Local; 3]) {
+    fn step_place(&mut self, place: [Local; 3], lanes: i32) {
         if !self.lanes.has_rows {
             return;
         }
         let [x, y, z] = self.lanes.workgroup;
-        self.all([I::LocalGet(place[0]), I::I32Const(4), I::I32Add, I::LocalSet(place[0])]);
+        self.all([I::LocalGet(place[0]), I::I32Const(lanes), I::I32Add, I::LocalSet(place[0])]);
         if y * z == 1 {
             return;
         }
@@ -221,6 +228,20 @@ impl<'k> Emitter<'k> {
                     return;
                 }
             }
+        }
+    }
+
+    /// Does steps without control.
+    pub(super) fn straight(&mut self, steps: &[&'k Stmt], shares: &Shares) {
+        let mut rest = steps;
+        while let [step, behind @ ..] = rest {
+            rest = match self.store_pack(rest) {
+                Some(count) => &rest[count..],
+                None => {
+                    self.step(step, &HashSet::new(), shares);
+                    behind
+                }
+            };
         }
     }
 
@@ -433,7 +454,7 @@ impl<'k> Emitter<'k> {
         escapes
     }
 
-    fn leave(&mut self, label: Label, is_repeat: bool, ends: &HashSet<Label>) -> bool {
+    pub(super) fn leave(&mut self, label: Label, is_repeat: bool, ends: &HashSet<Label>) -> bool {
         if is_repeat && self.targets.get(&label).is_some_and(|target| target.gone.is_none()) {
             self.check_stop();
         }
@@ -503,8 +524,18 @@ impl<'k> Emitter<'k> {
     }
 }
 
+/// Quads, by their numbers.
+pub(super) struct Range {
+    pub(super) from: Local,
+    pub(super) to: Local,
+    /// They begin and end where rows do.
+    pub(super) are_whole_rows: bool,
+    /// The last one may not be full.
+    pub(super) is_partial: bool,
+}
+
 /// The registers that a segment reads or writes.
-fn touched(emitter: &Emitter<'_>, segment: &Segment<'_>) -> Vec<RegisterId> {
+pub(super) fn touched(emitter: &Emitter<'_>, segment: &Segment<'_>) -> Vec<RegisterId> {
     let mut registers = Vec::new();
     each_step(segment.steps.iter().copied(), &mut |step| {
         let register = match step {

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! Kernel + Shapes ─ plan ─► segments ─ class ─► forms ─┬─ group: once per workgroup, scalars
-//!                                                      └─ lanes: for every four lanes, scalars and v128
+//!                                                      └─ lanes: for every four lanes, scalars and v128; pairs: for eight
 //! ```
 //!
 //! The module imports one memory (`"m" "m"`) and exports `run(args: i32) -> i32`: 0 at the end, 1 if it
@@ -21,6 +21,7 @@ mod lanes;
 mod memory;
 mod operators;
 mod packs;
+mod pairs;
 mod plan;
 #[cfg(all(test, feature = "jit"))]
 mod tests;

@@ -8,6 +8,11 @@ use super::super::words::Span;
 
 /// Runs two workgroups of a kernel with one binding both ways.
 fn check(kernel: &Kernel, given: &[u32]) {
+    check_against(kernel, kernel, given);
+}
+
+/// The same of a kernel that means what `simple` says without barriers.
+fn check_against(simple: &Kernel, kernel: &Kernel, given: &[u32]) {
     let machine = Machine::new(1).expect("a compiler");
     let code = machine.compile(kernel).unwrap_or_else(|error| panic!("{error}\n{kernel}"));
     let own = given.len().next_multiple_of(16) + 16;
@@ -20,7 +25,7 @@ fn check(kernel: &Kernel, given: &[u32]) {
     let mut found = vec![0u32; given.len()];
     words.read(0, bytemuck::cast_slice_mut(&mut found));
     let mut expected = [given.to_vec()];
-    reference::run(kernel, &mut expected, [2, 1, 1], 0..2, &mut |_, _| {});
+    reference::run(simple, &mut expected, [2, 1, 1], 0..2, &mut |_, _| {});
     assert_eq!(found, expected[0], "{kernel}");
 }
 
@@ -174,4 +179,81 @@ fn a_word_that_was_written_in_between_is_read_again() {
     }
     let words: Vec<u32> = (0..4 * LANES).map(|word| word.wrapping_mul(0x9e37_79b9)).collect();
     check(&b.finish(), &words);
+}
+
+/// What is the same along a row, and what each lane has for itself.
+const ROWS_FACTOR: u32 = 0x2c1b_3c6d;
+const OWN_FACTOR: u32 = 0x297a_2d39;
+
+/// A loop that all go round together: of each lane, `x` in a register; of each row, `y`; of all, how often. `waits`: for each
+/// other, before and behind the loop. `parts`: what some rows do in the loop, some lanes do.
+fn kernel_of_rows(workgroup: [u32; 3], waits: bool, parts: bool) -> Kernel {
+    let mut b = Builder::new("main", workgroup);
+    let invocations: u32 = workgroup.iter().product();
+    b.binding(Binding { number: 0, is_writable: true, words_min: 3 * invocations });
+    let (lane, row) = (b.input(Input::LocalIndex), b.input(Input::LocalId(1)));
+    let [x, y, count] = [(); 3].map(|()| b.register(Scalar::U32));
+    let (zero, one, seven, rows, own) = (b.uint(0), b.uint(1), b.uint(7), b.uint(ROWS_FACTOR), b.uint(OWN_FACTOR));
+    let given = b.load(Scalar::U32, Memory::Binding(0), lane, 0);
+    b.set(x, given);
+    b.set(y, row);
+    b.set(count, zero);
+    if waits {
+        b.barrier();
+    }
+    let through = b.begin_block();
+    let again = b.begin_loop([x, y, count]);
+    let (so_far, before, rounds) = (b.get(x), b.get(y), b.get(count));
+    let is_through = b.binary(Binary::Eq, rounds, seven);
+    b.begin_if(is_through);
+    b.exit(through);
+    b.begin_else();
+    b.end_if();
+    // Of the row, from one round to the next; then what only some rows do.
+    let sum = b.binary(Binary::Add, before, rounds);
+    let of_row = b.binary(Binary::Mul, sum, rows);
+    b.set(y, of_row);
+    let odd = b.binary(Binary::And, if parts { so_far } else { of_row }, one);
+    let is_odd = b.binary(Binary::Eq, odd, one);
+    b.begin_if(is_odd);
+    let mixed = b.binary(Binary::Xor, so_far, before);
+    b.set(x, mixed);
+    b.store(Memory::Binding(0), lane, 2 * invocations, mixed);
+    b.begin_else();
+    let mixed = b.binary(Binary::Add, so_far, of_row);
+    let product = b.binary(Binary::Mul, mixed, own);
+    b.set(x, product);
+    b.end_if();
+    let next = b.binary(Binary::Add, rounds, one);
+    b.set(count, next);
+    b.repeat(again);
+    b.end_loop();
+    b.end_block();
+    if waits {
+        b.barrier();
+    }
+    let (x, y) = (b.get(x), b.get(y));
+    b.store(Memory::Binding(0), lane, 0, x);
+    b.store(Memory::Binding(0), lane, invocations, y);
+    b.finish()
+}
+
+/// How often code has a constant of four lanes.
+fn constants(bytes: &[u8], word: u32) -> usize {
+    bytes.windows(16).filter(|window| window.chunks(4).all(|chunk| chunk == word.to_le_bytes())).count()
+}
+
+#[test]
+fn what_a_row_shares_is_computed_once_for_two_quads() {
+    for (workgroup, quads) in [([8, 4, 1], 2), ([16, 3, 2], 2), ([4, 4, 1], 1), ([12, 2, 1], 1), ([6, 4, 1], 1)] {
+        for (waits, parts) in [(false, false), (true, false), (false, true), (true, true)] {
+            let kernel = kernel_of_rows(workgroup, waits, parts);
+            let bytes = super::emit(&kernel, &crate::executor::cpu::shape::shapes(&kernel), super::Host::Threads).expect("code").bytes;
+            let counts = [ROWS_FACTOR, OWN_FACTOR].map(|factor| constants(&bytes, factor));
+            assert_eq!(counts, [1, if parts { 1 } else { quads }], "{workgroup:?} {waits} {parts}\n{kernel}");
+            let invocations: u32 = workgroup.iter().product();
+            let words: Vec<u32> = (0..3 * invocations).map(|word| word.wrapping_mul(0x9e37_79b9)).collect();
+            check_against(&kernel_of_rows(workgroup, false, parts), &kernel, &words);
+        }
+    }
 }
