@@ -2,6 +2,7 @@
 
 use super::super::tape::Step;
 use super::*;
+use crate::executor::cpu::ir::Op;
 
 const LANES: u32 = 32;
 
@@ -190,4 +191,92 @@ fn counters_and_conditions_of_loops_cost_no_steps_of_their_own() {
     assert!(tape.iter().any(|step| matches!(step, Step::BranchBinary { op: Binary::LtU, .. })), "{tape:?}");
     assert!(tape.iter().any(|step| matches!(step, Step::BackBinary { op: Binary::LtU, .. })), "{tape:?}");
     assert_eq!(outcome(&kernel, &[vec![9; 7]], [1, 1, 1])[0], [10, 0, 1, 3, 6, 10, 9]);
+}
+
+#[test]
+fn sums_of_products_are_what_they_would_be_apart() {
+    // Each product is wanted once more: later, behind a change of what it is made of, or in every round of a loop.
+    let kernel = kernel([8, 1, 1], &[true], |b| {
+        let [held, sum, rounds] = [Scalar::F32, Scalar::F32, Scalar::U32].map(|scalar| b.register(scalar));
+        let (lane, half, three) = (b.input(Input::LocalIndex), b.float(0.5), b.uint(3));
+        let mixed = b.binary(Binary::Xor, lane, three);
+        let (x, y) = (b.unary(Unary::FloatOfU, lane), b.unary(Unary::FloatOfU, mixed));
+        let mut results = Vec::new();
+        let product = b.binary(Binary::MulF, x, y);
+        results.push(b.binary(Binary::AddF, product, half));
+        results.push(b.binary(Binary::SubF, half, product));
+        // Read before the register changes, used afterwards.
+        b.set(held, x);
+        let before = b.op(Scalar::F32, Op::Get(held));
+        let product = b.binary(Binary::MulF, before, y);
+        b.set(held, y);
+        let after = b.op(Scalar::F32, Op::Get(held));
+        results.push(b.binary(Binary::AddF, product, after));
+        // Computed before the loop that changes what it was computed from.
+        let before = b.op(Scalar::F32, Op::Get(held));
+        let product = b.binary(Binary::MulF, before, x);
+        while_loop(
+            b,
+            &[held, sum, rounds],
+            |b| {
+                let rounds = b.get(rounds);
+                b.binary(Binary::LtU, rounds, three)
+            },
+            |b, _, _| {
+                let (total, one) = (b.get(sum), b.uint(1));
+                let more = b.binary(Binary::AddF, product, total);
+                b.set(sum, more);
+                b.set(held, more);
+                let (round, now) = (b.get(rounds), b.get(held));
+                b.set(held, now);
+                let next = b.binary(Binary::Add, round, one);
+                b.set(rounds, next);
+            },
+        );
+        results.push(b.get(sum));
+        results.push(b.get(held));
+        for (word, value) in results.into_iter().enumerate() {
+            b.store(Memory::Binding(0), lane, word as u32 * 8, value);
+        }
+    });
+    let lanes = (0..8u32).map(|lane| (lane as f32, (lane ^ 3) as f32));
+    let columns: Vec<[f32; 5]> = lanes.map(|(x, y)| [x * y + 0.5, 0.5 - x * y, x * y + y, 3.0 * x * y, 3.0 * x * y]).collect();
+    let expected: Vec<f32> = (0..5).flat_map(|word| columns.iter().map(move |column| column[word])).collect();
+    assert_eq!(floats(&outcome(&kernel, &[vec![0; 40]], [1, 1, 1])[0]), expected);
+}
+
+#[test]
+fn an_atomic_is_done_though_nobody_asks_what_it_found() {
+    let mut kernel = kernel([4, 1, 1], &[true, true], |b| {
+        let (lane, zero) = (b.input(Input::LocalIndex), b.uint(0));
+        let found = b.atomic(AtomicOp::Add, Memory::Binding(0), zero, 0, lane, None);
+        b.store(Memory::Binding(1), zero, 0, found);
+    });
+    kernel.body.truncate(1);
+    assert_eq!(outcome(&kernel, &[vec![7], vec![9]], [1, 1, 1]), [[13], [9]]);
+}
+
+#[test]
+fn a_register_is_read_as_it_is_at_that_time() {
+    let kernel = kernel([8, 1, 1], &[true], |b| {
+        let [shared, own] = [(); 2].map(|()| b.register(Scalar::U32));
+        let (lane, group, nine) = (b.input(Input::LocalIndex), b.input(Input::Groups(0)), b.uint(9));
+        let messy = b.binary(Binary::Xor, lane, nine);
+        let mut read = Vec::new();
+        for value in [messy, lane, messy] {
+            b.set(own, value);
+            b.set(shared, group);
+            // The builder would not ask.
+            read.extend([own, shared].map(|register| b.op(Scalar::U32, Op::Get(register))));
+            b.set(shared, nine);
+            read.push(b.op(Scalar::U32, Op::Get(shared)));
+        }
+        for (word, value) in read.into_iter().enumerate() {
+            b.store(Memory::Binding(0), lane, word as u32 * 8, value);
+        }
+    });
+    let messy: Vec<u32> = (0..8).map(|lane| lane ^ 9).collect();
+    let rounds = [&messy, &(0..8).collect(), &messy];
+    let expected: Vec<u32> = rounds.into_iter().flat_map(|own| own.iter().copied().chain([5; 8]).chain([9; 8])).collect();
+    assert_eq!(outcome(&kernel, &[vec![0; 72]], [5, 1, 1])[0], expected);
 }
