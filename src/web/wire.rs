@@ -20,6 +20,14 @@ impl Wire {
         Probe::dial(&address).await.map(|probe| Wire { probe }).map_err(told)
     }
 
+    /// Dials a WebSocket that answers, for the transport's stream of bytes alone: neither encrypted nor shared out.
+    ///
+    /// **Errors:** nobody is there.
+    #[wasm_bindgen(js_name = dialStream)]
+    pub async fn dial_stream(address: String) -> Result<Wire, JsError> {
+        Probe::dial_stream(&address).await.map(|probe| Wire { probe }).map_err(told)
+    }
+
     /// Seconds from the dial to the open link.
     #[wasm_bindgen(getter)]
     pub fn connected(&self) -> f64 {

@@ -10,8 +10,9 @@ use crate::report::{Figure, Kind};
 use crate::rounds::Rounds;
 use crate::{Bench, BenchError, BenchOptions, Effort};
 
-/// What of a bare WebSocket's throughput a link must keep: it encrypts, and shares the connection out.
+/// What of a bare WebSocket's throughput is to be kept: by the transport, and by a link on it, which encrypts and shares the connection out.
 const TARGET: f64 = 0.6;
+const TWIN: &str = "a bare WebSocket of the same worker";
 const PATIENCE: Duration = Duration::from_secs(120);
 const LISTEN: &str = "/ip4/127.0.0.1/tcp/0/ws";
 
@@ -23,6 +24,7 @@ struct Job {
 #[derive(Serialize)]
 struct Order {
     address: String,
+    stream: String,
     bare: String,
     size: u32,
     count: u32,
@@ -30,13 +32,38 @@ struct Order {
     trips: u32,
 }
 
-/// Seconds of each round: the link, the bare WebSocket.
+/// Seconds of each round: a link, the transport's stream below it, and a bare WebSocket.
+type Seconds = Vec<[f64; 3]>;
+
 #[derive(Debug, Deserialize)]
 pub(super) struct Measured {
-    up: Vec<[f64; 2]>,
-    down: Vec<[f64; 2]>,
-    trips: Vec<[f64; 2]>,
-    connected: Vec<[f64; 2]>,
+    up: Seconds,
+    down: Seconds,
+    trips: Seconds,
+    connected: Seconds,
+}
+
+/// What is held against a bare WebSocket.
+#[derive(Clone, Copy)]
+enum Side {
+    Link,
+    Stream,
+}
+
+impl Side {
+    const ALL: [Side; 2] = [Side::Stream, Side::Link];
+
+    fn name(self) -> &'static str {
+        match self {
+            Side::Link => "a link",
+            Side::Stream => "the WebSocket transport alone",
+        }
+    }
+
+    fn of(self, seconds: &Seconds, repeats: u32) -> Rounds {
+        let own = self as usize;
+        Rounds { repeats, seconds: seconds.iter().map(|all| [all[own], all[2]]).collect() }
+    }
 }
 
 /// Measures one worker.
@@ -53,27 +80,33 @@ pub(crate) fn figures(options: &BenchOptions, figures: &mut Vec<Figure>, progres
     for size in [16 << 10, 256 << 10] {
         progress(&format!("wire: frames of {} KiB", size >> 10));
         let count = (total / size).max(2);
-        let order = Order { address: answering.address().to_owned(), bare: answering.bare_url(), size, count, rounds, trips };
+        let order = Order {
+            address: answering.address().to_owned(),
+            stream: answering.bare_address(),
+            bare: answering.bare_url(),
+            size,
+            count,
+            rounds,
+            trips,
+        };
         let (said, _) = session.ask(&Job { wire: order }, &[])?;
         let measured = said.wire.ok_or_else(|| BrowserError::Failed { cause: said.failed.unwrap_or_default() })?;
-        for (way, seconds) in [("up", measured.up), ("down", measured.down)] {
-            let case = format!("{way}, frames of {} KiB, loopback", size >> 10);
-            let rounds = Rounds { repeats: count, seconds };
-            let figure = rounds.figure(Bench::Wire, case, Kind::Speed, "MB/s", f64::from(size) / 1e6, "a bare WebSocket of the same worker");
-            figures.push(figure.with_target(Some(TARGET)));
-        }
-        if size == 16 << 10 {
-            let trips = Rounds { repeats: 1, seconds: measured.trips };
-            let notes = median_ms("1 KiB there and back", &trips.seconds);
-            let mut figure =
-                trips.figure(Bench::Wire, "1 KiB there and back".into(), Kind::Context, "1/s", 1.0, "a bare WebSocket of the same worker");
-            figure.notes.push(notes);
-            figures.push(figure);
-            let connected = Rounds { repeats: 1, seconds: measured.connected };
-            let notes = median_ms("from the dial to the open link", &connected.seconds);
-            let mut figure = connected.figure(Bench::Wire, "connections".into(), Kind::Context, "1/s", 1.0, "a bare WebSocket of the same worker");
-            figure.notes.push(notes);
-            figures.push(figure);
+        for side in Side::ALL {
+            for (way, seconds) in [("up", &measured.up), ("down", &measured.down)] {
+                let case = format!("{}, {way}, frames of {} KiB, loopback", side.name(), size >> 10);
+                let figure = side.of(seconds, count).figure(Bench::Wire, case, Kind::Speed, "MB/s", f64::from(size) / 1e6, TWIN);
+                figures.push(figure.with_target(Some(TARGET)));
+            }
+            if size == 16 << 10 {
+                let both = [("1 KiB there and back", &measured.trips), ("from the dial to where it is open", &measured.connected)];
+                for (what, seconds) in both {
+                    let rounds = side.of(seconds, 1);
+                    let note = median_ms(what, &rounds.seconds);
+                    let mut figure = rounds.figure(Bench::Wire, format!("{}, {what}", side.name()), Kind::Context, "1/s", 1.0, TWIN);
+                    figure.notes.push(note);
+                    figures.push(figure);
+                }
+            }
         }
     }
     Ok(())

@@ -127,24 +127,22 @@ class Bare {
   }
 }
 
-// What links carry, and their twins, in turn.
-async function measure({ address, bare, size, count, rounds, trips }) {
+// What links carry, and the transport's stream alone, and a bare WebSocket, in turn.
+async function measure({ address, stream, bare, size, count, rounds, trips }) {
   const measured = { up: [], down: [], trips: [], connected: [] };
-  const dial = async () => [await Wire.dial(address), await Bare.dial(bare)];
-  let sides = await dial();
+  const dial = async () => [await Wire.dial(address), await Wire.dialStream(stream), await Bare.dial(bare)];
+  const sides = await dial();
+  const inTurn = async (round, of) => {
+    const seconds = [];
+    const turns = sides.keys().toArray();
+    for (const at of round % 2 === 0 ? turns : turns.reverse()) seconds[at] = await of(sides[at]);
+    return seconds;
+  };
   for (const side of sides) for (const way of ["up", "down"]) await side[way](size, 1);
   for (let round = 0; round < rounds; round++) {
-    for (const way of ["up", "down"]) {
-      const seconds = [];
-      for (const at of round % 2 === 0 ? [0, 1] : [1, 0]) seconds[at] = await sides[at][way](size, count);
-      measured[way].push(seconds);
-    }
+    for (const way of ["up", "down"]) measured[way].push(await inTurn(round, (side) => side[way](size, count)));
   }
-  for (let trip = 0; trip < trips; trip++) {
-    const seconds = [];
-    for (const at of trip % 2 === 0 ? [0, 1] : [1, 0]) seconds[at] = await sides[at].roundTrip(1024);
-    measured.trips.push(seconds);
-  }
+  for (let trip = 0; trip < trips; trip++) measured.trips.push(await inTurn(trip, (side) => side.roundTrip(1024)));
   for (let round = 0; round < rounds; round++) measured.connected.push((await dial()).map((side) => side.connected));
   return measured;
 }

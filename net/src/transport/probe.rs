@@ -5,14 +5,21 @@
 //!  0  swallow it          1  say the same          2  say `size u32` bytes, `count u32` times
 //! ```
 //!
-//! The answering side is native and answers both alike: links of the transport, and the twin, a bare WebSocket. Invariant: both ways
-//! end with a word from the other side, so that nothing is counted that has not arrived.
+//! The answering side is native and answers both alike: links of the transport, and the twin, a bare WebSocket. A probe of the stream alone
+//! talks to the latter: what is below the encryption, without it. Invariant: both ways end with a word from the other side, so that
+//! nothing is counted that has not arrived.
 
 use std::time::Duration;
 
+use ::libp2p::Multiaddr;
+use ::libp2p::core::Endpoint;
+use ::libp2p::core::Transport as _;
+use ::libp2p::core::transport::{DialOpts, PortUse};
 use bytes::{BufMut, Bytes, BytesMut};
+use futures::{AsyncReadExt, AsyncWriteExt};
 use thiserror::Error;
 
+use super::websocket::WebSockets;
 use super::{CloseReason, Transport, TransportConfig, TransportError, TransportEvent};
 use crate::core::LinkId;
 use crate::runtime::Instant;
@@ -52,9 +59,18 @@ pub enum ProbeError {
 
 /// The measuring end of a link.
 pub struct Probe {
-    transport: Transport,
-    link: LinkId,
+    way: Way,
     connected: Duration,
+}
+
+/// What carries the bytes.
+enum Way {
+    Link {
+        transport: Box<Transport>,
+        link: LinkId,
+    },
+    /// A WebSocket as the transport has it: neither encrypted nor shared out.
+    Stream(Box<<WebSockets as ::libp2p::core::Transport>::Output>),
 }
 
 fn frame(content: Bytes) -> Frame {
@@ -92,7 +108,24 @@ impl Probe {
         };
         let connected = begun.elapsed();
         transport.limit(link, PROBE_BYTES_MAX);
-        Ok(Probe { transport, link, connected })
+        Ok(Probe { way: Way::Link { transport: Box::new(transport), link }, connected })
+    }
+
+    /// Dials a WebSocket that answers, for the stream of bytes alone.
+    ///
+    /// **Errors**: nobody is there.
+    #[allow(clippy::disallowed_methods, reason = "a measurement")]
+    pub async fn dial_stream(address: &str) -> Result<Probe, ProbeError> {
+        let failed = |error: String| ProbeError::Dial { address: address.to_owned(), error };
+        let place: Multiaddr = address.parse().map_err(|error| failed(format!("{error}")))?;
+        #[cfg(target_arch = "wasm32")]
+        let mut sockets = WebSockets;
+        #[cfg(not(target_arch = "wasm32"))]
+        let mut sockets = WebSockets::new(None);
+        let begun = Instant::now();
+        let dial = sockets.dial(place, DialOpts { role: Endpoint::Dialer, port_use: PortUse::New });
+        let stream = dial.map_err(|error| failed(error.to_string()))?.await.map_err(|error| failed(error.to_string()))?;
+        Ok(Probe { way: Way::Stream(Box::new(stream)), connected: begun.elapsed() })
     }
 
     /// From the dial to the open link.
@@ -140,22 +173,40 @@ impl Probe {
     }
 
     async fn send(&mut self, content: Bytes) -> Result<(), ProbeError> {
-        let room = self.transport.room();
-        self.transport.send(self.link, frame(content))?;
-        while self.transport.is_congested() {
-            room.notified().await;
-            self.transport.pump();
+        match &mut self.way {
+            Way::Link { transport, link } => {
+                let room = transport.room();
+                transport.send(*link, frame(content))?;
+                while transport.is_congested() {
+                    room.notified().await;
+                    transport.pump();
+                }
+            }
+            Way::Stream(stream) => {
+                stream.write_all(&content).await.map_err(ended)?;
+                stream.flush().await.map_err(ended)?;
+            }
         }
         Ok(())
     }
 
     async fn receive(&mut self, size: u32) -> Result<(), ProbeError> {
-        match self.transport.next().await {
-            TransportEvent::Received { frame, .. } if frame.len() == size as usize => Ok(()),
-            TransportEvent::Closed { reason, .. } => Err(reason.into()),
-            _ => Err(ProbeError::Answer),
+        match &mut self.way {
+            Way::Link { transport, .. } => match transport.next().await {
+                TransportEvent::Received { frame, .. } if frame.len() == size as usize => Ok(()),
+                TransportEvent::Closed { reason, .. } => Err(reason.into()),
+                _ => Err(ProbeError::Answer),
+            },
+            Way::Stream(stream) => {
+                let mut content = vec![0; size as usize];
+                stream.read_exact(&mut content).await.map_err(ended)
+            }
         }
     }
+}
+
+fn ended(error: std::io::Error) -> ProbeError {
+    ProbeError::Closed(CloseReason::Broken { error: error.to_string() })
 }
 
 #[cfg(not(target_arch = "wasm32"))]
@@ -218,6 +269,11 @@ mod answering {
         /// Where links are answered.
         pub fn address(&self) -> &str {
             self.addresses.first().map_or("", String::as_str)
+        }
+
+        /// The same place as the address of a stream.
+        pub fn bare_address(&self) -> String {
+            format!("/ip4/{}/tcp/{}/ws", self.bare.ip(), self.bare.port())
         }
 
         /// Where a bare WebSocket is.
@@ -300,14 +356,21 @@ mod tests {
             let answering = Answering::start(listen).expect("answers");
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
             runtime.block_on(async {
-                let mut probe = Probe::dial(answering.address()).await.expect("is there");
-                assert!(probe.connected() > Duration::ZERO);
-                assert!(probe.up(10_000, 30).await.expect("goes up") > Duration::ZERO);
-                assert!(probe.down(10_000, 30).await.expect("comes down") > Duration::ZERO);
-                assert!(probe.round_trip(1024).await.expect("comes back") > Duration::ZERO);
+                let link = Probe::dial(answering.address()).await.expect("is there");
+                let stream = Probe::dial_stream(&answering.bare_address()).await.expect("is there");
+                for mut probe in [link, stream] {
+                    assert!(probe.connected() > Duration::ZERO);
+                    assert!(probe.up(10_000, 30).await.expect("goes up") > Duration::ZERO);
+                    assert!(probe.up(300_000, 3).await.expect("goes up") > Duration::ZERO);
+                    assert!(probe.down(10_000, 30).await.expect("comes down") > Duration::ZERO);
+                    assert!(probe.round_trip(1024).await.expect("comes back") > Duration::ZERO);
+                }
             });
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         assert!(matches!(runtime.block_on(Probe::dial("/ip4/127.0.0.1/tcp/1")), Err(ProbeError::Dial { .. })));
+        for none in ["/ip4/127.0.0.1/tcp/1/ws", "/ip4/127.0.0.1/tcp/1", "nowhere"] {
+            assert!(matches!(runtime.block_on(Probe::dial_stream(none)), Err(ProbeError::Dial { .. })), "{none}");
+        }
     }
 }
