@@ -9,6 +9,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use peercompute_kernels::executor::any::{AnyExecutor, Choice};
@@ -479,6 +480,8 @@ struct Member {
     index: u16,
     child: Child,
     ending: Option<ExitStatus>,
+    /// Ends when all that it said was read. What is said last is often read after the process has gone.
+    reader: Option<JoinHandle<()>>,
     /// The end of what it said on standard error, where that is not the launcher's own.
     errors: Arc<Mutex<String>>,
 }
@@ -498,7 +501,7 @@ impl<Said: serde::de::DeserializeOwned + Send + 'static> Crew<Said> {
     pub(crate) fn spawn(&mut self, mut command: Command, index: u16) -> Result<(), LaunchError> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(system("start a process"))?;
-        if let Some(output) = child.stdout.take() {
+        let reader = child.stdout.take().map(|output| {
             let told = self.told.clone();
             std::thread::spawn(move || {
                 for line in BufReader::new(output).lines().map_while(Result::ok) {
@@ -508,8 +511,8 @@ impl<Said: serde::de::DeserializeOwned + Send + 'static> Crew<Said> {
                         break;
                     }
                 }
-            });
-        }
+            })
+        });
         let errors = Arc::new(Mutex::new(String::new()));
         if let Some(output) = child.stderr.take() {
             let errors = errors.clone();
@@ -525,7 +528,7 @@ impl<Said: serde::de::DeserializeOwned + Send + 'static> Crew<Said> {
                 }
             });
         }
-        self.children.push(Member { index, child, ending: None, errors });
+        self.children.push(Member { index, child, ending: None, reader, errors });
         Ok(())
     }
 
@@ -542,7 +545,8 @@ impl<Said: serde::de::DeserializeOwned + Send + 'static> Crew<Said> {
 
     /// Whether all have gone and all that they said was heard.
     pub(crate) fn all_gone(&self) -> bool {
-        self.children.iter().all(|member| member.ending.is_some()) && self.hear.is_empty()
+        // The queue last: a reader that has ended has put everything there.
+        self.children.iter().all(Member::is_gone) && self.hear.is_empty()
     }
 
     pub(crate) fn is_running(&self, index: u16) -> bool {
@@ -554,19 +558,26 @@ impl<Said: serde::de::DeserializeOwned + Send + 'static> Crew<Said> {
         self.children.iter_mut().find(|member| member.index == index && member.ending.is_none()).map(|member| &mut member.child)
     }
 
-    /// How a process ended that has gone, with the end of what it said.
+    /// How a process ended that has gone and been heard to its end, with the end of what it said.
     pub(crate) fn ending(&self, index: u16) -> Option<String> {
         let member = self.children.iter().find(|member| member.index == index)?;
-        let status = member.ending?;
+        let status = member.ending.filter(|_| member.is_gone())?;
         let errors = member.errors.lock().map(|errors| errors.trim().to_owned()).unwrap_or_default();
         Some(format!("its process ended: {status}{}{errors}", if errors.is_empty() { "" } else { "\n" }))
     }
 
     /// Processes that have gone without success and without a word of their own, with how.
     fn vanished(&self) -> impl Iterator<Item = (u16, String)> + '_ {
-        let gone = self.children.iter().filter_map(|member| Some((member.index, member.ending?)));
+        let gone = self.children.iter().filter(|member| member.is_gone()).filter_map(|member| Some((member.index, member.ending?)));
         gone.filter(|(_, status)| !status.success() && status.code() != Some(1))
             .map(|(index, status)| (index, format!("its process ended: {status}")))
+    }
+}
+
+impl Member {
+    /// Whether it has ended, and all that it said is in the queue.
+    fn is_gone(&self) -> bool {
+        self.ending.is_some() && self.reader.as_ref().is_none_or(JoinHandle::is_finished)
     }
 }
 
@@ -577,5 +588,25 @@ impl<Said> Drop for Crew<Said> {
             let _ = member.child.kill();
             let _ = member.child.wait();
         }
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_word_of_a_process_is_heard_though_it_has_gone() {
+        let mut crew: Crew<u32> = Crew::default();
+        let mut command = Command::new("sh");
+        // What it says arrives long after its end.
+        command.args(["-c", "(sleep 0.2; echo 7) & exit 0"]);
+        crew.spawn(command, 0).expect("a process");
+        let mut heard = Vec::new();
+        while !crew.all_gone() {
+            heard.extend(crew.hear(HEAR_LIMIT).expect("listens"));
+        }
+        assert_eq!(heard, [(0, 7)]);
+        assert!(crew.ending(0).is_some_and(|ending| ending.contains("exit status: 0")));
     }
 }

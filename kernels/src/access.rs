@@ -9,7 +9,8 @@
 
 use std::collections::HashMap;
 
-use naga::{Arena, Block, Expression, Function, GlobalVariable, Handle, Literal, Module, Statement, TypeInner, UnaryOperator};
+use naga::valid::{FunctionInfo, ModuleInfo};
+use naga::{Arena, AtomicFunction, Block, Expression, Function, GlobalVariable, Handle, Literal, Module, Statement, TypeInner, UnaryOperator};
 
 /// Where an element lies, seen from the invocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub enum Where {
     Near([u32; 3]),
     /// A neighbour through `at` whose distance is not constant: as far as the halo reaches.
     Halo,
+    /// Where `partial` says that the workgroup keeps its share of a table.
+    Share,
     /// Anywhere.
     Anywhere,
 }
@@ -27,7 +30,8 @@ pub enum Where {
 impl Where {
     fn join(self, other: Where) -> Where {
         match (self, other) {
-            (Where::Anywhere, _) | (_, Where::Anywhere) => Where::Anywhere,
+            (Where::Share, Where::Share) => Where::Share,
+            (Where::Anywhere | Where::Share, _) | (_, Where::Anywhere | Where::Share) => Where::Anywhere,
             (Where::Halo, _) | (_, Where::Halo) => Where::Halo,
             (Where::Own, Where::Own) => Where::Own,
             (a, b) => {
@@ -42,6 +46,19 @@ impl Where {
     }
 }
 
+/// How a variable is updated atomically.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Update {
+    /// Sums.
+    Add,
+    /// The least.
+    Min,
+    /// The greatest.
+    Max,
+    /// By other operations, or by more than one.
+    Other,
+}
+
 /// What an entry point does with one variable.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Touches {
@@ -49,8 +66,8 @@ pub struct Touches {
     pub load: Option<Where>,
     /// Where it is stored to, if it is.
     pub store: Option<Where>,
-    /// Whether it is updated atomically.
-    pub atomic: bool,
+    /// How it is updated atomically, if it is.
+    pub atomic: Option<Update>,
     /// Whether every own element is stored, whatever the data.
     pub total: bool,
 }
@@ -222,6 +239,60 @@ fn local_of(function: &Function, pointer: Handle<Expression>) -> Option<Handle<n
     }
 }
 
+/// The first atomic operation on a variable that an entry point reaches and whose result it uses, by its span.
+pub fn used_update(module: &Module, info: &ModuleInfo, entry: usize, variable: Handle<GlobalVariable>) -> Option<naga::Span> {
+    let uses = |function: &Function, info: &FunctionInfo| used_update_in(function, info, &function.body, variable);
+    let own = uses(&module.entry_points[entry].function, info.get_entry_point(entry));
+    own.or_else(|| called(module, entry).into_iter().find_map(|callee| uses(&module.functions[callee], &info[callee])))
+}
+
+fn used_update_in(function: &Function, info: &FunctionInfo, block: &Block, variable: Handle<GlobalVariable>) -> Option<naga::Span> {
+    block.span_iter().find_map(|(statement, span)| match statement {
+        Statement::Atomic { pointer, result: Some(result), .. } => {
+            (global_of(function, *pointer) == Some(variable) && info[*result].ref_count > 0).then_some(*span)
+        }
+        statement => nested(statement).into_iter().find_map(|block| used_update_in(function, info, block, variable)),
+    })
+}
+
+/// The functions that an entry point calls, and those that they call.
+fn called(module: &Module, entry: usize) -> Vec<Handle<Function>> {
+    fn collect(block: &Block, module: &Module, found: &mut Vec<Handle<Function>>) {
+        for statement in block {
+            if let Statement::Call { function, .. } = statement
+                && !found.contains(function)
+            {
+                found.push(*function);
+                collect(&module.functions[*function].body, module, found);
+            }
+            nested(statement).into_iter().for_each(|block| collect(block, module, found));
+        }
+    }
+    let mut found = Vec::new();
+    collect(&module.entry_points[entry].function.body, module, &mut found);
+    found
+}
+
+/// The blocks inside a statement.
+fn nested(statement: &Statement) -> Vec<&Block> {
+    match statement {
+        Statement::Block(inner) => vec![inner],
+        Statement::If { accept, reject, .. } => vec![accept, reject],
+        Statement::Switch { cases, .. } => cases.iter().map(|case| &case.body).collect(),
+        Statement::Loop { body, continuing, .. } => vec![body, continuing],
+        _ => Vec::new(),
+    }
+}
+
+/// The global variable that a pointer goes into.
+fn global_of(function: &Function, pointer: Handle<Expression>) -> Option<Handle<GlobalVariable>> {
+    match function.expressions[pointer] {
+        Expression::GlobalVariable(global) => Some(global),
+        Expression::Access { base, .. } | Expression::AccessIndex { base, .. } => global_of(function, base),
+        _ => None,
+    }
+}
+
 /// Whether an entry point, or a function that it calls, looks at the others of its subgroup, or is told of it.
 pub fn uses_subgroups(module: &Module, entry: usize) -> bool {
     use naga::BuiltIn::{NumSubgroups, SubgroupId, SubgroupInvocationId, SubgroupSize};
@@ -372,17 +443,28 @@ impl<'a> Walk<'a> {
                         if let Expression::Load { pointer } = frame.function.expressions[expression]
                             && let Some((global, place)) = self.element(frame, pointer)
                         {
-                            let load = &mut self.found[global.index()].load;
-                            *load = Some(load.map_or(place, |before| before.join(place)));
+                            let touches = &mut self.found[global.index()];
+                            touches.load = Some(touches.load.map_or(place, |before| before.join(place)));
+                            self.plainly(global);
                         }
                     }
                 }
-                Statement::Store { pointer, .. } => self.store(frame, *pointer),
-                Statement::Atomic { pointer, .. } => {
+                Statement::Store { pointer, .. } => {
+                    self.store(frame, *pointer);
+                    global_of(frame.function, *pointer).into_iter().for_each(|global| self.plainly(global));
+                }
+                Statement::Atomic { pointer, fun, .. } => {
                     self.store(frame, *pointer);
                     if let Some((global, place)) = self.element(frame, *pointer) {
+                        let update = match fun {
+                            // What is taken away is a summand like any other.
+                            AtomicFunction::Add | AtomicFunction::Subtract => Update::Add,
+                            AtomicFunction::Min => Update::Min,
+                            AtomicFunction::Max => Update::Max,
+                            _ => Update::Other,
+                        };
                         let touches = &mut self.found[global.index()];
-                        touches.atomic = true;
+                        touches.atomic = Some(touches.atomic.map_or(update, |before| if before == update { update } else { Update::Other }));
                         touches.load = Some(touches.load.map_or(place, |before| before.join(place)));
                     }
                 }
@@ -421,6 +503,15 @@ impl<'a> Walk<'a> {
         if let Some((global, place)) = self.element(frame, pointer) {
             let store = &mut self.found[global.index()].store;
             *store = Some(store.map_or(place, |before| before.join(place)));
+        }
+    }
+
+    /// A load or a store, which of what is atomic is an operation of its own.
+    fn plainly(&mut self, global: Handle<GlobalVariable>) {
+        if let TypeInner::Array { base, .. } = self.module.types[self.module.global_variables[global].ty].inner
+            && let TypeInner::Atomic(_) = self.module.types[base].inner
+        {
+            self.found[global.index()].atomic = Some(Update::Other);
         }
     }
 
@@ -495,6 +586,7 @@ impl<'a> Walk<'a> {
                 let name = self.module.functions[callee].name.as_deref();
                 match (name, frame.facts.calls.get(&expression).map(Vec::as_slice)) {
                     (Some("cell"), Some(&[id])) if again(id) == Value::Id => Value::Cell,
+                    (Some("partial"), Some(&[cell, _])) if again(cell) == Value::Cell => Value::Index(Where::Share),
                     (Some("at"), Some(&[cell, x, y, z])) if again(cell) == Value::Cell => match (again(x), again(y), again(z)) {
                         (Value::Number(0), Value::Number(0), Value::Number(0)) => Value::Index(Where::Own),
                         (Value::Number(x), Value::Number(y), Value::Number(z)) => {

@@ -13,10 +13,10 @@ use peercompute_buffers::layout::Element;
 use peercompute_buffers::layout::{ElementKind, Scalar};
 use peercompute_buffers::residency::HaloRules;
 
-use crate::access::{self, Touches, Where};
+use crate::access::{self, Touches, Update, Where};
 use crate::declaration::{Access, Class, Extent, Reduce};
 use crate::diagnose::{ErrorKind, WorkloadError, error_at};
-use crate::manifest::{Manifest, Pass};
+use crate::manifest::{Buffer, Manifest, Pass};
 use crate::schedule::Schedule;
 pub use crate::schedule::{Fresh, Op};
 use crate::uniformity::{self, Diverging};
@@ -510,7 +510,8 @@ impl PassChecker<'_> {
             if !used.is_empty() {
                 bindings.push(Binding { number: binding.binding, role, writable });
                 if let Role::Current(_) | Role::Next(_) = role {
-                    variables.push(Variable { role, used, touches: touched[handle.index()].clone(), span });
+                    let used_update = access::used_update(&module, &info, entry, handle);
+                    variables.push(Variable { role, used, touches: touched[handle.index()].clone(), used_update, span });
                 }
             }
         }
@@ -668,7 +669,7 @@ impl PassChecker<'_> {
             };
             let reads_current = find(Role::Current(buffer)).is_some();
             let write = match manifest.buffers[buffer].extent {
-                Extent::Table { .. } if next.touches.atomic => Write::Atomics,
+                Extent::Table { .. } if next.touches.atomic.is_some() => Write::Atomics,
                 Extent::Table { .. } => Write::Partials,
                 Extent::Field { .. } if reads_current => {
                     let copies = !next.touches.total;
@@ -740,7 +741,45 @@ impl PassChecker<'_> {
                 declared.name,
                 link::pass_halo(&pass.reads).max(1)
             ))),
-            Where::Anywhere => Err(undeclared("the index is neither `cell(id).index` nor from `at`: read it so, or declare `\"all\"`".into())),
+            Where::Anywhere | Where::Share => {
+                Err(undeclared("the index is neither `cell(id).index` nor from `at`: read it so, or declare `\"all\"`".into()))
+            }
+        }
+    }
+
+    /// What a workgroup adds to a table must not show who came first, nor where it ran.
+    fn check_share(&self, declared: &Buffer, reduce: Option<Reduce>, store: Where, variable: &Variable) -> Result<(), WorkloadError> {
+        let (entry, name) = (&self.pass.entry, &declared.name);
+        let wrong = |cause: String, note: String, span: naga::Span| Err(self.at(ErrorKind::Wgsl { cause, notes: vec![note] }, span));
+        let Some(update) = variable.touches.atomic else {
+            return match (variable.touches.load, store) {
+                (Some(_), _) => {
+                    let note = "keep it in a variable or in workgroup memory".to_string();
+                    wrong(format!("`{entry}` reads its own share of `{name}`"), note, variable.span)
+                }
+                (None, Where::Share) => Ok(()),
+                (None, _) => {
+                    let note = format!("store to `{name}_next[partial(c, k)]` with `c = cell(id)`, for each element `k`");
+                    wrong(format!("`{entry}` stores to `{name}` at another index than that of its workgroup's share"), note, variable.span)
+                }
+            };
+        };
+        let (wanted, operation, reduction) = match reduce {
+            Some(Reduce::Sum) | None => (Update::Add, "atomicAdd", "sum"),
+            Some(Reduce::Min) => (Update::Min, "atomicMin", "min"),
+            Some(Reduce::Max) => (Update::Max, "atomicMax", "max"),
+        };
+        if update != wanted {
+            let cause = format!("`{entry}` updates `{name}` by other operations than that of its reduction, `{reduction}`");
+            return wrong(cause, format!("use `{operation}` alone: no load, store or exchange either"), variable.span);
+        }
+        match variable.used_update {
+            Some(span) => wrong(
+                format!("`{entry}` uses what an atomic operation on `{name}` returns"),
+                "it depends on who came first, and on the partition: passes after this one read the whole".to_string(),
+                span,
+            ),
+            None => Ok(()),
         }
     }
 
@@ -751,15 +790,7 @@ impl PassChecker<'_> {
             return Err(self.at(ErrorKind::UnusedAccess { entry: pass.entry.clone(), does: "writes", buffer: declared.name.clone() }, variable.span));
         };
         if let Extent::Table { reduce, .. } = declared.extent {
-            if variable.touches.atomic && reduce.is_some() {
-                return Ok(());
-            }
-            return match variable.touches.load {
-                Some(_) => {
-                    wrong(format!("`{}` reads its own share of `{}`", pass.entry, declared.name), "keep it in a variable or in workgroup memory")
-                }
-                None => Ok(()),
-            };
+            return self.check_share(declared, reduce, store, variable);
         }
         if store != Where::Own {
             return wrong(
@@ -784,6 +815,8 @@ struct Variable {
     role: Role,
     used: GlobalUse,
     touches: Touches,
+    /// Where the result of an atomic operation on it is used.
+    used_update: Option<naga::Span>,
     span: naga::Span,
 }
 

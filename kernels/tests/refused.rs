@@ -419,6 +419,77 @@ fn tables_that_two_passes_write() {
     assert_refused!(check(&toml, &wgsl).unwrap_err(), ErrorKind::Declaration { .. }, "`total` is written by `step` and by `step`", "use two tables");
 }
 
+/// A kernel with a table beside its field, of this element and reduction, that does `body` first.
+fn with_table(element: &str, reduce: &str, body: &str) -> Result<Program, WorkloadError> {
+    let scalar = element.trim_start_matches("atomic<").trim_end_matches('>');
+    let toml = edited(
+        TOML,
+        &[
+            ("[params]", &format!("[buffers.total]\nelement = \"{scalar}\"\nlength = 2\nreduce = \"{reduce}\"\n[params]")),
+            ("writes = [\"heat\"]", "writes = [\"heat\", \"total\"]"),
+        ],
+    );
+    let wgsl = edited(
+        WGSL,
+        &[
+            ("var<uniform>", &format!("var<storage, read_write> total_next: array<{element}>;\nvar<uniform>")),
+            ("    heat_next[c.index] =", &format!("    {body}\n    heat_next[c.index] =")),
+        ],
+    );
+    check(&toml, &wgsl)
+}
+
+#[test]
+fn shares_where_none_are_kept() {
+    for stored in [
+        "total_next[0]",
+        "total_next[c.index]",
+        "total_next[partial(c, 0u) + 1u]",
+        "total_next[partial(Cell(c.inside, c.index, c.coord, c.local, c.extent, c.row, c.group), 0u)]",
+    ] {
+        let error = with_table("f32", "sum", &format!("{stored} = sum;")).unwrap_err();
+        assert_refused!(error, ErrorKind::Wgsl { .. }, "small.wgsl:", "stores to `total` at another index", "total_next[partial(c, k)]");
+    }
+    let error = with_table("f32", "sum", "total_next[partial(c, 0u)] = 1.0; sum += total_next[partial(c, 1u)];").unwrap_err();
+    assert_refused!(error, ErrorKind::Wgsl { .. }, "`step` reads its own share of `total`");
+    for stored in
+        ["total_next[partial(c, 1u)] = sum;", "let k = partial(c, 0u); if (c.inside) { total_next[k] = sum; } else { total_next[k] = 0.0; }"]
+    {
+        with_table("f32", "sum", stored).unwrap_or_else(|error| panic!("{stored}\n{error}"));
+    }
+}
+
+#[test]
+fn atomics_that_are_no_reduction() {
+    let others = [
+        "atomicOr(&total_next[0], 1u)",
+        "atomicStore(&total_next[0], 1u)",
+        "sum += f32(atomicLoad(&total_next[0]))",
+        "atomicExchange(&total_next[0], 1u)",
+    ];
+    let own = [("sum", "atomicAdd"), ("min", "atomicMin"), ("max", "atomicMax")];
+    for (reduce, operation) in own {
+        let update = format!("{operation}(&total_next[0], 1u);");
+        with_table("atomic<u32>", reduce, &update).unwrap_or_else(|error| panic!("{update}\n{error}"));
+        with_table("atomic<u32>", reduce, &format!("{update} let k = c.coord.x % 2u; {operation}(&total_next[k], 3u);")).expect("several");
+        let wrong = own.iter().filter(|(_, other)| *other != operation).map(|(_, other)| format!("{other}(&total_next[0], 1u)"));
+        for other in wrong.chain(others.map(str::to_string)) {
+            // Beside the right one, and alone; what is loaded alone is not written.
+            let is_load = other.contains("atomicLoad");
+            for body in [format!("{update} {other};"), format!("{other};")].into_iter().take(if is_load { 1 } else { 2 }) {
+                let error = with_table("atomic<u32>", reduce, &body).unwrap_err();
+                assert_refused!(error, ErrorKind::Wgsl { .. }, "small.wgsl:", &format!("than that of its reduction, `{reduce}`"), operation);
+            }
+        }
+        let used = format!("sum += f32({operation}(&total_next[0], 1u));");
+        for body in [used.clone(), format!("if (c.inside) {{ loop {{ {used} break; }} }}")] {
+            let error = with_table("atomic<u32>", reduce, &body).unwrap_err();
+            assert_refused!(error, ErrorKind::Wgsl { .. }, "small.wgsl:", "uses what an atomic operation on `total` returns");
+        }
+    }
+    with_table("atomic<u32>", "sum", "atomicSub(&total_next[0], 1u);").expect("a summand");
+}
+
 #[test]
 fn parameters_that_do_not_fit() {
     assert_refused!(toml_refusal("[params]\nrate = 0.5\n", ""), ErrorKind::Declaration { .. }, "`params.rate` has no value");
