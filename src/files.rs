@@ -50,6 +50,21 @@ pub enum FileError {
     },
 }
 
+/// Whether a file can be written, without writing it: its folder takes new files, or it is one that can be changed.
+///
+/// **Errors:** [`FileError::File`].
+pub fn check_writable(path: &Path) -> Result<(), FileError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let tried = match path.metadata() {
+        Ok(known) if known.is_file() => File::options().write(true).open(path).map(drop),
+        Ok(known) if known.is_dir() => Err(std::io::ErrorKind::IsADirectory.into()),
+        // A pipe or a terminal would notice.
+        Ok(_) => Ok(()),
+        Err(_) => tempfile::NamedTempFile::new_in(folder).map(drop),
+    };
+    tried.map_err(|cause| FileError::File { action: "write", path: path.into(), cause: cause.to_string() })
+}
+
 /// The number of a buffer that a user named.
 ///
 /// **Errors:** [`FileError::NoBuffer`].

@@ -183,6 +183,16 @@ pub enum LaunchError {
         /// The name.
         name: String,
     },
+    /// A change that nobody would see.
+    #[error("`{name}` is to change at tick {tick}, and the run ends before it: it has {ticks} ticks")]
+    TooLate {
+        /// The parameter.
+        name: String,
+        /// When it was to change.
+        tick: u64,
+        /// How long the run is.
+        ticks: u64,
+    },
     /// A run's store.
     #[error(transparent)]
     Store(#[from] crate::store::StoreError),
@@ -255,13 +265,21 @@ pub fn read_imports(bundle: &VerifiedBundle, imports: &[BufferFile]) -> Result<V
         .collect()
 }
 
-/// The numbers of the buffers that exports and images want, without repetition.
+/// The numbers of the buffers that exports and images want, without repetition. Makes the folders of the files: what cannot be
+/// written is told before anything runs.
 ///
-/// **Errors:** [`FileError::NoBuffer`].
-pub fn wanted(bundle: &VerifiedBundle, exports: &[BufferFile], images: &[BufferFile]) -> Result<Vec<usize>, FileError> {
+/// **Errors:** a buffer is not there or has no picture, or a file cannot be written.
+pub fn wanted(bundle: &VerifiedBundle, exports: &[BufferFile], images: &[BufferFile]) -> Result<Vec<usize>, LaunchError> {
+    let program = bundle.program();
     let mut wanted = Vec::new();
-    for (name, _) in exports.iter().chain(images) {
-        let buffer = files::buffer_named(bundle.program(), name)?;
+    for (name, path) in images {
+        let buffer = files::buffer_named(program, name)?;
+        picture::check_field(path, name, &state::extents(program, buffer), &program.elements[buffer])?;
+    }
+    for (name, path) in exports.iter().chain(images) {
+        let buffer = files::buffer_named(program, name)?;
+        make_folder(path)?;
+        files::check_writable(path)?;
         if !wanted.contains(&buffer) {
             wanted.push(buffer);
         }

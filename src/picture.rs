@@ -2,7 +2,7 @@
 //!
 //! Invariant: a picture is a function of the field alone; the same bits give the same pixels.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use image::{Rgb, RgbImage};
 use peercompute_buffers::layout::{Element, ElementKind, Scalar};
@@ -27,6 +27,12 @@ pub enum PictureError {
         /// Its element.
         element: String,
     },
+    /// Pictures are PNG.
+    #[error("`{}` is no name for a picture: it ends in `.png`", path.display())]
+    Name {
+        /// The file.
+        path: PathBuf,
+    },
     /// The file cannot be written.
     #[error("cannot write the picture: {0}")]
     Write(#[from] image::ImageError),
@@ -36,10 +42,7 @@ pub enum PictureError {
 ///
 /// **Errors:** [`PictureError::Element`].
 pub fn scalars(buffer: &str, element: &Element, bytes: &[u8]) -> Result<Vec<f32>, PictureError> {
-    let scalar = match element.kind {
-        ElementKind::Scalar(scalar) | ElementKind::Vector(scalar, _) => scalar,
-        _ => return Err(PictureError::Element { buffer: buffer.into(), element: element.name.clone() }),
-    };
+    let scalar = scalar_of(buffer, element)?;
     let word = |word: &[u8]| [word[0], word[1], word[2], word[3]];
     Ok(bytes
         .chunks_exact(element.stride as usize)
@@ -51,6 +54,34 @@ pub fn scalars(buffer: &str, element: &Element, bytes: &[u8]) -> Result<Vec<f32>
         .collect())
 }
 
+fn scalar_of(buffer: &str, element: &Element) -> Result<Scalar, PictureError> {
+    match element.kind {
+        ElementKind::Scalar(scalar) | ElementKind::Vector(scalar, _) => Ok(scalar),
+        _ => Err(PictureError::Element { buffer: buffer.into(), element: element.name.clone() }),
+    }
+}
+
+/// What is shown of a field: its width, its height, and where it begins.
+fn slice_of(buffer: &str, shape: &[u32]) -> Result<(u32, u32, usize), PictureError> {
+    match *shape {
+        [width, height] => Ok((width, height, 0)),
+        [width, height, depth] => Ok((width, height, (width * height * (depth / 2)) as usize)),
+        _ => Err(PictureError::Axes { buffer: buffer.into(), axes: shape.len() }),
+    }
+}
+
+/// Whether a buffer has a picture, and a file is a name for one.
+///
+/// **Errors:** [`PictureError`].
+pub fn check_field(path: &Path, buffer: &str, shape: &[u32], element: &Element) -> Result<(), PictureError> {
+    slice_of(buffer, shape)?;
+    scalar_of(buffer, element)?;
+    match path.extension() {
+        Some(extension) if extension.eq_ignore_ascii_case("png") => Ok(()),
+        _ => Err(PictureError::Name { path: path.into() }),
+    }
+}
+
 /// Writes a scalar field through the viridis colour map, from its smallest finite value to its largest.
 ///
 /// Of a 3-D field the middle slice is shown. Values that are not numbers are magenta.
@@ -58,11 +89,7 @@ pub fn scalars(buffer: &str, element: &Element, bytes: &[u8]) -> Result<Vec<f32>
 /// **Errors:** [`PictureError`].
 pub fn write_field(path: &Path, buffer: &str, shape: &[u32], element: &Element, bytes: &[u8]) -> Result<(), PictureError> {
     let values = scalars(buffer, element, bytes)?;
-    let (width, height, first) = match *shape {
-        [width, height] => (width, height, 0),
-        [width, height, depth] => (width, height, (width * height * (depth / 2)) as usize),
-        _ => return Err(PictureError::Axes { buffer: buffer.into(), axes: shape.len() }),
-    };
+    let (width, height, first) = slice_of(buffer, shape)?;
     let slice = &values[first..first + (width * height) as usize];
     let finite = || slice.iter().copied().filter(|value| value.is_finite());
     let (low, high) = (finite().fold(f32::INFINITY, f32::min), finite().fold(f32::NEG_INFINITY, f32::max));

@@ -95,6 +95,30 @@ fn fields_go_out_and_come_in() {
     assert!(misfit.contains("does not fit `temperature`"), "{misfit}");
 }
 
+/// What would be lost at the end of a long run is refused at its beginning.
+#[test]
+fn results_that_cannot_be_written_are_told_before_anything_runs() {
+    let place = Place::new();
+    let (folder, file) = (place.path("folder"), place.path("file"));
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::write(&file, "a file").unwrap();
+    // Far more ticks than there is time for.
+    let long = ["run", "shaders/physics/heat", "--shape", "64,64", "--tile", "32,32", "--ticks", "100000000000", "--executor", "cpu"];
+    let refused = |more: &[&str]| place.refused(&[&long[..], more].concat());
+    let of = |path: &Path| format!("temperature={}", path.display());
+    for peers in ["1", "2"] {
+        let with = |flag: &str, path: &Path| refused(&[flag, &of(path), "--peers", peers]);
+        assert!(with("--export", &folder).contains("cannot write"), "a folder");
+        assert!(with("--export", &file.join("t.npy")).contains("error"), "in a file");
+        assert!(with("--image", &place.path("t.jpg")).contains("it ends in `.png`"));
+    }
+    let energy = ["run", "shaders/physics/energy", "--ticks", "100000000000", "--image", "energy=t.png"];
+    assert!(place.refused(&energy).contains("axes"));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "a file");
+    let late = place.refused(&["run", "shaders/physics/heat", "--ticks", "10", "--set", "rate=0.1@10"]);
+    assert!(late.contains("`rate` is to change at tick 10, and the run ends before it"), "{late}");
+}
+
 #[test]
 fn keys_and_bundles_are_checked() {
     let place = Place::new();

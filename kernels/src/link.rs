@@ -70,7 +70,8 @@ pub(crate) fn parse(file: &str, text: &str, user_len: usize) -> Result<naga::Mod
     naga::front::wgsl::parse_str(text).map_err(|error| {
         let spans: Vec<_> = error.labels().map(|(span, label)| (source::range(span), label.to_string())).collect();
         let (span, label) = spans.iter().find(|(span, _)| span.start < user_len).or(spans.first()).cloned().unwrap_or((0..0, String::new()));
-        let notes = if label.is_empty() || error.message().contains(&label) { Vec::new() } else { vec![label] };
+        let is_said = label.is_empty() || label == "see msg" || error.message().contains(&label);
+        let notes = if is_said { Vec::new() } else { vec![label] };
         error_at(ErrorKind::Wgsl { cause: error.message().to_string(), notes }, file, text, span)
     })
 }

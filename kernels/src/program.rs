@@ -418,24 +418,18 @@ impl PassChecker<'_> {
         let info = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32 | Capabilities::SUBGROUP)
             .validate(&module)
             .map_err(|error| {
-                use std::error::Error;
                 let span = error.spans().map(|(span, _)| *span).find(naga::Span::is_defined);
                 // Of some errors naga knows only the entry point.
                 let span = span.or_else(|| Some(naga::Span::new(pass.wgsl.find(&format!("fn {}", pass.entry))? as u32, 0)));
                 let span = span.unwrap_or(naga::Span::UNDEFINED);
-                let mut notes: Vec<String> = error.spans().map(|(_, label)| label.clone()).filter(|label| !label.is_empty()).collect();
-                let mut cause: Option<&dyn Error> = error.as_inner().source();
-                while let Some(inner) = cause {
-                    notes.push(inner.to_string());
-                    cause = inner.source();
-                }
-                if notes.iter().any(|note| note.contains("SUBGROUP")) {
+                let (cause, mut notes) = source::invalid(&error);
+                if cause.contains("SUBGROUP") {
                     notes.push(
                         "`subgroupBarrier` is no WGSL: invocations of a subgroup meet in every operation on it, of a workgroup in `workgroupBarrier`"
                             .into(),
                     );
                 }
-                self.at(ErrorKind::Wgsl { cause: error.as_inner().to_string(), notes }, span)
+                self.at(ErrorKind::Wgsl { cause, notes }, span)
             })?;
         let Some(entry) = module.entry_points.iter().position(|entry| entry.name == pass.entry && entry.stage == naga::ShaderStage::Compute) else {
             let known = module.entry_points.iter().map(|entry| entry.name.clone()).collect();

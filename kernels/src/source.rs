@@ -6,6 +6,7 @@
 //! no stack. What passes is parsed and checked on a stack that the bounds fit with room to spare.
 //! Invariant: text that passes costs the parsers bounded depth and bounded time.
 
+use std::error::Error;
 use std::ops::Range;
 
 use crate::diagnose::{ErrorKind, WorkloadError, error_at};
@@ -42,6 +43,38 @@ pub fn check_wgsl(file: &str, text: &str) -> Result<(), WorkloadError> {
 /// **Errors:** as [`check_wgsl`].
 pub fn check_linked(file: &str, text: &str) -> Result<(), WorkloadError> {
     check_bounds(file, text, 2)
+}
+
+/// What naga's validator found, without the numbers that only it knows things by: the cause, and notes.
+pub(crate) fn invalid(error: &naga::WithSpan<naga::valid::ValidationError>) -> (String, Vec<String>) {
+    let first: &dyn Error = error.as_inner();
+    let mut chain: Vec<String> = std::iter::successors(Some(first), |&error| error.source()).map(|error| plain(&error.to_string())).collect();
+    // The last knows best; those around it only where, and whom if they name it.
+    let mut cause = chain.pop().unwrap_or_default();
+    chain.retain(|text| text.contains('\''));
+    let labels = error.spans().map(|(_, label)| label).filter(|label| !label.is_empty() && !label.starts_with("naga::"));
+    chain.extend(labels.map(|label| plain(label)));
+    if cause.starts_with("Accessing index") {
+        cause = "an index is beyond the end of what it goes into".into();
+    } else if cause.starts_with("Abstract types") {
+        chain.push("operands are of one type: `1u` goes with a `u32`, `1.0` with an `f32`".into());
+    }
+    (cause, chain)
+}
+
+/// Without places in naga's arenas, and with WGSL's names of scalars.
+fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for word in text.split_inclusive(' ') {
+        let is_place = word.trim_end().strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).is_some_and(|number| number.parse::<u32>().is_ok());
+        if !is_place {
+            plain.push_str(word);
+        }
+    }
+    for (kind, name) in [("Uint", "u32"), ("Sint", "i32"), ("Float", "f32")] {
+        plain = plain.replace(&format!("Scalar(Scalar {{ kind: {kind}, width: 4 }})"), name);
+    }
+    plain.trim_end().to_string()
 }
 
 fn check_bounds(file: &str, text: &str, times: usize) -> Result<(), WorkloadError> {

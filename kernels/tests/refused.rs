@@ -534,6 +534,25 @@ fn loops_that_never_end() {
     }
 }
 
+/// What the validator finds is told in words of WGSL.
+#[test]
+fn mistakes_of_types_and_indices() {
+    let of = |text: &str| wgsl_refusal("    heat_next[c.index] =", &format!("    {text}\n    heat_next[c.index] =")).to_string();
+    for (text, cause) in [
+        ("var a: array<u32, 8>; a[9] = 1u;", "an index is beyond the end"),
+        ("let v = c.coord.x + 1.0;", "`1u` goes with a `u32`"),
+        ("let v = c.coord.x >> 33u;", "Shift amount exceeds the bit width of u32"),
+        ("let v = c.coord.x + (2654435769u << 25u);", "overflow"),
+        ("let v = c.index + sum;", "error"),
+    ] {
+        let told = of(text);
+        assert!(told.contains(cause) && told.contains("small.wgsl:10:"), "{told}");
+        for internal in ["naga", "Expression", "see msg", "Scalar {", "at Compute", "["] {
+            assert!(!told.replace(text, "").contains(internal), "`{internal}`: {told}");
+        }
+    }
+}
+
 /// Texts that would cost a parser its stack or its evening.
 #[test]
 fn hostile_sources() {

@@ -6,11 +6,11 @@ use peercompute::launch::{self, ExecutorOptions, LaunchError};
 use peercompute::node::NodeError;
 use peercompute::node::plan::RunPlan;
 use peercompute_buffers::layout::{Element, ElementKind};
-use peercompute_kernels::Program;
-use peercompute_kernels::declaration::{Access, Extent};
+use peercompute_kernels::declaration::{Access, Extent, GridDeclaration};
 use peercompute_kernels::executor::any::{AnyExecutor, Choice};
 use peercompute_kernels::executor::{ExecutorError, Layout, Placement, Run};
 use peercompute_kernels::program::{Role, Write};
+use peercompute_kernels::{Manifest, Program};
 use peercompute_net::ownership::Ownership;
 use serde::Serialize;
 
@@ -55,6 +55,9 @@ struct CheckReport {
     warnings: Vec<String>,
     /// What was seen of a small run; nothing if none was asked for.
     findings: Option<Vec<Observed>>,
+    /// The grids of that run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    watched: Vec<GridReport>,
 }
 
 #[derive(Serialize)]
@@ -123,6 +126,7 @@ pub(crate) fn run(args: &CheckArgs, executor: &Choice, json: bool) -> Result<(),
         let mut findings = inspect::inspect(&small, args.ticks)?;
         findings.retain(|finding| if finding.kind == "bounds" { args.bounds } else { args.races });
         report.findings = Some(findings);
+        report.watched = grids_of(&small.program().manifest);
     }
     if json {
         say_json(&report);
@@ -135,11 +139,11 @@ pub(crate) fn run(args: &CheckArgs, executor: &Choice, json: bool) -> Result<(),
     }
 }
 
-fn print_findings(findings: &[Observed]) {
-    if findings.is_empty() {
-        return say("\nwatched on a small grid: nothing found");
-    }
-    say("\nwatched on a small grid");
+fn print_findings(findings: &[Observed], grids: &[GridReport]) {
+    let found = if findings.is_empty() { ": nothing found" } else { "" };
+    let extent = |shape: &[u32]| shape.iter().map(u32::to_string).collect::<Vec<_>>().join(" × ");
+    let shapes: Vec<String> = grids.iter().map(|grid| extent(&grid.shape)).collect();
+    say(format!("\nwatched on a small grid, {}; `--shape` takes another{found}", shapes.join(" and ")));
     for Observed { kind, kernel, entry, line, invocation, buffer, element, other } in findings {
         let other = other.map(|(other, line)| format!(", which {other:?} touches at line {line} with nothing between")).unwrap_or_default();
         let what = match *kind {
@@ -171,15 +175,6 @@ fn shipped(executor: &AnyExecutor, program: &Program, peers: u16) -> Result<u64,
 fn describe(program: &Program, peers: u16) -> CheckReport {
     let manifest = &program.manifest;
     let name = |buffer: usize| manifest.buffers[buffer].name.clone();
-    let grids = manifest.grids.iter().map(|grid| {
-        let dims = usize::from(grid.grid.dims);
-        GridReport {
-            name: grid.name.clone(),
-            shape: grid.grid.shape[..dims].to_vec(),
-            tile: grid.grid.tile[..dims].to_vec(),
-            tiles: grid.grid.tile_count(),
-        }
-    });
     let buffers = manifest.buffers.iter().enumerate().map(|(index, buffer)| {
         let (extent, boundary) = match buffer.extent {
             Extent::Field { grid } => (format!("field of {}", manifest.grids[grid].name), Some(format!("{:?}", buffer.boundary).to_lowercase())),
@@ -243,7 +238,7 @@ fn describe(program: &Program, peers: u16) -> CheckReport {
         version: manifest.version.to_string(),
         bundle: peercompute_buffers::digest::hex(&program.hash),
         class: format!("{:?}", manifest.class).to_lowercase(),
-        grids: grids.collect(),
+        grids: grids_of(manifest),
         buffers: buffers.collect(),
         passes: passes.collect(),
         elements_per_tick: program.elements_per_tick(),
@@ -257,7 +252,21 @@ fn describe(program: &Program, peers: u16) -> CheckReport {
         problem: None,
         warnings: program.warnings.clone(),
         findings: None,
+        watched: Vec::new(),
     }
+}
+
+fn grids_of(manifest: &Manifest) -> Vec<GridReport> {
+    let report = |grid: &GridDeclaration| {
+        let dims = usize::from(grid.grid.dims);
+        GridReport {
+            name: grid.name.clone(),
+            shape: grid.grid.shape[..dims].to_vec(),
+            tile: grid.grid.tile[..dims].to_vec(),
+            tiles: grid.grid.tile_count(),
+        }
+    };
+    manifest.grids.iter().map(report).collect()
 }
 
 fn fields(element: &Element) -> Vec<FieldReport> {
@@ -320,7 +329,7 @@ fn print(report: &CheckReport) {
         say(format!("\nwarning: {warning}"));
     }
     if let Some(findings) = &report.findings {
-        print_findings(findings);
+        print_findings(findings, &report.watched);
     }
 }
 

@@ -143,6 +143,9 @@ pub(crate) fn run(args: &RunArgs, executor: &Choice, json: bool) -> Result<(), L
     let mut params = program.manifest.params.clone();
     for change in &args.set {
         program.set_param(&mut params, &change.name, &change.value).map_err(NodeError::from)?;
+        if change.tick >= args.ticks.max(1) {
+            return Err(LaunchError::TooLate { name: change.name.clone(), tick: change.tick, ticks: args.ticks });
+        }
     }
     if !json {
         for warning in &program.warnings {
