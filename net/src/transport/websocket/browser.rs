@@ -7,7 +7,7 @@
 //!
 //! A browser reads from the network whether anybody wants it or not, so what is unread has a limit, and a peer that exceeds it
 //! loses its connection. It tells nobody that its own buffer has drained: a writer that meets a full one looks again after a few
-//! milliseconds, and the buffer is large enough that the network has something to send until then.
+//! milliseconds, and what the buffer may hold follows what the network takes until then.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -28,13 +28,11 @@ use wasm_bindgen::JsCast;
 use wasm_bindgen::closure::Closure;
 use web_sys::{BinaryType, CloseEvent, Event, MessageEvent, WebSocket};
 
-use super::{MESSAGE_BYTES, Place};
+use super::{BUFFERED_BYTES_MIN, MESSAGE_BYTES, Place, buffered_bytes};
 use crate::runtime::{self, Sleep};
 
 /// Bytes that may be unread; a connection whose task runs at all has far fewer.
 const UNREAD_BYTES_MAX: usize = 32 << 20;
-/// Bytes that the browser may have to send.
-const BUFFERED_BYTES_MAX: u32 = 1 << 20;
 /// When to look again whether it has sent some: no browser sets a timer shorter for long.
 const LOOK_AGAIN: Duration = Duration::from_millis(4);
 
@@ -103,6 +101,8 @@ struct Inner {
     socket: WebSocket,
     state: Rc<RefCell<State>>,
     unsent: Vec<u8>,
+    /// Bytes that the browser may have to send.
+    buffered_bytes_max: u32,
     /// Set while the browser's buffer is full.
     look_again: Option<Pin<Box<Sleep>>>,
     _handlers: Handlers,
@@ -215,7 +215,8 @@ impl Socket {
         socket.set_onmessage(Some(handlers._message.as_ref().unchecked_ref()));
         socket.set_onerror(Some(handlers._error.as_ref().unchecked_ref()));
         socket.set_onclose(Some(handlers._close.as_ref().unchecked_ref()));
-        let inner = Inner { socket, state, unsent: Vec::with_capacity(MESSAGE_BYTES), look_again: None, _handlers: handlers };
+        let unsent = Vec::with_capacity(MESSAGE_BYTES);
+        let inner = Inner { socket, state, unsent, buffered_bytes_max: BUFFERED_BYTES_MIN, look_again: None, _handlers: handlers };
         Ok(Socket(SendWrapper::new(inner)))
     }
 }
@@ -229,14 +230,19 @@ impl Inner {
         if self.unsent.is_empty() {
             return Poll::Ready(Ok(()));
         }
-        while self.socket.buffered_amount() >= BUFFERED_BYTES_MAX {
+        loop {
+            if let Some(look_again) = &mut self.look_again {
+                ready!(look_again.as_mut().poll(context));
+                self.look_again = None;
+                self.buffered_bytes_max = buffered_bytes(self.buffered_bytes_max, self.socket.buffered_amount());
+            }
+            if self.socket.buffered_amount() < self.buffered_bytes_max {
+                break;
+            }
             // Woken too if the connection ends.
             self.state.borrow_mut().writer = Some(context.waker().clone());
-            let look_again = self.look_again.get_or_insert_with(|| Box::pin(runtime::sleep(LOOK_AGAIN)));
-            ready!(look_again.as_mut().poll(context));
-            self.look_again = None;
+            self.look_again = Some(Box::pin(runtime::sleep(LOOK_AGAIN)));
         }
-        self.look_again = None;
         // One that was closed a moment ago tells so later, and what is sent on it meanwhile is only complained of.
         if self.socket.ready_state() != WebSocket::OPEN {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));

@@ -38,9 +38,26 @@ use ::libp2p::multiaddr::Protocol;
 pub const PATH: &str = "/p2p";
 /// Bytes gathered into one message.
 const MESSAGE_BYTES: usize = 64 << 10;
+/// Bytes that a browser may have to send: at first, and where its network is slow.
+#[cfg(any(target_arch = "wasm32", test))]
+const BUFFERED_BYTES_MIN: u32 = 1 << 20;
+/// … and where it is fastest.
+#[cfg(any(target_arch = "wasm32", test))]
+const BUFFERED_BYTES_MAX: u32 = 8 << 20;
 /// The largest message that is taken from the other end.
 #[cfg(not(target_arch = "wasm32"))]
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
+
+/// What a browser may have to send, where of the most that it may, this much is left when its writer looks again. With little left
+/// its network is about to idle; with much left nothing is gained, and what comes behind it waits for longer.
+#[cfg(any(target_arch = "wasm32", test))]
+fn buffered_bytes(most: u32, left: u32) -> u32 {
+    match left {
+        left if left < most / 4 => (most * 2).min(BUFFERED_BYTES_MAX),
+        left if left > most / 4 * 3 => (most / 2).max(BUFFERED_BYTES_MIN),
+        _ => most,
+    }
+}
 
 /// Whether this is the address of a WebSocket.
 #[cfg(not(target_arch = "wasm32"))]
@@ -118,6 +135,24 @@ impl fmt::Display for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Where the buffer ends up on a network that takes so much between two looks.
+    fn settled(taken: u32, mut most: u32) -> u32 {
+        for _ in 0..20 {
+            most = buffered_bytes(most, most.saturating_sub(taken));
+        }
+        most
+    }
+
+    #[test]
+    fn a_browser_has_to_send_what_its_network_takes() {
+        for start in [BUFFERED_BYTES_MIN, BUFFERED_BYTES_MAX] {
+            // 25 MB/s, with 4 ms from look to look; then 600 MB/s, and more than any has.
+            assert_eq!(settled(100_000, start), BUFFERED_BYTES_MIN);
+            assert!((2_400_000..=9_600_000).contains(&settled(2_400_000, start)));
+            assert_eq!(settled(100 << 20, start), BUFFERED_BYTES_MAX);
+        }
+    }
 
     #[test]
     fn an_address_is_a_url() {
