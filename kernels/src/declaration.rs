@@ -651,6 +651,7 @@ writes = ["temperature"]
     #[test]
     fn mistakes_are_named_with_their_line() {
         check("tile = [16, 16]", "tiel = [16, 16]", "did you mean `tile`?");
+        check("[[passes]]", "[[pass]]", "did you mean `passes`?");
         check("shape = [64, 64]", "shape = [0, 64]", "extent 0 on axis 0");
         check("shape = [64, 64]", "shape = [64]", "`tile` has 2 axes, `shape` has 1");
         check("{ halo = 1 }", "{ halo = 17 }", "a halo of 17 does not fit a tile of 16 along x");

@@ -117,14 +117,14 @@ impl ErrorKind {
     }
 }
 
-/// The known word that is most like a misspelt one.
+/// The known word that is most like a misspelt one; of two, one that it is the beginning of.
 pub fn nearest<'a>(name: &str, known: &'a [String]) -> Option<&'a str> {
     known
         .iter()
-        .map(|word| (strsim::damerau_levenshtein(name, word), word))
-        .filter(|(distance, word)| *distance <= 1 + name.len().max(word.len()) / 4)
+        .map(|word| (strsim::damerau_levenshtein(name, word), !word.starts_with(name), word))
+        .filter(|(distance, _, word)| *distance <= 1 + name.len().max(word.len()) / 4)
         .min()
-        .map(|(_, word)| word.as_str())
+        .map(|(.., word)| word.as_str())
 }
 
 fn list(names: &[String]) -> String {
