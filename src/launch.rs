@@ -287,7 +287,7 @@ pub fn wanted(bundle: &VerifiedBundle, exports: &[BufferFile], images: &[BufferF
     Ok(wanted)
 }
 
-/// Writes what a run gathered.
+/// Writes what a run gathered, into the folders that [`wanted`] has made.
 ///
 /// **Errors:** a file cannot be written, or a field has no picture.
 pub fn write_results(bundle: &VerifiedBundle, outcome: &Outcome, exports: &[BufferFile], images: &[BufferFile]) -> Result<(), LaunchError> {
@@ -299,12 +299,10 @@ pub fn write_results(bundle: &VerifiedBundle, outcome: &Outcome, exports: &[Buff
     };
     for (name, path) in exports {
         let (buffer, bytes) = content(name)?;
-        make_folder(path)?;
         files::export(program, buffer, bytes, path)?;
     }
     for (name, path) in images {
         let (buffer, bytes) = content(name)?;
-        make_folder(path)?;
         picture::write_field(path, name, &state::extents(program, buffer), &program.elements[buffer], bytes)?;
     }
     Ok(())

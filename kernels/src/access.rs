@@ -239,11 +239,11 @@ fn local_of(function: &Function, pointer: Handle<Expression>) -> Option<Handle<n
     }
 }
 
-/// The first atomic operation on a variable that an entry point reaches and whose result it uses, by its span.
+/// The first atomic operation on a variable whose result is used, by its span.
 pub fn used_update(module: &Module, info: &ModuleInfo, entry: usize, variable: Handle<GlobalVariable>) -> Option<naga::Span> {
-    let uses = |function: &Function, info: &FunctionInfo| used_update_in(function, info, &function.body, variable);
-    let own = uses(&module.entry_points[entry].function, info.get_entry_point(entry));
-    own.or_else(|| called(module, entry).into_iter().find_map(|callee| uses(&module.functions[callee], &info[callee])))
+    let own = (&module.entry_points[entry].function, info.get_entry_point(entry));
+    let functions = module.functions.iter().map(|(handle, function)| (function, &info[handle])).chain([own]);
+    functions.into_iter().find_map(|(function, info)| used_update_in(function, info, &function.body, variable))
 }
 
 fn used_update_in(function: &Function, info: &FunctionInfo, block: &Block, variable: Handle<GlobalVariable>) -> Option<naga::Span> {
@@ -253,24 +253,6 @@ fn used_update_in(function: &Function, info: &FunctionInfo, block: &Block, varia
         }
         statement => nested(statement).into_iter().find_map(|block| used_update_in(function, info, block, variable)),
     })
-}
-
-/// The functions that an entry point calls, and those that they call.
-fn called(module: &Module, entry: usize) -> Vec<Handle<Function>> {
-    fn collect(block: &Block, module: &Module, found: &mut Vec<Handle<Function>>) {
-        for statement in block {
-            if let Statement::Call { function, .. } = statement
-                && !found.contains(function)
-            {
-                found.push(*function);
-                collect(&module.functions[*function].body, module, found);
-            }
-            nested(statement).into_iter().for_each(|block| collect(block, module, found));
-        }
-    }
-    let mut found = Vec::new();
-    collect(&module.entry_points[entry].function.body, module, &mut found);
-    found
 }
 
 /// The blocks inside a statement.
@@ -316,11 +298,7 @@ fn looks_across(block: &Block, callees: &[bool]) -> bool {
     block.iter().any(|statement| match statement {
         Statement::SubgroupBallot { .. } | Statement::SubgroupGather { .. } | Statement::SubgroupCollectiveOperation { .. } => true,
         Statement::Call { function, .. } => callees[function.index()],
-        Statement::Block(inner) => looks_across(inner, callees),
-        Statement::If { accept, reject, .. } => looks_across(accept, callees) || looks_across(reject, callees),
-        Statement::Switch { cases, .. } => cases.iter().any(|case| looks_across(&case.body, callees)),
-        Statement::Loop { body, continuing, .. } => looks_across(body, callees) || looks_across(continuing, callees),
-        _ => false,
+        statement => nested(statement).into_iter().any(|block| looks_across(block, callees)),
     })
 }
 
@@ -340,17 +318,13 @@ pub fn is_free(module: &Module, entry: usize) -> bool {
 
 fn stands_alone(block: &Block) -> bool {
     block.iter().all(|statement| match statement {
-        Statement::Block(inner) => stands_alone(inner),
-        Statement::If { accept, reject, .. } => stands_alone(accept) && stands_alone(reject),
-        Statement::Switch { cases, .. } => cases.iter().all(|case| stands_alone(&case.body)),
-        Statement::Loop { body, continuing, .. } => stands_alone(body) && stands_alone(continuing),
         Statement::ControlBarrier(_)
         | Statement::MemoryBarrier(_)
         | Statement::WorkGroupUniformLoad { .. }
         | Statement::SubgroupBallot { .. }
         | Statement::SubgroupGather { .. }
         | Statement::SubgroupCollectiveOperation { .. } => false,
-        _ => true,
+        statement => nested(statement).into_iter().all(stands_alone),
     })
 }
 
@@ -450,8 +424,9 @@ impl<'a> Walk<'a> {
                     }
                 }
                 Statement::Store { pointer, .. } => {
-                    self.store(frame, *pointer);
-                    global_of(frame.function, *pointer).into_iter().for_each(|global| self.plainly(global));
+                    if let Some(global) = self.store(frame, *pointer) {
+                        self.plainly(global);
+                    }
                 }
                 Statement::Atomic { pointer, fun, .. } => {
                     self.store(frame, *pointer);
@@ -499,11 +474,12 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn store(&mut self, frame: Frame, pointer: Handle<Expression>) {
-        if let Some((global, place)) = self.element(frame, pointer) {
-            let store = &mut self.found[global.index()].store;
-            *store = Some(store.map_or(place, |before| before.join(place)));
-        }
+    /// Notes a store; to which variable.
+    fn store(&mut self, frame: Frame, pointer: Handle<Expression>) -> Option<Handle<GlobalVariable>> {
+        let (global, place) = self.element(frame, pointer)?;
+        let store = &mut self.found[global.index()].store;
+        *store = Some(store.map_or(place, |before| before.join(place)));
+        Some(global)
     }
 
     /// A load or a store, which of what is atomic is an operation of its own.

@@ -33,7 +33,7 @@ pub fn unary(op: Unary, a: u32) -> u32 {
     }
 }
 
-/// Two operands.
+/// Two operands. Inlined for the interpreter, which asks for single words all the time.
 #[inline(always)]
 pub fn binary(op: Binary, a: u32, b: u32) -> u32 {
     let (i, j) = (a as i32, b as i32);

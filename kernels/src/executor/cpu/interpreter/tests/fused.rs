@@ -3,83 +3,20 @@
 use super::super::tape::Step;
 use super::*;
 use crate::executor::cpu::ir::Op;
+use crate::executor::cpu::ops;
 
 const LANES: u32 = 32;
 
-/// Twice, by those lanes that are not below `from`: `sums[lane] = sums[lane] op sums[lane + further]`, and that to the binding.
-/// `is_written`: with `sums[lane] = lane` between the two loads.
-fn of_workgroup(op: Binary, (from, further, words): (u32, u32, u32), is_flipped: bool, is_written: bool) -> Kernel {
-    let scalar = Scalar::U32;
-    kernel([LANES, 1, 1], &[true], |b| {
-        b.kernel().workgroup_words = words;
-        let (lane, further, factor) = (b.input(Input::LocalIndex), b.uint(further), b.uint(0x9e37_79b9));
-        let own = b.index(lane, Count::Fixed(words));
-        let hashed = b.binary(Binary::Mul, lane, factor);
-        b.store(Memory::Workgroup, own, 0, hashed);
-        b.barrier();
-        let other = b.binary(Binary::Add, lane, further);
-        let other = b.index(other, Count::Fixed(words));
-        let from = b.uint(from);
-        let is_below = b.binary(Binary::LtU, lane, from);
-        b.begin_if(is_below);
-        b.begin_else();
-        for round in 0..2 {
-            let x = b.load(scalar, Memory::Workgroup, own, 0);
-            if is_written {
-                b.store(Memory::Workgroup, own, 0, lane);
-            }
-            let y = b.load(scalar, Memory::Workgroup, other, 0);
-            let made = if is_flipped { b.binary(op, y, x) } else { b.binary(op, x, y) };
-            b.store(Memory::Workgroup, own, 0, made);
-            b.store(Memory::Binding(0), lane, round * LANES, made);
-        }
-        b.end_if();
-    })
-}
+const FACTOR: u32 = 0x9e37_79b9;
 
-/// What [`of_workgroup`] writes, by its text.
-fn expected(op: Binary, (from, further, words): (u32, u32, u32), is_flipped: bool, is_written: bool) -> Vec<u32> {
-    let mut slab = vec![0u32; words as usize];
-    let at = |lane: u32| lane.min(words - 1) as usize;
-    (0..LANES).for_each(|lane| slab[at(lane)] = lane.wrapping_mul(0x9e37_79b9));
-    let mut out = Vec::new();
-    for _ in 0..2 {
-        // In lockstep everybody reads before anybody writes.
-        let own: Vec<u32> = (from..LANES).map(|lane| slab[at(lane)]).collect();
-        if is_written {
-            (from..LANES).for_each(|lane| slab[at(lane)] = lane);
-        }
-        let made = (from..LANES).zip(own).map(|(lane, x)| {
-            let y = slab[at(lane + further)];
-            let (a, b) = if is_flipped { (y, x) } else { (x, y) };
-            crate::executor::cpu::ops::binary(op, a, b)
-        });
-        let made: Vec<u32> = made.collect();
-        made.iter().zip(from..).for_each(|(&made, lane)| slab[at(lane)] = made);
-        out.resize(out.len() + from as usize, 0);
-        out.extend(made);
-    }
-    out
-}
-
-#[test]
-fn operands_in_memory_are_read_by_their_operator() {
-    for op in [Binary::Sub, Binary::MinU, Binary::Add] {
-        for place in [(0, 0, 32), (0, 1, 40), (0, 8, 40), (0, 8, 33), (0, 31, 32), (0, 3, 64), (5, 0, 32), (5, 1, 40), (20, 8, 33), (31, 1, 32)] {
-            for (is_flipped, is_written) in [(false, false), (true, false), (false, true), (true, true)] {
-                let kernel = of_workgroup(op, place, is_flipped, is_written);
-                let fused = Interpreter::new(&kernel).plan.tape.iter().filter(|step| matches!(step, Step::BinaryRows { .. })).count();
-                assert_eq!(fused, 2, "{kernel}");
-                let found = outcome(&kernel, &[vec![0; 2 * LANES as usize]], [1, 1, 1]).swap_remove(0);
-                assert_eq!(found, expected(op, place, is_flipped, is_written), "{place:?}\n{kernel}");
-            }
-        }
-    }
-}
-
-#[derive(Clone, Copy, PartialEq)]
+/// What else happens than `sums[lane] = sums[lane] op sums[lane + further]`.
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Case {
     Plain,
+    /// The binding is told too what was made.
+    Told,
+    /// That, and `sums[lane] = lane` between the two loads.
+    Written,
     /// The other operand is not what memory holds.
     BySlot,
     /// Every other lane alone.
@@ -88,19 +25,30 @@ enum Case {
     Overtaken,
 }
 
-/// The same with nobody but the memory told what was made, and all of that memory in the end: `sums[lane] op= sums[lane + further]`.
-fn in_workgroup(op: Binary, (from, further, words): (u32, u32, u32), is_flipped: bool, case: Case) -> Kernel {
+impl Case {
+    fn is_told(self) -> bool {
+        matches!(self, Case::Told | Case::Written)
+    }
+}
+
+/// `from`, `further`, and how many `sums` there are.
+type Place = (u32, u32, u32);
+
+/// Twice, by those lanes that are not below `from`: `sums[lane] = sums[lane] op sums[lane + further]`. The binding has what it was told
+/// each time, then what is left.
+fn changing(op: Binary, (from, further, words): Place, is_flipped: bool, case: Case) -> Kernel {
     let scalar = Scalar::U32;
     kernel([LANES, 1, 1], &[true], |b| {
-        // The indices end before the memory does.
-        b.kernel().workgroup_words = words + LANES;
-        let (lane, further, factor) = (b.input(Input::LocalIndex), b.uint(further), b.uint(0x9e37_79b9));
+        // The indices end with the memory, or before it.
+        b.kernel().workgroup_words = words + if case.is_told() { 0 } else { LANES };
+        let (lane, further, factor, one) = (b.input(Input::LocalIndex), b.uint(further), b.uint(FACTOR), b.uint(1));
         let own = b.index(lane, Count::Fixed(words));
         let hashed = b.binary(Binary::Mul, lane, factor);
         b.store(Memory::Workgroup, own, 0, hashed);
+        b.barrier();
         let other = b.binary(Binary::Add, lane, further);
         let other = b.index(other, Count::Fixed(words));
-        let (from, one) = (b.uint(from), b.uint(1));
+        let from = b.uint(from);
         let mut is_out = b.binary(Binary::LtU, lane, from);
         if case == Case::OddLanes {
             let is_odd = b.binary(Binary::And, lane, one);
@@ -108,55 +56,86 @@ fn in_workgroup(op: Binary, (from, further, words): (u32, u32, u32), is_flipped:
         }
         b.begin_if(is_out);
         b.begin_else();
-        for _ in 0..2 {
+        for round in 0..2 {
+            let x = b.load(scalar, Memory::Workgroup, own, 0);
+            if case == Case::Written {
+                b.store(Memory::Workgroup, own, 0, lane);
+            }
             let mut y = b.load(scalar, Memory::Workgroup, other, 0);
             if case == Case::BySlot {
                 y = b.binary(Binary::Xor, y, factor);
             }
-            let x = b.load(scalar, Memory::Workgroup, own, 0);
             let made = if is_flipped { b.binary(op, y, x) } else { b.binary(op, x, y) };
             if case == Case::Overtaken {
                 b.store(Memory::Workgroup, own, 0, lane);
             }
             b.store(Memory::Workgroup, own, 0, made);
+            if case.is_told() {
+                b.store(Memory::Binding(0), lane, round * LANES, made);
+            }
         }
         b.end_if();
         let left = b.load(scalar, Memory::Workgroup, own, 0);
-        b.store(Memory::Binding(0), lane, 0, left);
+        b.store(Memory::Binding(0), lane, 2 * LANES, left);
     })
 }
 
-const CASES: [Case; 4] = [Case::Plain, Case::BySlot, Case::OddLanes, Case::Overtaken];
+/// What [`changing`] writes, by its text.
+fn expected(op: Binary, (from, further, words): Place, is_flipped: bool, case: Case) -> Vec<u32> {
+    let at = |lane: u32| lane.min(words - 1) as usize;
+    let lanes: Vec<u32> = (0..LANES).filter(|lane| if case == Case::OddLanes { lane % 2 == 1 } else { *lane >= from }).collect();
+    let mut slab = vec![0u32; words as usize];
+    (0..LANES).for_each(|lane| slab[at(lane)] = lane.wrapping_mul(FACTOR));
+    let mut out = vec![0; 3 * LANES as usize];
+    for round in 0..2 {
+        // In lockstep everybody reads before anybody writes.
+        let own: Vec<u32> = lanes.iter().map(|&lane| slab[at(lane)]).collect();
+        if case == Case::Written {
+            lanes.iter().for_each(|&lane| slab[at(lane)] = lane);
+        }
+        let others = slab.clone();
+        for (&lane, x) in lanes.iter().zip(own) {
+            let y = others[at(lane + further)] ^ if case == Case::BySlot { FACTOR } else { 0 };
+            let (a, b) = if is_flipped { (y, x) } else { (x, y) };
+            slab[at(lane)] = ops::binary(op, a, b);
+            if case.is_told() {
+                out[(round * LANES + lane) as usize] = slab[at(lane)];
+            }
+        }
+    }
+    (0..LANES).for_each(|lane| out[(2 * LANES + lane) as usize] = slab[at(lane)]);
+    out
+}
+
+fn check(op: Binary, place: Place, is_flipped: bool, case: Case, steps: usize, is_counted: fn(&Step) -> bool) {
+    let kernel = changing(op, place, is_flipped, case);
+    let counted = Interpreter::new(&kernel).plan.tape.iter().filter(|step| is_counted(step)).count();
+    assert_eq!(counted, steps, "{op:?} {is_flipped} {case:?}\n{kernel}");
+    let found = outcome(&kernel, &[vec![0; 3 * LANES as usize]], [1, 1, 1]).swap_remove(0);
+    assert_eq!(found, expected(op, place, is_flipped, case), "{op:?} {place:?} {is_flipped} {case:?}\n{kernel}");
+}
+
+#[test]
+fn operands_in_memory_are_read_by_their_operator() {
+    for op in [Binary::Sub, Binary::MinU, Binary::Add] {
+        for place in [(0, 0, 32), (0, 1, 40), (0, 8, 40), (0, 8, 33), (0, 31, 32), (0, 3, 64), (5, 0, 32), (5, 1, 40), (20, 8, 33), (31, 1, 32)] {
+            for (is_flipped, case) in [(false, Case::Told), (true, Case::Told), (false, Case::Written), (true, Case::Written)] {
+                check(op, place, is_flipped, case, 2, |step| matches!(step, Step::BinaryRows { .. }));
+            }
+        }
+    }
+}
 
 #[test]
 fn what_memory_holds_is_changed_where_it_is() {
-    let updates = |kernel: &Kernel| Interpreter::new(kernel).plan.tape.iter().filter(|step| matches!(step, Step::Update { .. })).count();
     for op in [Binary::Sub, Binary::MinU, Binary::Add, Binary::Shl] {
-        for (from, further, words) in
-            [(0, 0, 32), (0, 1, 40), (0, 8, 33), (0, 32, 64), (0, 40, 72), (5, 1, 40), (20, 8, 33), (20, 12, 64), (31, 1, 32)]
-        {
-            for (is_flipped, case) in [false, true].into_iter().flat_map(|is_flipped| CASES.map(|case| (is_flipped, case))) {
-                let kernel = in_workgroup(op, (from, further, words), is_flipped, case);
-                let is_either = further == 0 && case != Case::BySlot;
-                let is_update = case != Case::Overtaken && (!is_flipped || is_either || matches!(op, Binary::MinU | Binary::Add));
-                assert_eq!(updates(&kernel), if is_update { 2 } else { 0 }, "{op:?} {is_flipped}\n{kernel}");
-                let at = |lane: u32| lane.min(words - 1) as usize;
-                let mut slab = vec![0u32; words as usize];
-                (0..LANES).for_each(|lane| slab[at(lane)] = lane.wrapping_mul(0x9e37_79b9));
-                for _ in 0..2 {
-                    let before = slab.clone();
-                    let is_in = |lane: &u32| if case == Case::OddLanes { lane % 2 == 1 } else { *lane >= from };
-                    for lane in (0..LANES).filter(is_in) {
-                        let (x, mut y) = (before[at(lane)], before[at(lane + further)]);
-                        if case == Case::BySlot {
-                            y ^= 0x9e37_79b9;
-                        }
-                        let (a, b) = if is_flipped { (y, x) } else { (x, y) };
-                        slab[at(lane)] = crate::executor::cpu::ops::binary(op, a, b);
-                    }
+        for place in [(0, 0, 32), (0, 1, 40), (0, 8, 33), (0, 32, 64), (0, 40, 72), (5, 1, 40), (20, 8, 33), (20, 12, 64), (31, 1, 32)] {
+            for case in [Case::Plain, Case::BySlot, Case::OddLanes, Case::Overtaken] {
+                for is_flipped in [false, true] {
+                    let is_either = matches!(op, Binary::MinU | Binary::Add) || (place.1 == 0 && case != Case::BySlot);
+                    let is_update = case != Case::Overtaken && (!is_flipped || is_either);
+                    check(op, place, is_flipped, case, if is_update { 2 } else { 0 }, |step| matches!(step, Step::Update { .. }));
                 }
-                let found = outcome(&kernel, &[vec![0; LANES as usize]], [1, 1, 1]).swap_remove(0);
-                assert_eq!(found, (0..LANES).map(|lane| slab[at(lane)]).collect::<Vec<_>>(), "{op:?} {from} {further} {words}\n{kernel}");
             }
         }
     }
