@@ -11,6 +11,7 @@
 mod counting;
 
 use std::ops::Range;
+use std::time::Duration;
 
 use counting::allocations;
 use peercompute::node::Task;
@@ -129,7 +130,7 @@ fn run_members(cpus: &[AnyExecutor; 2], bundle: &VerifiedBundle, ticks: u64) {
 
 #[test]
 fn a_tick_allocates_what_its_executors_and_libp2p_allocate() {
-    let open = || AnyExecutor::from(Cpu::open(CpuOptions { threads: Some(1), ..CpuOptions::default() }).unwrap());
+    let open = || AnyExecutor::from(Cpu::open(CpuOptions { threads: Some(1), compile_wait: Some(Duration::MAX), ..CpuOptions::default() }).unwrap());
     let cpus = [open(), open()];
     let bundle = load("heat", &[512, 64], &[512, 32]).unwrap();
     let program = bundle.program();

@@ -234,7 +234,7 @@ fn block_comment(rest: &[u8]) -> usize {
 
 /// The stack that parsing and checking get: unoptimised naga takes up to 45 KiB per level of nesting.
 #[cfg(not(target_arch = "wasm32"))]
-const STACK_BYTES: usize = 32 << 20;
+pub(crate) const STACK_BYTES: usize = 32 << 20;
 
 /// Runs what recurses over checked text where the bounds are sure to fit, whatever the caller's stack.
 /// A browser has optimised code and one stack: there it runs in place.

@@ -6,6 +6,7 @@
 mod counting;
 
 use std::path::Path;
+use std::time::Duration;
 
 use counting::allocations;
 use peercompute_kernels::executor::cpu::{Cpu, CpuOptions, CpuRun};
@@ -45,7 +46,7 @@ async fn tick(program: &Program, run: &mut CpuRun, mail: &mut Vec<u8>, tick: u64
 #[test]
 fn a_tick_allocates_nothing() {
     for threads in [1, 2] {
-        let cpu = Cpu::open(CpuOptions { threads: Some(threads), ..CpuOptions::default() }).unwrap();
+        let cpu = Cpu::open(CpuOptions { threads: Some(threads), compile_wait: Some(Duration::MAX), ..CpuOptions::default() }).unwrap();
         // A halo and swaps; a reduction by shares and its exchange.
         for folder in ["shaders/physics/heat", "shaders/physics/energy"] {
             let bundle = load(folder);

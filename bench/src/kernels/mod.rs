@@ -5,7 +5,7 @@ mod heat;
 mod memory;
 mod nbody;
 mod strips;
-mod workload;
+pub(crate) mod workload;
 
 use std::ops::Range;
 

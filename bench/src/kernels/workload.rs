@@ -27,6 +27,10 @@ const WORKLOADS: &[(&str, &str, &str)] = sources!(
     "wave3d" in "physics",
 );
 
+/// The rest of the project's: their loading alone is measured, natively.
+#[cfg(not(target_arch = "wasm32"))]
+const LOADED: &[(&str, &str, &str)] = sources!("gauss" in "image", "rivers" in "worldgen", "wave6" in "physics");
+
 /// Workloads that are for measuring alone.
 const MEASURED: [(&str, &str, &str); 2] = [
     ("copy", include_str!("../page/copy/workload.toml"), include_str!("../page/copy/copy.wgsl")),
@@ -43,6 +47,25 @@ pub(crate) fn embedded(name: &str) -> (&'static str, &'static str) {
     (declaration, wgsl)
 }
 
+/// The project's own workloads as they are declared, signed, by name.
+///
+/// **Errors:** never, as long as the project's own tests pass.
+#[cfg(not(target_arch = "wasm32"))]
+pub(crate) fn all() -> Result<Vec<(&'static str, VerifiedBundle)>, BenchError> {
+    let workloads = WORKLOADS.iter().chain(LOADED);
+    let bundles = workloads.map(|&(name, declaration, wgsl)| {
+        let declaration = Declaration::parse(declaration, &Overrides::default())?;
+        let sources = BTreeMap::from([(format!("{name}.wgsl"), wgsl.to_string())]);
+        Ok((name, signed(&Manifest::new(&declaration, &sources)?)?))
+    });
+    bundles.collect()
+}
+
+fn signed(manifest: &Manifest) -> Result<VerifiedBundle, BenchError> {
+    let key = SecretKey::generate().map_err(|error| BenchError::Key { cause: error.to_string() })?;
+    Ok(VerifiedBundle::verify(&bundle::sign(manifest, &key), &Trust::key(key.public()))?)
+}
+
 /// Links, signs and verifies an embedded workload with another shape, and another tile unless `tile` is empty.
 ///
 /// **Errors:** the declaration, a kernel, or a shape that the workload cannot have.
@@ -51,9 +74,7 @@ pub(crate) fn embedded(name: &str) -> (&'static str, &'static str) {
 /// When no workload of that name is embedded.
 pub fn load(name: &str, shape: &[u32], tile: &[u32]) -> Result<VerifiedBundle, BenchError> {
     let (declaration, wgsl) = embedded(name);
-    let manifest = manifest(declaration, (&format!("{name}.wgsl"), wgsl), shape, tile)?;
-    let key = SecretKey::generate().map_err(|error| BenchError::Key { cause: error.to_string() })?;
-    Ok(VerifiedBundle::verify(&bundle::sign(&manifest, &key), &Trust::key(key.public()))?)
+    signed(&manifest(declaration, (&format!("{name}.wgsl"), wgsl), shape, tile)?)
 }
 
 /// Links a workload of one kernel file, given with its name, in the same way.

@@ -1,5 +1,7 @@
 //! What runs a kernel here: machine code, the interpreter, and a GPU; and one run of a workload on one of them.
 
+use std::time::Duration;
+
 use peercompute_buffers::TileId;
 use peercompute_kernels::declaration::Declaration;
 use peercompute_kernels::executor::any::{AnyExecutor, Choice};
@@ -21,13 +23,18 @@ pub(crate) struct Machines {
     pub(crate) gpu: AnyExecutor,
 }
 
+/// Kernels do not begin interpreted: what is tested is their machine code.
+pub(crate) fn compiled_first() -> CpuOptions {
+    CpuOptions { compile_wait: Some(Duration::MAX), ..CpuOptions::default() }
+}
+
 pub(crate) fn cpu(options: CpuOptions) -> AnyExecutor {
     block_on(AnyExecutor::open(&Choice::Cpu, GpuOptions::default(), options)).unwrap()
 }
 
 impl Machines {
     pub(crate) fn open() -> Machines {
-        let options = |is_interpreted| CpuOptions { threads: Some(1), is_interpreted, ..CpuOptions::default() };
+        let options = |is_interpreted| CpuOptions { threads: Some(1), is_interpreted, ..compiled_first() };
         let gpu = block_on(AnyExecutor::open(&Choice::Gpu, GpuOptions::default(), CpuOptions::default())).unwrap();
         Machines { compiled: cpu(options(false)), interpreted: cpu(options(true)), gpu }
     }

@@ -11,7 +11,7 @@ use peercompute_kernels::executor::{ExecutorError, Placement, Run};
 use peercompute_kernels::{ErrorKind, VerifiedBundle};
 use pollster::block_on;
 
-use crate::machines::{Machines, bundle_of, cpu};
+use crate::machines::{Machines, bundle_of, compiled_first, cpu};
 
 /// No refusal takes longer, in an unoptimised build on a busy machine.
 const SOON: Duration = Duration::from_secs(10);
@@ -167,7 +167,7 @@ fn texts_that_grow() {
     };
     let many = "var m = mat4x4<f32>(); m[1][0] = f32(x); for (var k = 0u; k < x; k++) { m = m * m * m * m * m * m * m; } return u32(m[1][1]);";
     let (compiled, interpreted) =
-        (cpu(CpuOptions { threads: Some(1), ..CpuOptions::default() }), cpu(CpuOptions { is_interpreted: true, ..CpuOptions::default() }));
+        (cpu(CpuOptions { threads: Some(1), ..compiled_first() }), cpu(CpuOptions { is_interpreted: true, ..CpuOptions::default() }));
     for (text, is_too_large) in [(tree(8, &format!("var y = x; {steps} return y;")), false), (tree(11, many), true)] {
         let start = Instant::now();
         let bundle = bundle_of(TOML, &kernel(&text, "x = f0_(x);")).unwrap_or_else(|error| panic!("{error}"));
@@ -189,7 +189,7 @@ fn texts_that_grow() {
 fn long_kernels_load_soon() {
     let line = |at: usize, constant: usize| format!("x = (x ^ (x >> {}u)) * {}u + (x % {}u);\n", at % 31 + 1, constant + 12345, constant + 3);
     let long = |count: usize, constants: usize| (0..count).map(|at| line(at, at % constants)).collect::<String>();
-    let compiled = cpu(CpuOptions { threads: Some(1), ..CpuOptions::default() });
+    let compiled = cpu(CpuOptions { threads: Some(1), ..compiled_first() });
     for body in [long(1000, 1000), long(2000, 9)] {
         let bundle = bundle_of(TOML, &kernel("", &body)).unwrap_or_else(|error| panic!("{error}"));
         let start = Instant::now();
@@ -251,7 +251,7 @@ fn kernels_that_never_end() {
         ),
     ];
     for is_interpreted in [false, true] {
-        let executor = cpu(CpuOptions { threads: Some(2), is_interpreted, time_limit: Some(Duration::from_millis(100)), ..CpuOptions::default() });
+        let executor = cpu(CpuOptions { threads: Some(2), is_interpreted, time_limit: Some(Duration::from_millis(100)), ..compiled_first() });
         for (name, items, body) in spins {
             let bundle = bundle_of(TOML, &kernel(items, body)).unwrap_or_else(|error| panic!("{name}: {error}"));
             assert_eq!(run(&executor, &bundle, 0).unwrap()[0], 7, "{name}");

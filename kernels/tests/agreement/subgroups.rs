@@ -8,7 +8,7 @@ use peercompute_kernels::executor::ExecutorError;
 use peercompute_kernels::executor::cpu::CpuOptions;
 
 use crate::cases::noise;
-use crate::machines::{Do, Machines, bundle_of, cpu, run};
+use crate::machines::{Do, Machines, bundle_of, compiled_first, cpu, run};
 
 /// The size that the cpu executor states.
 const SIZE: usize = 4;
@@ -223,7 +223,7 @@ fn every_operation() {
     };
     let given: Vec<u32> = (0..SHAPE[0] * SHAPE[1]).map(|at| if at % 3 == 0 { noise(at as u32) } else { noise(at as u32) % 11 }).collect();
     let zeros = vec![0; given.len() * MADE];
-    let options = CpuOptions { threads: Some(1), ..CpuOptions::default() };
+    let options = CpuOptions { threads: Some(1), ..compiled_first() };
     let machines =
         [cpu(options.clone()), cpu(CpuOptions { is_interpreted: true, ..options.clone() }), cpu(CpuOptions { is_inspected: true, ..options })];
     for workgroup in WORKGROUPS {

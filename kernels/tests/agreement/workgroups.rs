@@ -11,7 +11,7 @@ use peercompute_kernels::executor::{Placement, Run, mesh};
 use pollster::block_on;
 
 use crate::cases::{Case, check, noise};
-use crate::machines::{Machines, bundle_of, cpu};
+use crate::machines::{Machines, bundle_of, compiled_first, cpu};
 
 /// Sizes of workgroups, and how many invocations that is.
 const SIZES: [(&str, u32); 6] = [("1", 1), ("7", 7), ("256", 256), ("3, 5, 2", 30), ("4, 4", 16), ("2, 1, 9", 18)];
@@ -510,7 +510,7 @@ fn atomics_between_workgroups() {
         known[3][0] = known[3][0].min(x ^ 0x5555);
     }
     let Machines { compiled, interpreted, gpu } = Machines::open();
-    let many = |is_interpreted| cpu(CpuOptions { threads: Some(3), is_interpreted, ..CpuOptions::default() });
+    let many = |is_interpreted| cpu(CpuOptions { threads: Some(3), is_interpreted, ..compiled_first() });
     for executor in [compiled, interpreted, gpu, many(false), many(true)] {
         let found = block_on(after_one_tick(&executor, &bundle, &given, &TABLES.map(|(name, ..)| name)));
         assert_eq!(found, known, "{:?}", executor.info());

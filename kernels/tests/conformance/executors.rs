@@ -1,5 +1,7 @@
 //! The executors of this machine that the suite runs on, and runs of workloads on them.
 
+use std::time::Duration;
+
 use peercompute_buffers::TileId;
 use peercompute_buffers::digest::{StateDigest, StateHasher, hex};
 use peercompute_buffers::transfer::field_from_tile;
@@ -15,7 +17,8 @@ use crate::cases::{Kind, State};
 pub(crate) fn open(kind: Kind, borders: Borders, page_bytes_max: Option<u64>) -> AnyExecutor {
     let gpu = GpuOptions { borders: Some(borders), page_bytes_max, ..GpuOptions::default() };
     let is_interpreted = kind == Kind::Interpreted;
-    let cpu = CpuOptions { borders: Some(borders), page_bytes_max, threads: Some(2), is_interpreted, ..CpuOptions::default() };
+    let compile_wait = Some(Duration::MAX);
+    let cpu = CpuOptions { borders: Some(borders), page_bytes_max, threads: Some(2), is_interpreted, compile_wait, ..CpuOptions::default() };
     let choice = match kind {
         Kind::Gpu => Choice::Gpu,
         Kind::Cpu | Kind::Interpreted => Choice::Cpu,

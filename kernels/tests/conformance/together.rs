@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use peercompute_buffers::TileId;
+use peercompute_kernels::Program;
 use peercompute_kernels::declaration::Class;
-use peercompute_kernels::executor::any::AnyExecutor;
+use peercompute_kernels::executor::any::{AnyExecutor, AnyRun};
 use peercompute_kernels::executor::cpu::{Cpu, CpuOptions};
-use peercompute_kernels::executor::{Borders, ExecutorError, Placement, Run};
+use peercompute_kernels::executor::{Borders, ExecutorError, Placement, Run, mesh};
 use pollster::block_on;
 
 use crate::cases::{Kind, bundle_of, load};
@@ -13,7 +15,7 @@ use crate::executors::{open, run};
 use crate::{oracle, workloads};
 
 fn cpu(threads: usize) -> AnyExecutor {
-    AnyExecutor::Cpu(Cpu::open(CpuOptions { threads: Some(threads), ..CpuOptions::default() }).unwrap())
+    AnyExecutor::Cpu(Cpu::open(CpuOptions { threads: Some(threads), compile_wait: Some(Duration::MAX), ..CpuOptions::default() }).unwrap())
 }
 
 #[test]
@@ -55,6 +57,51 @@ fn machine_code_and_interpreter_agree() {
     }
 }
 
+/// What a run holds of every buffer.
+async fn contents(program: &Program, run: &mut AnyRun<'_>) -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    for buffer in 0..program.manifest.buffers.len() {
+        match program.grid_of(buffer) {
+            Some(grid) => {
+                for tile in 0..grid.tile_count() {
+                    all.push(run.read_tile(buffer, TileId(tile)).await.unwrap());
+                }
+            }
+            None => all.push(run.read_table(buffer).await.unwrap()),
+        }
+    }
+    all
+}
+
+/// Whatever the moment at which machine code comes, in the middle of a dispatch or between two.
+#[test]
+fn kernels_that_begin_interpreted_go_on_as_machine_code() {
+    let interpreted = open(Kind::Interpreted, Borders::Apart, None);
+    let mut changed = 0;
+    for (name, folder) in oracle::WORKLOADS {
+        let (shape, tile) = workloads::shapes(folder).swap_remove(1);
+        let bundle = load(folder, &shape, &tile);
+        let begun = Cpu::open(CpuOptions { threads: Some(2), compile_wait: Some(Duration::ZERO), ..CpuOptions::default() }).unwrap();
+        let (program, alone) = (bundle.program(), Placement::alone(bundle.program()));
+        let mut runs = [AnyRun::Cpu(block_on(begun.load(&bundle, &alone)).unwrap()), block_on(interpreted.load(&bundle, &alone)).unwrap()];
+        let is_there = || begun.compile_times().iter().all(|time| time.machine_code.is_some());
+        let was_there = is_there();
+        let (mut ticks, mut left) = (0, 3);
+        while left > 0 {
+            for run in &mut runs {
+                block_on(mesh::run(program, std::slice::from_mut(run), ticks..ticks + 1)).unwrap();
+            }
+            let [ours, theirs] = runs.each_mut().map(|run| block_on(contents(program, run)));
+            assert!(ours == theirs, "{name}, tick {ticks}");
+            ticks += 1;
+            // Then a few with machine code alone.
+            left -= u32::from(is_there());
+        }
+        changed += u32::from(!was_there && ticks > 3);
+    }
+    assert!(changed > 0, "machine code was always there at once: nothing was tested");
+}
+
 const SLOW: &str = r#"
 name = "slow"
 version = "0.1.0"
@@ -86,7 +133,8 @@ var<storage, read_write> v_next: array<u32>;
 fn a_dispatch_that_outlasts_its_limit_ends_its_run_alone() {
     for (threads, is_interpreted) in [(1, false), (2, false), (1, true), (2, true)] {
         let time_limit = Some(Duration::from_millis(200));
-        let options = CpuOptions { threads: Some(threads), time_limit, is_interpreted, ..CpuOptions::default() };
+        let compile_wait = Some(Duration::MAX);
+        let options = CpuOptions { threads: Some(threads), time_limit, is_interpreted, compile_wait, ..CpuOptions::default() };
         let cpu = Cpu::open(options).unwrap();
         let bundle = bundle_of(SLOW, SLOW_WGSL);
         let alone = Placement::alone(bundle.program());
@@ -98,9 +146,9 @@ fn a_dispatch_that_outlasts_its_limit_ends_its_run_alone() {
         let is_timed_out = |outcome: Result<(), ExecutorError>| matches!(outcome, Err(ExecutorError::TimedOut { entry, .. }) if entry == "spin");
         assert!(is_timed_out(slow.pass(0, 1)));
         assert!(is_timed_out(slow.pass(0, 2)) && is_timed_out(slow.flush()) && is_timed_out(block_on(slow.finish())));
-        assert!(block_on(slow.read_tile(0, peercompute_buffers::TileId(0))).is_err());
+        assert!(block_on(slow.read_tile(0, TileId(0))).is_err());
         other.pass(0, 1).unwrap();
-        let tile = block_on(other.read_tile(0, peercompute_buffers::TileId(0))).unwrap();
+        let tile = block_on(other.read_tile(0, TileId(0))).unwrap();
         assert_eq!(tile[..8], [2_891_336_453u32.to_le_bytes(), 747_796_405u32.wrapping_add(2_891_336_453).to_le_bytes()].concat());
         drop(slow);
         load().pass(0, 0).unwrap();
@@ -111,13 +159,17 @@ fn a_dispatch_that_outlasts_its_limit_ends_its_run_alone() {
 fn memory_is_counted_and_limited() {
     let bundle = bundle_of(SLOW, SLOW_WGSL);
     let alone = Placement::alone(bundle.program());
-    let open = |memory_bytes_max| Cpu::open(CpuOptions { memory_bytes_max, threads: Some(1), ..CpuOptions::default() }).unwrap();
-    let cpu = open(None);
+    let open = |memory_bytes_max, wait| {
+        Cpu::open(CpuOptions { memory_bytes_max, threads: Some(1), compile_wait: Some(wait), ..CpuOptions::default() }).unwrap()
+    };
+    let cpu = open(None, Duration::MAX);
     let bytes = block_on(cpu.load(&bundle, &alone)).unwrap().memory_bytes();
     // The field, a tile table of four rows, what a thread needs, and little else.
     assert!((64 * 64 * 4..64 * 64 * 4 + 8192).contains(&bytes), "{bytes}");
-    assert!(block_on(open(Some(bytes)).load(&bundle, &alone)).is_ok());
-    match block_on(open(Some(bytes - 1)).load(&bundle, &alone)).err().unwrap() {
+    assert!(block_on(open(Some(bytes), Duration::MAX).load(&bundle, &alone)).is_ok());
+    // There is no room for the interpreter, which would begin: machine code has to be waited for.
+    assert!(block_on(open(Some(bytes), Duration::ZERO).load(&bundle, &alone)).is_ok());
+    match block_on(open(Some(bytes - 1), Duration::ZERO).load(&bundle, &alone)).err().unwrap() {
         ExecutorError::Limit { cause, .. } => assert!(cause.to_string().contains("memory_bytes_max"), "{cause}"),
         other => panic!("{other}"),
     }

@@ -602,8 +602,14 @@ impl Builder {
         }
         self.drop_closed();
         self.is_dead = was_dead;
-        if !(accept.is_empty() && scope.body.is_empty()) {
-            self.push(Stmt::If { condition, accept, reject: scope.body });
+        let reject = scope.body;
+        if !(accept.is_empty() && reject.is_empty()) {
+            // What only the others do is done where the opposite holds, if that is there.
+            let step = match self.kernel.value(condition).op {
+                Op::Unary(Unary::NotB, opposite) if accept.is_empty() => Stmt::If { condition: opposite, accept: reject, reject: accept },
+                _ => Stmt::If { condition, accept, reject },
+            };
+            self.push(step);
         }
         self.is_dead = is_dead;
     }

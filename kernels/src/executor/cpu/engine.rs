@@ -1,160 +1,43 @@
-//! Kernels made ready to run, and the running of one dispatch.
+//! Kernels in runs, and the running of one dispatch.
 //!
 //! ```text
-//! (wgsl, entry, constants) ─ lower ─► ir::Kernel ─► back half ─► Compiled    kept by the hash of the three
 //! Compiled ─► Seated: in one run, with a seat for every thread
 //! Seated + words + spans + workgroups ─► Dispatch ─► the crew's threads
 //! ```
 //!
-//! What runs a kernel is a [`BackHalf`]; everything else here, and above, is the same for all of them.
 //! Invariants: whatever the back half, a kernel reaches only the words of its spans; a dispatch that is
 //! like one before allocates nothing.
 
-use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::compiler::{BackHalf, Compiled};
 use super::crew::Work;
-use super::inspect::{Findings, Inspector};
-use super::interpreter::{self, Interpreter};
-use super::ir::Binding;
-use super::lower::{self, LowerError};
-use super::machine::{Code, Machine, Thread};
+use super::interpreter::{Interpreter, Scratch};
+#[cfg(target_arch = "wasm32")]
+use super::machine::Code;
+use super::machine::Thread;
 use super::watch::Watched;
 use super::words::{Span, Words};
-use crate::source;
-
-/// Kernels kept for loading a workload again.
-const KERNELS_MAX: usize = 512;
-
-/// What runs a kernel.
-#[allow(clippy::large_enum_variant, reason = "one for each kernel, behind an Arc")]
-enum BackHalf {
-    /// Whole workgroups in lockstep, on every machine.
-    Interpreted(Interpreter),
-    /// Four lanes at a time, as machine code.
-    Compiled(Code),
-    /// Step by step, watched.
-    Inspected(Inspector),
-}
 
 /// What one thread of one run needs to run a kernel.
+struct Seat {
+    /// Where machine code finds what is the thread's.
+    places: Places,
+    with: With,
+}
+
+/// What a seat runs its kernel with.
 #[allow(clippy::large_enum_variant, reason = "one for each kernel and thread of a run")]
-enum Seat {
-    Interpreted(interpreter::Scratch),
-    Compiled(Thread),
-    Inspected,
+enum With {
+    Interpreter(Scratch),
+    Code(Thread),
+    Inspector,
 }
 
-/// What becomes of kernels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Mode {
-    /// Machine code where there is a compiler, otherwise interpreted.
-    Fastest,
-    /// Interpreted.
-    Interpreted,
-    /// Interpreted slowly, watched for races and for indices beyond their arrays.
-    Inspected,
-}
-
-/// What compiles kernels, as the mode says.
-#[derive(Default)]
-pub(crate) struct Compiler {
-    machine: Option<Machine>,
-    is_inspecting: bool,
-    /// What was found, of kernels that are watched.
-    pub(crate) findings: Findings,
-}
-
-impl Compiler {
-    /// The compiler of this machine, for `threads`; without one for it, kernels are interpreted.
-    pub(crate) fn new(mode: Mode, threads: usize) -> Compiler {
-        Compiler {
-            machine: if mode == Mode::Fastest { Machine::new(threads).ok() } else { None },
-            is_inspecting: mode == Mode::Inspected,
-            findings: Findings::default(),
-        }
-    }
-
-    /// What it is, for people.
-    pub(crate) fn name(&self) -> &'static str {
-        if self.machine.is_some() {
-            return Machine::NAME;
-        }
-        if self.is_inspecting { "inspector" } else { "interpreter" }
-    }
-
-    /// Words that the kernels it makes can run on; nothing if there is no memory for them.
-    pub(crate) fn words(&self, words: usize) -> Option<Words> {
-        if let Some(machine) = &self.machine {
-            return machine.words(words);
-        }
-        Words::new(words)
-    }
-
-    /// What the emitter has no module for is the interpreter's: a barrier that it cannot prove all to reach together, and
-    /// code beyond the limits of engines.
-    fn back_half(&self, kernel: &super::ir::Kernel) -> Result<BackHalf, LowerError> {
-        if let Some(machine) = &self.machine {
-            match machine.compile(kernel) {
-                Ok(code) => return Ok(BackHalf::Compiled(code)),
-                Err(super::machine::MachineError::Emit(_)) => {}
-                Err(error) => return Err(LowerError::Invalid { cause: error.to_string() }),
-            }
-        }
-        Ok(BackHalf::Interpreted(Interpreter::new(kernel)))
-    }
-}
-
-/// A kernel, ready to run.
-pub(crate) struct Compiled {
-    /// The entry point.
-    pub(crate) entry: String,
-    /// What it binds, in the order in which a [`Dispatch`] names the spans.
-    pub(crate) bindings: Vec<Binding>,
-    /// Invocations of a workgroup.
-    pub(crate) invocations: u32,
-    back_half: BackHalf,
-}
-
-impl Compiled {
-    /// Lowers and compiles a kernel.
-    ///
-    /// **Errors:** WGSL that the cpu executor does not cover.
-    fn new(source: &Source<'_>, compiler: &Compiler) -> Result<Compiled, LowerError> {
-        let lower = if compiler.is_inspecting { lower::literal_kernel_from_wgsl } else { lower::kernel_from_wgsl };
-        let kernel = lower(source.wgsl, source.entry, source.constants)?;
-        Ok(Compiled {
-            entry: source.entry.to_string(),
-            bindings: kernel.bindings.clone(),
-            invocations: kernel.invocations(),
-            back_half: if compiler.is_inspecting {
-                BackHalf::Inspected(Inspector::new(kernel, source.wgsl, compiler.findings.clone()))
-            } else {
-                compiler.back_half(&kernel)?
-            },
-        })
-    }
-
-    /// Words that each thread of a run needs for it, beside the run's.
-    pub(crate) fn seat_words(&self) -> u64 {
-        match &self.back_half {
-            BackHalf::Interpreted(interpreter) => interpreter.scratch_words(),
-            BackHalf::Compiled(_) => 0,
-            BackHalf::Inspected(_) => 0,
-        }
-    }
-
-    /// Words of the run's that each of its threads needs for this kernel alone, and while it runs this kernel.
-    fn inner_words(&self) -> [u64; 2] {
-        match &self.back_half {
-            BackHalf::Interpreted(_) | BackHalf::Inspected(_) => [0, 0],
-            BackHalf::Compiled(code) => [code.own_words() as u64, code.scratch_words() as u64],
-        }
-    }
-}
+/// Of a share of a dispatch, how many are done between two looks for machine code.
+const PIECES: u64 = 64;
 
 /// Where seats lie in a run's words, behind everything else.
 ///
@@ -194,14 +77,15 @@ impl SeatPlan {
     /// Seats every kernel, in their order, in the run's words.
     ///
     /// **Errors:** the number of a kernel that has no machine code for them, and why.
-    pub(crate) fn seat(&self, kernels: Vec<Arc<Compiled>>, compiler: &Compiler, words: &Words) -> Result<Vec<Arc<Seated>>, (usize, String)> {
+    pub(crate) fn seat(&self, kernels: Vec<Arc<Compiled>>, words: &Words) -> Result<Vec<Arc<Seated>>, (usize, String)> {
         let mut own = self.first + LINE_WORDS + self.threads * self.scratch_words;
         let mut seated = Vec::with_capacity(kernels.len());
         for (number, kernel) in kernels.into_iter().enumerate() {
             let mut seats = Vec::new();
             for thread in 0..self.threads {
                 let scratch = self.first + LINE_WORDS + thread * self.scratch_words;
-                seats.push(kernel.seat(compiler, words, [own, scratch, self.first].map(|word| word as usize)).map_err(|cause| (number, cause))?);
+                let places = [own, scratch, self.first].map(|word| word as usize);
+                seats.push(kernel.seat(words, places).map_err(|cause| (number, cause))?);
                 own += kernel.inner_words()[0];
             }
             seated.push(Arc::new(Seated { kernel, number, seats: Mutex::new(seats) }));
@@ -222,6 +106,9 @@ pub(crate) struct Seated {
     seats: Mutex<Vec<Seat>>,
 }
 
+/// The first of a thread's own words and of its scratch, and the stop word.
+type Places = [usize; 3];
+
 #[cfg(target_arch = "wasm32")]
 impl SeatPlan {
     /// Gives the seats but the first of each kernel to the workers.
@@ -230,7 +117,7 @@ impl SeatPlan {
         let modules: Vec<_> = seated
             .iter()
             .map(|seated| match &seated.kernel.back_half {
-                BackHalf::Compiled(code) => Some(code.module()),
+                BackHalf::Compiled(arrival, _) => arrival.code()?.ok().map(Code::module),
                 _ => None,
             })
             .collect();
@@ -238,8 +125,8 @@ impl SeatPlan {
         for thread in 1..self.threads as usize {
             for seated in seated {
                 let mut seats = seated.seats.lock().unwrap_or_else(PoisonError::into_inner);
-                places.push(match &seats[thread] {
-                    Seat::Compiled(thread) => thread.place(words),
+                places.push(match &seats[thread].with {
+                    With::Code(thread) => thread.place(words),
                     _ => 0,
                 });
                 if thread + 1 == self.threads as usize {
@@ -258,7 +145,7 @@ impl Dispatch {
         let (seated, words, watched) = self.what.as_ref().filter(|_| parts > 1 && !is_small)?;
         let apart = words.apart()?;
         let mut seats = seated.seats.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(Seat::Compiled(thread)) = seats.first_mut() else { return None };
+        let Some(Seat { with: With::Code(thread), .. }) = seats.first_mut() else { return None };
         watched.begin(self.time_limit);
         let outcome = apart.dispatch(seated.number, thread, words, (&self.spans, self.groups, parts), self.time_limit)?;
         Some(match outcome {
@@ -270,126 +157,86 @@ impl Dispatch {
 }
 
 impl Compiled {
-    /// What a thread needs: its own words, its scratch and the stop word are at these places.
-    fn seat(&self, compiler: &Compiler, words: &Words, places: [usize; 3]) -> Result<Seat, String> {
-        match &self.back_half {
-            BackHalf::Interpreted(_) if !words.prepare_interpreter() => Err("there is no memory to interpret it in".into()),
-            BackHalf::Interpreted(interpreter) => Ok(Seat::Interpreted(interpreter.scratch())),
-            BackHalf::Inspected(_) => Ok(Seat::Inspected),
-            BackHalf::Compiled(code) => match &compiler.machine {
-                Some(machine) => code.thread(machine, words, places).map(Seat::Compiled).map_err(|error| error.to_string()),
-                None => Err("its compiler is gone".into()),
+    /// What a thread needs that finds its own at these places.
+    fn seat(&self, words: &Words, places: Places) -> Result<Seat, String> {
+        let with = match &self.back_half {
+            BackHalf::Inspected(_) => With::Inspector,
+            BackHalf::Compiled(arrival, interpreter) => match (arrival.code(), interpreter) {
+                (Some(Ok(code)), _) => With::Code(code.thread(&arrival.machine, words, places).map_err(|error| error.to_string())?),
+                (Some(Err(error)), _) => return Err(error.to_string()),
+                (None, Some(interpreter)) => interpreted(interpreter, words)?,
+                (None, None) => unreachable!("whoever is not compiled yet is interpreted"),
             },
+            BackHalf::Interpreted(interpreter) => interpreted(interpreter, words)?,
+        };
+        Ok(Seat { places, with })
+    }
+
+    /// What goes on in place of a seat, now that machine code has come; nothing while it has not, or had before.
+    fn seat_with_code(&self, seat: &Seat, words: &Words) -> Option<Result<Seat, String>> {
+        match (&seat.with, &self.back_half) {
+            (With::Interpreter(_), BackHalf::Compiled(arrival, _)) => arrival.code().map(|_| self.seat(words, seat.places)),
+            _ => None,
         }
     }
 }
 
+fn interpreted(interpreter: &Interpreter, words: &Words) -> Result<With, String> {
+    if !words.prepare_interpreter() {
+        return Err("there is no memory to interpret it in".into());
+    }
+    Ok(With::Interpreter(interpreter.scratch()))
+}
+
 impl Seated {
+    /// Goes on with machine code where that has come meanwhile.
+    ///
+    /// **Errors:** there will be none, or it has no place in these words.
+    pub(crate) fn take_code(&self, words: &Words) -> Result<(), String> {
+        let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
+        for seat in seats.iter_mut() {
+            if let Some(with_code) = self.kernel.seat_with_code(seat, words) {
+                *seat = with_code?;
+            }
+        }
+        Ok(())
+    }
+
     /// Runs the workgroups that `next` gives; whether nothing stopped them.
     fn run(&self, words: &Words, dispatch: &Dispatch, watched: &Watched, next: &mut dyn FnMut() -> Option<Range<u64>>) -> bool {
         let seats = || self.seats.lock().unwrap_or_else(PoisonError::into_inner);
         let seat = seats().pop();
         let Some(mut seat) = seat else { unreachable!("there is a seat for every thread") };
-        let mut run = |range| match (&self.kernel.back_half, &mut seat) {
-            (BackHalf::Interpreted(interpreter), Seat::Interpreted(scratch)) => {
+        let run = |seat: &mut Seat, range| match (&mut seat.with, &self.kernel.back_half) {
+            (With::Interpreter(scratch), BackHalf::Interpreted(interpreter) | BackHalf::Compiled(_, Some(interpreter))) => {
                 let spans = &dispatch.spans;
                 words.addressed(spans, |words| interpreter.run(scratch, words, spans, dispatch.groups, range, watched.stop())).is_ok()
             }
-            (BackHalf::Compiled(_), Seat::Compiled(thread)) => match thread.run(words, &dispatch.spans, dispatch.groups, range) {
+            (With::Code(thread), _) => match thread.run(words, &dispatch.spans, dispatch.groups, range) {
                 Ok(()) => true,
                 Err(super::machine::Interrupted::Stopped) => false,
                 Err(super::machine::Interrupted::Trapped(cause)) => panic!("`{}` trapped: {cause}", self.kernel.entry),
             },
-            (BackHalf::Inspected(inspector), _) => inspector.run(words, &dispatch.spans, dispatch.groups, range, watched.stop()),
+            (With::Inspector, BackHalf::Inspected(inspector)) => inspector.run(words, &dispatch.spans, dispatch.groups, range, watched.stop()),
             _ => unreachable!("a seat is its kernel's"),
         };
         let mut is_done = true;
-        while let Some(range) = next().filter(|_| is_done) {
-            is_done = run(range);
+        while let Some(mut rest) = next().filter(|_| is_done) {
+            while is_done && !rest.is_empty() {
+                // A long dispatch need not be interpreted to its end. What goes wrong is told before the next one.
+                if let Some(Ok(with_code)) = self.kernel.seat_with_code(&seat, words) {
+                    seat = with_code;
+                }
+                let is_waiting = matches!((&seat.with, &self.kernel.back_half), (With::Interpreter(_), BackHalf::Compiled(..)));
+                let count = rest.end - rest.start;
+                let end = rest.start + if is_waiting { (count / PIECES).max(1) } else { count };
+                is_done = run(&mut seat, rest.start..end);
+                rest.start = end;
+            }
         }
         seats().push(seat);
         is_done
     }
-}
-
-/// What a kernel is compiled from.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Source<'a> {
-    pub(crate) wgsl: &'a str,
-    pub(crate) entry: &'a str,
-    /// The values of overrides.
-    pub(crate) constants: &'a [(&'a str, f64)],
-}
-
-impl Source<'_> {
-    fn key(&self) -> [u8; 32] {
-        let mut key = blake3::Hasher::new();
-        let mut part = |bytes: &[u8]| {
-            key.update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
-        };
-        part(self.entry.as_bytes());
-        part(self.wgsl.as_bytes());
-        for (name, value) in self.constants {
-            part(name.as_bytes());
-            part(&value.to_bits().to_le_bytes());
-        }
-        *key.finalize().as_bytes()
-    }
-}
-
-/// Every kernel compiled so far.
-#[derive(Default)]
-pub(crate) struct Kernels {
-    known: Mutex<HashMap<[u8; 32], Arc<Compiled>>>,
-}
-
-impl Kernels {
-    /// The kernels of `sources`, in their order; those not known yet are compiled by `threads` threads.
-    ///
-    /// **Errors:** the first source that is not covered, with its number.
-    pub(crate) fn get(&self, sources: &[Source<'_>], compiler: &Compiler, threads: usize) -> Result<Vec<Arc<Compiled>>, (usize, LowerError)> {
-        let keys: Vec<[u8; 32]> = sources.iter().map(Source::key).collect();
-        let found: Vec<Option<Arc<Compiled>>> = {
-            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-            keys.iter().map(|key| known.get(key).cloned()).collect()
-        };
-        let missing: Vec<usize> = (0..keys.len()).filter(|&at| found[at].is_none() && !keys[..at].contains(&keys[at])).collect();
-        let made = compile(sources, &missing, compiler, threads);
-        let mut fresh = HashMap::new();
-        for (at, kernel) in missing.into_iter().zip(made) {
-            fresh.insert(keys[at], Arc::new(kernel.map_err(|error| (at, error))?));
-        }
-        let kernels = keys.iter().zip(found).filter_map(|(key, found)| found.or_else(|| fresh.get(key).cloned())).collect();
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() + fresh.len() > KERNELS_MAX {
-            known.clear();
-        }
-        known.extend(fresh);
-        Ok(kernels)
-    }
-}
-
-/// Compiles the sources numbered `wanted`, in their order.
-fn compile(sources: &[Source<'_>], wanted: &[usize], compiler: &Compiler, threads: usize) -> Vec<Result<Compiled, LowerError>> {
-    let threads = if cfg!(target_arch = "wasm32") { 1 } else { threads.min(wanted.len()) };
-    if threads <= 1 {
-        return wanted.iter().map(|&at| source::on_deep_stack(|| Compiled::new(&sources[at], compiler))).collect();
-    }
-    let next = AtomicUsize::new(0);
-    let made: Mutex<Vec<(usize, Result<Compiled, LowerError>)>> = Mutex::default();
-    std::thread::scope(|scope| {
-        for _ in 0..threads {
-            scope.spawn(|| {
-                while let Some(&at) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let kernel = source::on_deep_stack(|| Compiled::new(&sources[at], compiler));
-                    made.lock().unwrap_or_else(PoisonError::into_inner).push((at, kernel));
-                }
-            });
-        }
-    });
-    let mut made = made.into_inner().unwrap_or_else(PoisonError::into_inner);
-    made.sort_by_key(|(at, _)| *at);
-    made.into_iter().map(|(_, kernel)| kernel).collect()
 }
 
 /// One dispatch: a kernel over a number of workgroups. Made once by a run, and set anew for each.

@@ -14,6 +14,7 @@
 pub mod builder;
 #[cfg(target_arch = "wasm32")]
 mod clock;
+mod compiler;
 mod copies;
 mod crew;
 pub mod emit;
@@ -36,6 +37,7 @@ mod sink;
 mod watch;
 pub mod words;
 
+pub use compiler::CompileTime;
 pub use run::CpuRun;
 
 use std::sync::{Arc, PoisonError};
@@ -50,13 +52,17 @@ use crate::program::Program;
 use crew::Crew;
 use inspect::Finding;
 
-use engine::{Compiled, Compiler, Dispatch, Kernels, Mode, Source};
+use compiler::{Compiled, Compiler, Kernels, Mode, Source};
+use engine::Dispatch;
 use watch::Watch;
 
 /// The most memory of a run, in bytes: what 32 bits address, less what is added to an address.
 pub const MEMORY_BYTES_MAX: u64 = (4 << 30) - (64 << 10);
 /// How long a dispatch may take, unless told otherwise.
 pub const TIME_LIMIT: Duration = Duration::from_secs(60);
+/// How long loading waits for the machine code of a kernel, unless told otherwise: with what begins instead, a kernel is
+/// ready in 10 ms.
+pub const COMPILE_WAIT: Duration = Duration::from_millis(7);
 
 /// What the cpu executor takes of one kernel: what every GPU takes, and more where that costs nothing.
 const LIMITS: Limits = Limits {
@@ -82,6 +88,10 @@ pub struct CpuOptions {
     pub page_bytes_max: Option<u64>,
     /// How borders are told from interiors; by default apart.
     pub borders: Option<Borders>,
+    /// How long loading waits for the machine code of a kernel, times the kernels that a thread has to compile; by default
+    /// [`COMPILE_WAIT`]. What takes longer begins interpreted, with the same results, and goes on as machine code. In a browser, loading waits
+    /// for the first of the two codes that the browser makes.
+    pub compile_wait: Option<Duration>,
     /// Whether kernels are interpreted even where they could be machine code.
     pub is_interpreted: bool,
     /// Whether kernels are watched: slow, on one thread, and [`Cpu::findings`] tells of races and of indices beyond
@@ -123,7 +133,7 @@ impl Cpu {
             _ => Mode::Fastest,
         };
         let threads = if cfg!(target_arch = "wasm32") && mode != Mode::Fastest { 1 } else { threads.min(threads_max()) };
-        let compiler = Compiler::new(mode, threads);
+        let compiler = Compiler::new(mode, threads, options.compile_wait.unwrap_or(COMPILE_WAIT));
         let info = info(threads, compiler.name());
         let no_thread = |cause: std::io::Error| ExecutorError::NoDevice { adapter: info.named(), cause: cause.to_string() };
         let crew = Crew::new(threads).map_err(no_thread)?;
@@ -169,6 +179,16 @@ impl Cpu {
     /// **Errors:** [`ErrorKind::Limit`] with what is needed and the limit's name.
     pub fn check_limits(&self, program: &Program) -> Result<(), ErrorKind> {
         LIMITS.check(program)
+    }
+
+    /// Waits for the machine code of every kernel that it keeps.
+    pub fn finish_compiling(&self) {
+        self.kernels.wait();
+    }
+
+    /// How long each kernel took to compile, of those that it keeps, in no order.
+    pub fn compile_times(&self) -> Vec<CompileTime> {
+        self.kernels.times()
     }
 
     fn memory_bytes_max(&self) -> u64 {

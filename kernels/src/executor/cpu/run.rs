@@ -12,7 +12,8 @@ use peercompute_buffers::TileId;
 use peercompute_buffers::exchange::CopySet;
 use peercompute_buffers::transfer::tile_bytes;
 
-use super::engine::{Dispatch, SeatPlan, Seated, Source};
+use super::compiler::Source;
+use super::engine::{Dispatch, SeatPlan, Seated};
 use super::memory::{self, Places, TablePlaces};
 use super::watch::Watched;
 use super::words::{Span, Words};
@@ -146,13 +147,19 @@ impl CpuRun {
         let kernels = cpu.compiled(&wanted.sources)?;
         let threads = shared.crew.threads();
         let seats = SeatPlan::new(&kernels, threads, places.words);
-        let beside_bytes = outgoing as u64 + kernels.iter().map(|kernel| kernel.seat_words() * 4 * threads as u64).sum::<u64>();
-        cpu.check_memory(&program, seats.words * 4 + beside_bytes)?;
+        let beside = || outgoing as u64 + kernels.iter().map(|kernel| kernel.seat_words() * 4 * threads as u64).sum::<u64>();
+        let mut beside_bytes = beside();
+        if cpu.check_memory(&program, seats.words * 4 + beside_bytes).is_err() {
+            // Machine code needs less than what would run until it is there.
+            kernels.iter().for_each(|kernel| kernel.wait());
+            beside_bytes = beside();
+            cpu.check_memory(&program, seats.words * 4 + beside_bytes)?;
+        }
 
         let words = Arc::new(cpu.compiler.words(seats.words as usize).ok_or_else(|| cpu.no_memory(seats.words * 4))?);
         places.write_constants(&words, &program, &layout, &reductions);
         let refused = |(number, cause): (usize, String)| shared.refused(wanted.sources[number].entry, cause);
-        let kernels = seats.seat(kernels, &cpu.compiler, &words).map_err(refused)?;
+        let kernels = seats.seat(kernels, &words).map_err(refused)?;
         let (passes, tables) = (wanted.passes(&program, &kernels, dispatches), wanted.tables(&kernels, &reductions, &places));
         let table_of = |fresh: &Fresh| if let Fresh::Table { buffer } = fresh { Some(*buffer) } else { None };
         let run = CpuRun {
@@ -222,6 +229,7 @@ impl CpuRun {
 
     /// Runs a kernel over workgroups, bound to the spans that stand in `self.dispatch`.
     fn run_kernel(&mut self, kernel: Arc<Seated>, groups: [u32; 3]) -> Result<(), ExecutorError> {
+        kernel.take_code(&self.words).map_err(|cause| self.shared.refused(&kernel.kernel.entry, cause))?;
         let parts = groups.iter().map(|&groups| u64::from(groups)).product::<u64>();
         let is_small = parts * u64::from(kernel.kernel.invocations) < SHARED_INVOCATIONS_MIN;
         self.dispatch.groups = groups;

@@ -286,7 +286,10 @@ fn in_list<'k>(kernel: &Kernel, steps: impl ExactSizeIterator<Item = &'k Stmt>, 
             Stmt::If { condition, accept, reject } if accept.is_empty() && matches!(reject[..], [Stmt::Exit(_)]) => {
                 collect(kernel, *condition, true, wanted);
             }
-            Stmt::If { condition, reject, .. } if at == last && reject.is_empty() => collect(kernel, *condition, true, wanted),
+            Stmt::If { condition, accept, reject } if at == last && (accept.is_empty() || reject.is_empty()) => {
+                collect(kernel, *condition, reject.is_empty(), wanted);
+                in_list(kernel, accept.iter().chain(reject).collect::<Vec<_>>().into_iter(), wanted);
+            }
             Stmt::Block { body, .. } => in_list(kernel, body.iter(), wanted),
             _ => {}
         }

@@ -36,7 +36,7 @@ impl<'k> Emitter<'k> {
     }
 
     /// The byte addresses of all four lanes' words.
-    fn addresses(&mut self, memory: Memory, address: ValueId) -> Local {
+    pub(super) fn addresses(&mut self, memory: Memory, address: ValueId) -> Local {
         self.vector(address);
         if memory == Memory::Private {
             self.all([I::I32Const(self.lanes.padded as i32), I::I32x4Splat, I::I32x4Mul]);

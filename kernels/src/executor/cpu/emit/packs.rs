@@ -26,9 +26,17 @@ pub(super) struct Pack {
     memory: Memory,
     address: ValueId,
     offset: u32,
-    /// Words from lane to lane.
-    step: i32,
+    apart: Apart,
     values: [Option<ValueId>; 4],
+}
+
+/// Where lanes read, seen from each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Apart {
+    /// So many words from lane to lane.
+    By(i32),
+    /// Each somewhere.
+    Anyhow,
 }
 
 /// How four words of `a` and four of `b` are put together, by their places in both.
@@ -59,8 +67,10 @@ impl<'k> Emitter<'k> {
 
     /// Packs loads from one address; `loads`: offset and value, in the order of the text.
     fn pack(&self, (memory, address): (Memory, ValueId), mut loads: Vec<(u32, ValueId)>, packs: &mut Packs) {
-        let Some(step) = self.pack_step(memory, address) else { return };
-        let width = if step == 2 { 2 } else { 4 };
+        let is_scattered = self.class(address) == Class::Vector && memory != Memory::Private;
+        let apart = if is_scattered { Some(Apart::Anyhow) } else { self.pack_step(memory, address).map(Apart::By) };
+        let Some(apart) = apart else { return };
+        let width = if apart == Apart::By(2) { 2 } else { 4 };
         loads.retain(|(_, value)| !matches!(self.class(*value), Class::Group { .. }));
         loads.sort();
         loads.dedup_by_key(|(offset, _)| *offset);
@@ -75,7 +85,7 @@ impl<'k> Emitter<'k> {
                 rest[..within].iter().for_each(|(further, value)| values[(further - offset) as usize] = Some(*value));
                 // Values are numbered as the text computes them.
                 let first = values.into_iter().flatten().min();
-                packs.extend(first.map(|first| (first, Pack { memory, address, offset, step, values })));
+                packs.extend(first.map(|first| (first, Pack { memory, address, offset, apart, values })));
             }
             rest = &rest[if is_pack { within } else { 1 }..];
         }
@@ -93,22 +103,23 @@ impl<'k> Emitter<'k> {
     /// Reads a value and its neighbours, if it is the first of a pack; whether it was.
     pub(super) fn load_pack(&mut self, value: ValueId) -> bool {
         let Some(pack) = self.quad.as_ref().and_then(|quad| quad.packs.get(&value).copied()) else { return false };
-        match pack.step {
-            0 => {
+        let rows = match pack.apart {
+            Apart::By(0) => {
                 let words = self.load_words(&pack, 0);
                 self.hold_all(&pack, |lane| Held::Word(words, lane));
+                return true;
             }
-            2 => {
-                let rows = [0, 2].map(|lane| self.load_words(&pack, lane));
+            Apart::By(2) => {
+                let rows = [0, 2].map(|lane| self.load_words(&pack, 2 * lane));
                 let columns = [[0, 2, 4, 6], [1, 3, 5, 7]].map(|places| self.shuffle(rows, places));
                 self.hold_all(&pack, |word| Held::Vector(columns[usize::from(word)]));
+                return true;
             }
-            _ => {
-                let rows = [0, 1, 2, 3].map(|lane| self.load_words(&pack, lane));
-                let columns = self.transposed(rows);
-                self.hold_all(&pack, |word| Held::Vector(columns[usize::from(word)]));
-            }
-        }
+            Apart::By(step) => [0, 1, 2, 3].map(|lane| self.load_words(&pack, i64::from(step) * lane)),
+            Apart::Anyhow => self.gather_words(&pack),
+        };
+        let columns = self.transposed(rows);
+        self.hold_all(&pack, |word| Held::Vector(columns[usize::from(word)]));
         true
     }
 
@@ -120,11 +131,21 @@ impl<'k> Emitter<'k> {
         }
     }
 
-    /// Four words from where a lane's begin.
-    fn load_words(&mut self, pack: &Pack, lane: i64) -> Local {
-        let place = self.row(pack.memory, pack.address, pack.offset, i64::from(pack.step) * lane);
+    /// Four words, `further` than where the first lane's begin.
+    fn load_words(&mut self, pack: &Pack, further: i64) -> Local {
+        let place = self.row(pack.memory, pack.address, pack.offset, further);
         self.push(I::V128Load(place));
         self.keep(ValType::V128)
+    }
+
+    /// Four words of each lane, from where its own begin.
+    fn gather_words(&mut self, pack: &Pack) -> [Local; 4] {
+        let place = self.offset(pack.memory, pack.offset);
+        let addresses = self.addresses(pack.memory, pack.address);
+        [0, 1, 2, 3].map(|lane| {
+            self.all([I::LocalGet(addresses), I::I32x4ExtractLane(lane), I::V128Load(at(place))]);
+            self.keep(ValType::V128)
+        })
     }
 
     /// Pushes an address; what lies `offset` and `further` words from the first lane's word is there.

@@ -36,7 +36,7 @@ pub(super) struct Twin {
 /// Shared values in loops that two quads are worth.
 const SHARED_MIN: usize = 2;
 /// Values of a segment whose code may be there twice.
-const VALUES_MAX: usize = 1 << 10;
+const VALUES_MAX: usize = 1 << 9;
 
 impl<'k> Emitter<'k> {
     /// Whether whole rows of quads can go two by two, and whether it is worth it.

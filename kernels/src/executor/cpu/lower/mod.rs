@@ -30,6 +30,8 @@ use types::word_count;
 
 /// How deep blocks and calls may lie in each other.
 const DEPTH_MAX: usize = 400;
+/// How deep what follows a branch may lie in one of its sides.
+const REST_DEPTH_MAX: usize = 64;
 /// The most words of workgroup memory: 64 KiB, four times what every GPU has.
 pub const WORKGROUP_WORDS_MAX: u32 = 16 << 10;
 /// The most words of private memory of one invocation: 64 KiB.
@@ -139,6 +141,13 @@ struct Frame<'a> {
     loops: Vec<(Label, Option<Label>)>,
     returns: Label,
     result: Vec<RegisterId>,
+}
+
+impl Frame<'_> {
+    /// Where `continue` goes.
+    fn next(&self) -> Option<Label> {
+        self.loops.iter().rev().find_map(|&(_, next)| next)
+    }
 }
 
 struct Lowering<'a> {
@@ -297,7 +306,7 @@ impl<'a> Lowering<'a> {
         let returns = self.builder.begin_block();
         let items = vec![None; function.expressions.len()];
         let mut frame = Frame { function, info, arguments, locals, items, loops: Vec::new(), returns, result };
-        self.block(&mut frame, &function.body, true)?;
+        self.block(&mut frame, &function.body, Some(returns))?;
         self.builder.end_block();
         Ok(frame.result.iter().map(|&register| self.builder.get(register)).collect())
     }

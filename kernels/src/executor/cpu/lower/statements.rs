@@ -9,14 +9,19 @@
 use naga::{AtomicFunction, Block, Expression, Handle, Statement, SwitchCase, SwitchValue, TypeInner};
 
 use super::super::builder::VALUES_MAX;
-use super::super::ir::{AtomicOp, Binary, Scalar, Unary, ValueId};
-use super::{DEPTH_MAX, Frame, Item, LowerError, Lowering, Pointer};
+use super::super::ir::{AtomicOp, Binary, Label, Scalar, Unary, ValueId};
+use super::{DEPTH_MAX, Frame, Item, LowerError, Lowering, Pointer, REST_DEPTH_MAX};
 
 impl<'a> Lowering<'a> {
-    /// Lowers statements; `is_last`: nothing of the function follows them.
-    pub(super) fn block(&mut self, frame: &mut Frame<'a>, block: &'a Block, is_last: bool) -> Result<(), LowerError> {
+    /// Lowers statements. `tail`: leaving by this label is going on behind them.
+    pub(super) fn block(&mut self, frame: &mut Frame<'a>, block: &'a Block, tail: Option<Label>) -> Result<(), LowerError> {
+        self.steps(frame, block, 0, tail)
+    }
+
+    /// The statements of a block from the one with that number on.
+    fn steps(&mut self, frame: &mut Frame<'a>, block: &'a Block, first: usize, tail: Option<Label>) -> Result<(), LowerError> {
         self.depth += 1;
-        for (at, (statement, span)) in block.span_iter().enumerate() {
+        for (at, (statement, span)) in block.span_iter().enumerate().skip(first) {
             if self.builder.is_dead() {
                 break;
             }
@@ -28,14 +33,39 @@ impl<'a> Lowering<'a> {
                 return Err(self.too_large("the number of values with every call inlined", count, VALUES_MAX as u64, Some(*span)));
             }
             self.builder.stand_at(span.to_range().map_or(0, |range| range.start as u32));
-            let is_last = is_last && at + 1 == block.len();
-            self.statement(frame, statement, *span, is_last).map_err(|error| self.located(error, *span))?;
+            let is_last = at + 1 == block.len();
+            if let Statement::If { condition, accept, reject } = statement
+                && !is_last
+                && self.depth < REST_DEPTH_MAX
+                && let Some(is_accept) = self.side_with_rest(frame, accept, reject, tail)
+            {
+                let rest = Some((is_accept, block, at + 1));
+                let done = self.branch(frame, *condition, [accept, reject], rest, tail);
+                done.map_err(|error| self.located(error, *span))?;
+                break;
+            }
+            self.statement(frame, statement, *span, tail.filter(|_| is_last)).map_err(|error| self.located(error, *span))?;
         }
         self.depth -= 1;
         Ok(())
     }
 
-    fn statement(&mut self, frame: &mut Frame<'a>, statement: &'a Statement, span: naga::Span, is_last: bool) -> Result<(), LowerError> {
+    /// Whether the rest of a list is for the accepted or the rejected, where the others leave it for what follows it anyway.
+    fn side_with_rest(&self, frame: &Frame<'a>, accept: &Block, reject: &Block, tail: Option<Label>) -> Option<bool> {
+        let leaves = |side: &Block| match side.last()? {
+            Statement::Return { .. } => tail.filter(|&tail| tail == frame.returns),
+            Statement::Continue => tail.filter(|&tail| frame.next() == Some(tail)),
+            Statement::Break => tail.filter(|&tail| frame.loops.last().is_some_and(|&(outside, _)| outside == tail)),
+            _ => None,
+        };
+        match (leaves(accept), leaves(reject)) {
+            (Some(_), None) => Some(false),
+            (None, Some(_)) => Some(true),
+            _ => None,
+        }
+    }
+
+    fn statement(&mut self, frame: &mut Frame<'a>, statement: &'a Statement, span: naga::Span, tail: Option<Label>) -> Result<(), LowerError> {
         match statement {
             Statement::Emit(range) => {
                 for expression in range.clone() {
@@ -44,16 +74,16 @@ impl<'a> Lowering<'a> {
                     self.item(frame, expression)?;
                 }
             }
-            Statement::Block(inner) => self.block(frame, inner, is_last)?,
-            Statement::If { condition, accept, reject } => self.branch(frame, *condition, accept, reject, is_last)?,
+            Statement::Block(inner) => self.block(frame, inner, tail)?,
+            Statement::If { condition, accept, reject } => self.branch(frame, *condition, [accept, reject], None, tail)?,
             Statement::Switch { selector, cases } => self.switch(frame, *selector, cases)?,
             Statement::Loop { body, continuing, break_if } => self.repeat(frame, body, continuing, *break_if)?,
             Statement::Break => match frame.loops.last() {
-                Some(&(outside, _)) => self.builder.exit(outside),
+                Some(&(outside, _)) => self.leave(outside, tail),
                 None => return Err(self.uncovered("a break outside a loop", Some(span))),
             },
-            Statement::Continue => match frame.loops.iter().rev().find_map(|&(_, next)| next) {
-                Some(next) => self.builder.exit(next),
+            Statement::Continue => match frame.next() {
+                Some(next) => self.leave(next, tail),
                 None => return Err(self.uncovered("a continue outside a loop", Some(span))),
             },
             Statement::Return { value } => {
@@ -61,9 +91,7 @@ impl<'a> Lowering<'a> {
                     let values = self.values(frame, *value)?;
                     frame.result.iter().zip(values).for_each(|(&register, value)| self.builder.set(register, value));
                 }
-                if !is_last {
-                    self.builder.exit(frame.returns);
-                }
+                self.leave(frame.returns, tail);
             }
             Statement::ControlBarrier(kind) if kind.contains(naga::Barrier::SUB_GROUP) => return Err(self.uncovered("`subgroupBarrier`", Some(span))),
             Statement::ControlBarrier(_) => self.builder.barrier(),
@@ -112,23 +140,43 @@ impl<'a> Lowering<'a> {
         Ok(())
     }
 
+    /// Goes behind what `label` names: without a step where that is what comes next.
+    fn leave(&mut self, label: Label, tail: Option<Label>) {
+        if tail != Some(label) {
+            self.builder.exit(label);
+        }
+    }
+
+    /// Lowers a branch, and behind one of its sides, `rest`: whether that is the accepted one, the block, and the number of the first
+    /// statement there.
     fn branch(
         &mut self,
         frame: &mut Frame<'a>,
         condition: Handle<Expression>,
-        accept: &'a Block,
-        reject: &'a Block,
-        is_last: bool,
+        sides: [&'a Block; 2],
+        rest: Option<(bool, &'a Block, usize)>,
+        tail: Option<Label>,
     ) -> Result<(), LowerError> {
         let condition = self.values(frame, condition)?[0];
-        if let Some(known) = self.builder.known_bool(condition) {
-            return self.block(frame, if known { accept } else { reject }, is_last);
+        let known = self.builder.known_bool(condition);
+        if known.is_none() {
+            self.builder.begin_if(condition);
         }
-        self.builder.begin_if(condition);
-        self.block(frame, accept, is_last)?;
-        self.builder.begin_else();
-        self.block(frame, reject, is_last)?;
-        self.builder.end_if();
+        for (side, is_accept) in sides.into_iter().zip([true, false]) {
+            if known.is_none_or(|known| known == is_accept) {
+                let rest = rest.filter(|(is_its, ..)| *is_its == is_accept);
+                self.block(frame, side, tail.filter(|_| rest.is_none()))?;
+                if let Some((_, block, first)) = rest.filter(|_| !self.builder.is_dead()) {
+                    self.steps(frame, block, first, tail)?;
+                }
+            }
+            if known.is_none() && is_accept {
+                self.builder.begin_else();
+            }
+        }
+        if known.is_none() {
+            self.builder.end_if();
+        }
         Ok(())
     }
 
@@ -154,13 +202,13 @@ impl<'a> Lowering<'a> {
                 continue;
             }
             self.builder.begin_if(condition);
-            self.block(frame, &case.body, false)?;
+            self.block(frame, &case.body, Some(outside))?;
             self.builder.exit(outside);
             self.builder.begin_else();
             self.builder.end_if();
         }
         if let Some(body) = default.filter(|_| !self.builder.is_dead()) {
-            self.block(frame, body, false)?;
+            self.block(frame, body, Some(outside))?;
         }
         frame.loops.pop();
         self.builder.end_block();
@@ -195,10 +243,10 @@ impl<'a> Lowering<'a> {
         let again = self.builder.begin_loop(written);
         let next = self.builder.begin_block();
         frame.loops.push((outside, Some(next)));
-        self.block(frame, body, false)?;
+        self.block(frame, body, Some(next))?;
         frame.loops.pop();
         self.builder.end_block();
-        self.block(frame, continuing, false)?;
+        self.block(frame, continuing, None)?;
         if let Some(condition) = break_if.filter(|_| !self.builder.is_dead()) {
             let condition = self.values(frame, condition)?[0];
             self.builder.begin_if(condition);

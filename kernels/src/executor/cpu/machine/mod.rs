@@ -1,7 +1,7 @@
 //! Emitted kernels as machine code, by whatever compiles WebAssembly here.
 //!
 //! ```text
-//! Kernel ─ emit ─► wasm ─ host: wasmtime, or the browser ─► Code      kept, for all runs
+//! Kernel ─ emit ─► Draft ─ host: wasmtime, or the browser ─► Code     kept, for all runs
 //! Code + a run's Words ─► Thread                 an instance for each thread and run, over the run's memory
 //! ```
 //!
@@ -22,34 +22,40 @@ pub(super) mod host;
 pub mod team;
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::emit::{self, EmitError, HEAD_WORDS};
 use super::ir::Kernel;
 use super::shape;
 use super::words::{Span, Words};
 
-/// Why a kernel has no machine code.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum MachineError {
-    /// It has no WebAssembly.
-    #[error(transparent)]
-    Emit(#[from] EmitError),
-    /// There is no compiler here, or it refused what we emitted.
-    #[error("{0}")]
-    Wasm(String),
-}
+/// Why a kernel has no machine code: there is no compiler here, or it refused what we emitted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct MachineError(pub String);
 
 /// The compiler.
 pub struct Machine {
     engine: host::Engine,
 }
 
+/// A kernel as WebAssembly, to be compiled.
+pub struct Draft {
+    bytes: Vec<u8>,
+    needs: Needs,
+}
+
 /// A kernel as machine code.
 pub struct Code {
     module: host::Module,
+    needs: Needs,
+}
+
+/// What a kernel's threads need of a run's memory.
+#[derive(Clone, Debug)]
+pub struct Needs {
     scratch_bytes: u32,
-    constants: Vec<u32>,
+    constants: Arc<[u32]>,
     bindings: usize,
 }
 
@@ -80,16 +86,24 @@ impl Machine {
     ///
     /// **Errors:** there is none for it.
     pub fn new(threads: usize) -> Result<Machine, MachineError> {
-        host::Engine::new(threads).map(|engine| Machine { engine }).map_err(MachineError::Wasm)
+        host::Engine::new(threads).map(|engine| Machine { engine }).map_err(MachineError)
+    }
+
+    /// Writes a kernel down for the compiler, which takes longer by far than this.
+    ///
+    /// **Errors:** it has no WebAssembly.
+    pub fn draft(&self, kernel: &Kernel) -> Result<Draft, EmitError> {
+        let emitted = emit::emit(kernel, &shape::shapes(kernel), self.engine.host())?;
+        let needs = Needs { scratch_bytes: emitted.scratch_bytes, constants: emitted.constants.into(), bindings: kernel.bindings.len() };
+        Ok(Draft { bytes: emitted.bytes, needs })
     }
 
     /// Compiles a kernel.
     ///
-    /// **Errors:** [`MachineError`].
-    pub fn compile(&self, kernel: &Kernel) -> Result<Code, MachineError> {
-        let emitted = emit::emit(kernel, &shape::shapes(kernel), self.engine.host())?;
-        let module = self.engine.module(&emitted.bytes).map_err(MachineError::Wasm)?;
-        Ok(Code { module, scratch_bytes: emitted.scratch_bytes, constants: emitted.constants, bindings: kernel.bindings.len() })
+    /// **Errors:** the compiler refuses what we emitted.
+    pub fn compile(&self, draft: Draft) -> Result<Code, MachineError> {
+        let module = self.engine.module(&draft.bytes).map_err(MachineError)?;
+        Ok(Code { module, needs: draft.needs })
     }
 
     /// Zeroed words that instances can use; nothing if there is no memory for them.
@@ -98,7 +112,19 @@ impl Machine {
     }
 }
 
-impl Code {
+impl Draft {
+    /// How long it is: what takes the compiler time.
+    pub fn byte_count(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// What its threads will need.
+    pub fn needs(&self) -> &Needs {
+        &self.needs
+    }
+}
+
+impl Needs {
     /// Words that a thread needs in the run's memory for this kernel alone.
     pub fn own_words(&self) -> usize {
         self.head_words() + self.constants.len().next_multiple_of(16)
@@ -109,27 +135,34 @@ impl Code {
         (self.scratch_bytes as usize / 4).next_multiple_of(16)
     }
 
+    fn head_words(&self) -> usize {
+        (HEAD_WORDS + 2 * self.bindings).next_multiple_of(16)
+    }
+}
+
+impl Code {
+    /// What its threads need.
+    pub fn needs(&self) -> &Needs {
+        &self.needs
+    }
+
     /// What an instance is made of.
     #[cfg(target_arch = "wasm32")]
     pub(super) fn module(&self) -> &host::Module {
         &self.module
     }
 
-    fn head_words(&self) -> usize {
-        (HEAD_WORDS + 2 * self.bindings).next_multiple_of(16)
-    }
-
-    /// An instance over a run's words, with [`Code::own_words`] from `own` on and [`Code::scratch_words`] from `scratch`
+    /// An instance over a run's words, with [`Needs::own_words`] from `own` on and [`Needs::scratch_words`] from `scratch`
     /// on, both multiples of 16. It leaves a dispatch when the word at `stop` is not 0.
     ///
     /// **Errors:** the words are not of this machine.
     pub fn thread(&self, machine: &Machine, words: &Words, [own, scratch, stop]: [usize; 3]) -> Result<Thread, MachineError> {
-        let instance = machine.engine.instance(&self.module, words).map_err(MachineError::Wasm)?;
-        let constants = own + self.head_words();
-        words.write(constants, bytemuck::cast_slice(&self.constants));
+        let instance = machine.engine.instance(&self.module, words).map_err(MachineError)?;
+        let constants = own + self.needs.head_words();
+        words.write(constants, bytemuck::cast_slice(&self.needs.constants));
         words.write(own, bytemuck::bytes_of(&words.address(stop)));
         words.write(own + 8, bytemuck::cast_slice(&[words.address(scratch), words.address(constants)]));
-        Ok(Thread { instance, arguments: own, bindings: self.bindings })
+        Ok(Thread { instance, arguments: own, bindings: self.needs.bindings })
     }
 }
 
@@ -175,7 +208,8 @@ mod tests {
 
     /// Runs a kernel on fresh words; what its bindings hold then.
     fn run(machine: &Machine, kernel: &Kernel, bindings: &[Vec<u32>], groups: [u32; 3], range: Range<u64>) -> Vec<Vec<u32>> {
-        let code = machine.compile(kernel).unwrap_or_else(|error| panic!("{error}\n{kernel}"));
+        let draft = machine.draft(kernel).unwrap_or_else(|error| panic!("{error}\n{kernel}"));
+        let code = machine.compile(draft).unwrap_or_else(|error| panic!("{error}\n{kernel}"));
         let mut spans = Vec::new();
         let mut first = 0;
         for binding in bindings {
@@ -183,8 +217,8 @@ mod tests {
             first += binding.len().next_multiple_of(16);
         }
         let own = first + 16;
-        let scratch = own + code.own_words();
-        let words = machine.words(scratch + code.scratch_words()).expect("memory");
+        let scratch = own + code.needs().own_words();
+        let words = machine.words(scratch + code.needs().scratch_words()).expect("memory");
         for (binding, span) in bindings.iter().zip(&spans) {
             words.write(span.first as usize, bytemuck::cast_slice(binding));
         }

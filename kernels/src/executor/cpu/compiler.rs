@@ -1,0 +1,396 @@
+//! Kernels made ready to run.
+//!
+//! ```text
+//! (wgsl, entry, constants) ─ lower ─► ir::Kernel ─┬─ draft ─► compilers' threads ─► machine code ─┐
+//!                                                 └─► interpreter, where that is not there yet ──┴─► Compiled
+//! ```
+//!
+//! Kernels are kept by the hash of what they are made from. Loading waits for machine code only so long
+//! ([`Compiler::wait`]): what takes longer begins interpreted, and its runs go on with machine code when that
+//! has come. Nothing but time tells the two apart.
+//!
+//! Invariant: what runs a kernel is one of the [`BackHalf`]s; everything else, here and above, is the same for all of them.
+
+use std::collections::{HashMap, VecDeque};
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
+
+use web_time::Instant;
+
+use super::inspect::{Findings, Inspector};
+use super::interpreter::Interpreter;
+use super::ir::{Binding, Kernel};
+use super::lower::{self, LowerError};
+use super::machine::{Code, Draft, Machine, MachineError, Needs};
+use super::words::Words;
+use crate::source;
+
+/// Kernels kept for loading a workload again.
+const KERNELS_MAX: usize = 512;
+
+/// What runs a kernel.
+#[allow(clippy::large_enum_variant, reason = "one for each kernel, behind an Arc")]
+pub(super) enum BackHalf {
+    /// Whole workgroups in lockstep, on every machine.
+    Interpreted(Interpreter),
+    /// Four lanes at a time, as machine code; interpreted until that is there, if it was not when the kernel had to be ready.
+    Compiled(Arc<Arrival>, Option<Interpreter>),
+    /// Step by step, watched.
+    Inspected(Inspector),
+}
+
+/// Machine code, perhaps still on its way.
+pub(super) struct Arrival {
+    pub(super) machine: Arc<Machine>,
+    pub(super) needs: Needs,
+    code: OnceLock<(Result<Code, MachineError>, Duration)>,
+}
+
+impl Arrival {
+    /// The code, once it is there.
+    ///
+    /// **Errors:** there will be none.
+    pub(super) fn code(&self) -> Option<Result<&Code, &MachineError>> {
+        self.code.get().map(|(code, _)| code.as_ref())
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "loading waits only so long, and tells how long it took")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// What one of the compiler's threads does next.
+struct Job {
+    draft: Draft,
+    arrival: Arc<Arrival>,
+}
+
+impl Job {
+    /// Compiles, unless nobody waits for it any more.
+    fn run(self) {
+        if Arc::strong_count(&self.arrival) == 1 {
+            return;
+        }
+        let start = now();
+        // Whoever waits must hear of it.
+        let compile = AssertUnwindSafe(|| self.arrival.machine.compile(self.draft));
+        let code = std::panic::catch_unwind(compile).unwrap_or_else(|_| Err(MachineError("the compiler panicked".into())));
+        let is_first = self.arrival.code.set((code, start.elapsed())).is_ok();
+        debug_assert!(is_first, "there is one job for each arrival");
+    }
+}
+
+/// Jobs that the compiler's threads share.
+type Jobs = Arc<Mutex<VecDeque<Job>>>;
+
+/// Does what jobs there are, one after the other.
+fn work(jobs: &Jobs, done: &flume::Sender<()>) {
+    let next = || jobs.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    while let Some(job) = next() {
+        job.run();
+        // Whoever asked may have stopped waiting.
+        let _ = done.send(());
+    }
+}
+
+/// What becomes of kernels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// Machine code where there is a compiler, otherwise interpreted.
+    Fastest,
+    /// Interpreted.
+    Interpreted,
+    /// Interpreted slowly, watched for races and for indices beyond their arrays.
+    Inspected,
+}
+
+/// What compiles kernels, as the mode says.
+pub(crate) struct Compiler {
+    machine: Option<Arc<Machine>>,
+    is_inspecting: bool,
+    /// How long a kernel may keep loading waiting for its machine code.
+    wait: Duration,
+    /// What was found, of kernels that are watched.
+    pub(crate) findings: Findings,
+}
+
+impl Compiler {
+    /// The compiler of this machine, for `threads`; without one for it, kernels are interpreted.
+    pub(crate) fn new(mode: Mode, threads: usize, wait: Duration) -> Compiler {
+        Compiler {
+            machine: if mode == Mode::Fastest { Machine::new(threads).ok().map(Arc::new) } else { None },
+            is_inspecting: mode == Mode::Inspected,
+            wait,
+            findings: Findings::default(),
+        }
+    }
+
+    /// What it is, for people.
+    pub(crate) fn name(&self) -> &'static str {
+        if self.machine.is_some() {
+            return Machine::NAME;
+        }
+        if self.is_inspecting { "inspector" } else { "interpreter" }
+    }
+
+    /// Words that the kernels it makes can run on; nothing if there is no memory for them.
+    pub(crate) fn words(&self, words: usize) -> Option<Words> {
+        if let Some(machine) = &self.machine {
+            return machine.words(words);
+        }
+        Words::new(words)
+    }
+
+    /// Compiles on threads of their own, which end with the last job; what comes back hears of each that is done.
+    fn start(&self, jobs: VecDeque<Job>, threads: usize) -> flume::Receiver<()> {
+        let (done, heard) = flume::bounded(jobs.len());
+        let threads = threads.min(jobs.len());
+        let jobs: Jobs = Arc::new(Mutex::new(jobs));
+        for _ in 0..threads {
+            let (jobs, done) = (jobs.clone(), done.clone());
+            on_own_thread(move || work(&jobs, &done));
+        }
+        heard
+    }
+}
+
+/// Work on a thread of its own, or here and now where there is none to be had. A browser has none like this: its own compiler takes
+/// two steps, of which only the first is waited for.
+fn on_own_thread(work: impl FnOnce() + Clone + Send + 'static) {
+    #[cfg(not(target_arch = "wasm32"))]
+    if std::thread::Builder::new().name("cpu compiler".into()).stack_size(source::STACK_BYTES).spawn(work.clone()).is_ok() {
+        return;
+    }
+    work();
+}
+
+/// A kernel on its way.
+struct Lowered {
+    kernel: Kernel,
+    draft: Option<Draft>,
+    time: Duration,
+}
+
+impl Lowered {
+    /// Lowers a kernel, and writes it down for the compiler. What the emitter has no module for is the interpreter's: a barrier
+    /// that it cannot prove all to reach together, and code beyond the limits of engines.
+    ///
+    /// **Errors:** WGSL that the cpu executor does not cover.
+    fn new(source: &Source<'_>, compiler: &Compiler) -> Result<Lowered, LowerError> {
+        let start = now();
+        let lower = if compiler.is_inspecting { lower::literal_kernel_from_wgsl } else { lower::kernel_from_wgsl };
+        let kernel = lower(source.wgsl, source.entry, source.constants)?;
+        let draft = compiler.machine.as_ref().and_then(|machine| machine.draft(&kernel).ok());
+        Ok(Lowered { kernel, draft, time: start.elapsed() })
+    }
+}
+
+/// A kernel, ready to run.
+pub(crate) struct Compiled {
+    /// The entry point.
+    pub(crate) entry: String,
+    /// What it binds, in the order in which a [`Dispatch`] names the spans.
+    pub(crate) bindings: Vec<Binding>,
+    /// Invocations of a workgroup.
+    pub(crate) invocations: u32,
+    pub(super) back_half: BackHalf,
+    /// What everything but machine code took.
+    ready: Duration,
+}
+
+/// How long a kernel took to be made ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompileTime {
+    /// Its entry point.
+    pub entry: String,
+    /// Parsing, lowering and emitting, and making the interpreter ready where it begins.
+    pub lowering: Duration,
+    /// Compiling it to machine code; nothing where it is interpreted, or not there yet.
+    pub machine_code: Option<Duration>,
+}
+
+impl Compiled {
+    /// Makes a kernel ready, with the machine code that is there.
+    ///
+    /// **Errors:** the compiler refused it.
+    fn new(source: &Source<'_>, compiler: &Compiler, lowered: Lowered, arrival: Option<Arc<Arrival>>) -> Result<Compiled, LowerError> {
+        let Lowered { kernel, time, .. } = lowered;
+        let start = now();
+        let (bindings, invocations) = (kernel.bindings.clone(), kernel.invocations());
+        let back_half = match arrival {
+            _ if compiler.is_inspecting => BackHalf::Inspected(Inspector::new(kernel, source.wgsl, compiler.findings.clone())),
+            None => BackHalf::Interpreted(Interpreter::new(&kernel)),
+            Some(arrival) => {
+                let interpreter = match arrival.code() {
+                    Some(Ok(_)) => None,
+                    Some(Err(error)) => return Err(LowerError::Invalid { cause: error.to_string() }),
+                    None => Some(Interpreter::new(&kernel)),
+                };
+                BackHalf::Compiled(arrival, interpreter)
+            }
+        };
+        let ready = time + start.elapsed();
+        Ok(Compiled { entry: source.entry.to_string(), bindings, invocations, back_half, ready })
+    }
+
+    /// How long it took.
+    pub(crate) fn time(&self) -> CompileTime {
+        let machine_code = match &self.back_half {
+            BackHalf::Compiled(arrival, _) => arrival.code.get().map(|(_, time)| *time),
+            BackHalf::Interpreted(_) | BackHalf::Inspected(_) => None,
+        };
+        CompileTime { entry: self.entry.clone(), lowering: self.ready, machine_code }
+    }
+
+    /// Words that each thread of a run needs for it, beside the run's.
+    pub(crate) fn seat_words(&self) -> u64 {
+        match &self.back_half {
+            BackHalf::Compiled(arrival, _) if arrival.code().is_some() => 0,
+            BackHalf::Interpreted(interpreter) | BackHalf::Compiled(_, Some(interpreter)) => interpreter.scratch_words(),
+            BackHalf::Compiled(_, None) | BackHalf::Inspected(_) => 0,
+        }
+    }
+
+    /// Waits for machine code that is on its way.
+    pub(crate) fn wait(&self) {
+        if let BackHalf::Compiled(arrival, _) = &self.back_half {
+            arrival.code.wait();
+        }
+    }
+
+    /// Words of the run's that each of its threads needs for this kernel alone, and while it runs this kernel.
+    pub(super) fn inner_words(&self) -> [u64; 2] {
+        match &self.back_half {
+            BackHalf::Interpreted(_) | BackHalf::Inspected(_) => [0, 0],
+            BackHalf::Compiled(arrival, _) => [arrival.needs.own_words() as u64, arrival.needs.scratch_words() as u64],
+        }
+    }
+}
+
+/// What a kernel is compiled from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Source<'a> {
+    pub(crate) wgsl: &'a str,
+    pub(crate) entry: &'a str,
+    /// The values of overrides.
+    pub(crate) constants: &'a [(&'a str, f64)],
+}
+
+impl Source<'_> {
+    fn key(&self) -> [u8; 32] {
+        let mut key = blake3::Hasher::new();
+        let mut part = |bytes: &[u8]| {
+            key.update(&(bytes.len() as u64).to_le_bytes()).update(bytes);
+        };
+        part(self.entry.as_bytes());
+        part(self.wgsl.as_bytes());
+        for (name, value) in self.constants {
+            part(name.as_bytes());
+            part(&value.to_bits().to_le_bytes());
+        }
+        *key.finalize().as_bytes()
+    }
+}
+
+/// Every kernel compiled so far.
+#[derive(Default)]
+pub(crate) struct Kernels {
+    known: Mutex<HashMap<[u8; 32], Arc<Compiled>>>,
+}
+
+impl Kernels {
+    /// Waits for machine code that is on its way.
+    pub(crate) fn wait(&self) {
+        // Others may load meanwhile.
+        let known: Vec<_> = self.known.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        known.iter().for_each(|kernel| kernel.wait());
+    }
+
+    /// How long each took, in no order.
+    pub(crate) fn times(&self) -> Vec<CompileTime> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).values().map(|kernel| kernel.time()).collect()
+    }
+
+    /// The kernels of `sources`, in their order; those not known yet are compiled by `threads` threads.
+    ///
+    /// **Errors:** the first source that is not covered, with its number.
+    pub(crate) fn get(&self, sources: &[Source<'_>], compiler: &Compiler, threads: usize) -> Result<Vec<Arc<Compiled>>, (usize, LowerError)> {
+        let keys: Vec<[u8; 32]> = sources.iter().map(Source::key).collect();
+        let found: Vec<Option<Arc<Compiled>>> = {
+            let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            keys.iter().map(|key| known.get(key).cloned()).collect()
+        };
+        let missing: Vec<usize> = (0..keys.len()).filter(|&at| found[at].is_none() && !keys[..at].contains(&keys[at])).collect();
+        let made = compile(sources, &missing, compiler, threads);
+        let mut fresh = HashMap::new();
+        for (at, kernel) in missing.into_iter().zip(made) {
+            fresh.insert(keys[at], Arc::new(kernel.map_err(|error| (at, error))?));
+        }
+        let kernels = keys.iter().zip(found).filter_map(|(key, found)| found.or_else(|| fresh.get(key).cloned())).collect();
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.len() + fresh.len() > KERNELS_MAX {
+            known.clear();
+        }
+        known.extend(fresh);
+        Ok(kernels)
+    }
+}
+
+/// Compiles the sources numbered `wanted`, in their order, and waits for machine code no longer than the compiler may.
+fn compile(sources: &[Source<'_>], wanted: &[usize], compiler: &Compiler, threads: usize) -> Vec<Result<Compiled, LowerError>> {
+    let threads = if cfg!(target_arch = "wasm32") { 1 } else { threads.min(wanted.len()).max(1) };
+    let rounds = wanted.len().div_ceil(threads) as u32;
+    let deadline = now().checked_add(compiler.wait.saturating_mul(rounds));
+    let mut lowered = lower(sources, wanted, compiler, threads);
+    let mut jobs = VecDeque::new();
+    let mut arrival_of = |lowered: &mut Lowered| {
+        let (machine, draft) = (compiler.machine.clone()?, lowered.draft.take()?);
+        let arrival = Arc::new(Arrival { machine, needs: draft.needs().clone(), code: OnceLock::new() });
+        jobs.push_back(Job { draft, arrival: arrival.clone() });
+        Some(arrival)
+    };
+    let arrivals: Vec<_> = lowered.iter_mut().map(|lowered| lowered.as_mut().ok().and_then(&mut arrival_of)).collect();
+    // As many as possible are there in time.
+    jobs.make_contiguous().sort_by_key(|job| job.draft.byte_count());
+    let count = jobs.len();
+    let heard = compiler.start(jobs, threads);
+    for _ in 0..count {
+        let in_time = match deadline {
+            // There all is done already, and no way to wait.
+            _ if cfg!(target_arch = "wasm32") => heard.try_recv().is_ok(),
+            Some(deadline) => heard.recv_timeout(deadline.saturating_duration_since(now())).is_ok(),
+            None => heard.recv().is_ok(),
+        };
+        if !in_time {
+            break;
+        }
+    }
+    let made = lowered.into_iter().zip(arrivals).zip(wanted);
+    made.map(|((lowered, arrival), &at)| Compiled::new(&sources[at], compiler, lowered?, arrival)).collect()
+}
+
+/// Lowers the sources numbered `wanted`, in their order.
+fn lower(sources: &[Source<'_>], wanted: &[usize], compiler: &Compiler, threads: usize) -> Vec<Result<Lowered, LowerError>> {
+    let one = |at: usize| source::on_deep_stack(|| Lowered::new(&sources[at], compiler));
+    if threads == 1 {
+        return wanted.iter().map(|&at| one(at)).collect();
+    }
+    let next = AtomicUsize::new(0);
+    let made: Mutex<Vec<(usize, Result<Lowered, LowerError>)>> = Mutex::default();
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some(&at) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let lowered = one(at);
+                    made.lock().unwrap_or_else(PoisonError::into_inner).push((at, lowered));
+                }
+            });
+        }
+    });
+    let mut made = made.into_inner().unwrap_or_else(PoisonError::into_inner);
+    made.sort_by_key(|(at, _)| *at);
+    made.into_iter().map(|(_, lowered)| lowered).collect()
+}
