@@ -8,7 +8,7 @@ use std::path::Path;
 use peercompute_buffers::Grid;
 use peercompute_kernels::declaration::Overrides;
 use peercompute_kernels::executor::any::AnyExecutor;
-use peercompute_kernels::executor::cpu::inspect::{Finding, FindingKind};
+use peercompute_kernels::executor::cpu::inspect::{Finding, FindingKind, FoundIn};
 use peercompute_kernels::executor::cpu::{Cpu, CpuOptions};
 use peercompute_kernels::executor::{Borders, Layout, Placement};
 use peercompute_kernels::program::Role;
@@ -34,9 +34,10 @@ pub struct Observed {
     pub line: u32,
     /// The invocation, by its global id.
     pub invocation: [u32; 3],
-    /// The buffer, or `workgroup memory`, or `an array`.
+    /// The buffer, the workgroup's variable, or `an array`; empty for a barrier.
     pub buffer: String,
-    /// The element: its place in the grid for a field, its index for a table, the index asked for if it is beyond an array.
+    /// The element: its place in the grid for a field, its index for a table or an array, the index asked for if it is beyond one; empty for a
+    /// variable that is no array.
     pub element: String,
     /// Races: the other invocation and its line.
     pub other: Option<([u32; 3], u32)>,
@@ -86,17 +87,23 @@ pub fn inspect(bundle: &VerifiedBundle, ticks: u64) -> Result<Vec<Observed>, Nod
 
 fn observed(program: &Program, layout: &Layout, finding: &Finding) -> Observed {
     let pass = program.manifest.passes.iter().position(|pass| pass.entry == finding.entry);
-    let role = pass.zip(finding.binding).and_then(|(pass, number)| program.passes[pass].bindings.iter().find(|binding| binding.number == number));
-    let (buffer, element) = match role.map(|binding| binding.role) {
-        Some(Role::Current(buffer) | Role::Next(buffer)) => {
-            let name = program.manifest.buffers[buffer].name.clone();
-            (name, place(program, layout, buffer, finding))
-        }
-        Some(Role::TileTable) => ("tile".into(), finding.word.to_string()),
-        Some(Role::Params) => ("params".into(), finding.word.to_string()),
-        Some(Role::Dispatch) => ("pc_dispatch".into(), finding.word.to_string()),
-        None if finding.kind == FindingKind::Bounds => ("an array".into(), finding.word.to_string()),
-        None => ("workgroup memory".into(), finding.word.to_string()),
+    let role_of = |number: u32| pass.and_then(|pass| program.passes[pass].bindings.iter().find(|binding| binding.number == number));
+    let word = finding.word.to_string();
+    let (buffer, element) = match &finding.place {
+        FoundIn::Binding(number) => match role_of(*number).map(|binding| binding.role) {
+            Some(Role::Current(buffer) | Role::Next(buffer)) => {
+                let name = program.manifest.buffers[buffer].name.clone();
+                (name, place(program, layout, buffer, finding))
+            }
+            Some(Role::TileTable) => ("tile".into(), word),
+            Some(Role::Params) => ("params".into(), word),
+            Some(Role::Dispatch) => ("pc_dispatch".into(), word),
+            None => ("a buffer".into(), word),
+        },
+        FoundIn::Workgroup(name, true) => (name.clone(), word),
+        FoundIn::Workgroup(name, false) => (name.clone(), String::new()),
+        FoundIn::Array => ("an array".into(), word),
+        FoundIn::Nothing => (String::new(), String::new()),
     };
     let element = if finding.kind == FindingKind::Bounds { format!("{} of {}", finding.word, finding.count) } else { element };
     Observed {

@@ -199,6 +199,9 @@ pub enum LaunchError {
     /// A chaos list.
     #[error(transparent)]
     Chaos(#[from] crate::chaos::ChaosError),
+    /// The executor does not take the workload; why, has been told.
+    #[error("the executor refuses the workload")]
+    Refused,
     /// Kernels were seen to do what they should not; what, has been told.
     #[error("{count} finding{}", if *count == 1 { "" } else { "s" })]
     Findings {

@@ -49,7 +49,7 @@ fn a_missing_barrier_is_a_race_with_both_lines() {
     assert_eq!(found(GOOD), []);
     let races = found(&GOOD.replace("workgroupBarrier();", ""));
     let race = races.iter().find(|race| race.kind == "race").unwrap();
-    assert_eq!((race.kernel.as_str(), race.entry.as_str(), race.buffer.as_str()), ("watched.wgsl", "step_on", "workgroup memory"));
+    assert_eq!((race.kernel.as_str(), race.entry.as_str(), race.buffer.as_str()), ("watched.wgsl", "step_on", "slots"));
     let lines = [race.line, race.other.unwrap().1];
     assert!(lines == [9, 7] || lines == [7, 9], "{race:?}");
     assert_ne!(race.invocation, race.other.unwrap().0);
@@ -58,8 +58,14 @@ fn a_missing_barrier_is_a_race_with_both_lines() {
 #[test]
 fn a_word_that_all_add_to_is_a_race_unless_it_is_atomic() {
     let plain = "let c = cell(id);\nlet sum = &slots[3];\n*sum += lane;\nworkgroupBarrier();\nif (c.inside) { a_next[c.index] = *sum; }";
-    let races = found(plain);
-    assert!(races.iter().any(|race| race.kind == "race" && race.line == 8 && race.element == "3"), "{races:?}");
+    let is_at = |races: &[Observed], buffer: &str, element: &str| {
+        let found = |race: &Observed| (race.kind, race.line, race.buffer.as_str(), race.element.as_str()) == ("race", 8, buffer, element);
+        races.iter().any(found)
+    };
+    assert!(is_at(&found(plain), "slots", "3"));
+    let behind = |of: &str, ty: &str| format!("{}\n}}\nvar<workgroup> behind: {ty};\nfn unused() {{", plain.replace("slots[3]", of));
+    assert!(is_at(&found(&behind("behind", "u32")), "behind", ""));
+    assert!(is_at(&found(&behind("behind[2].y", "array<vec3<u32>, 4>")), "behind", "2"));
     let atomic = plain.replace("&slots[3]", "&total").replace("*sum += lane", "atomicAdd(sum, lane)").replace("= *sum", "= atomicLoad(sum)");
     assert_eq!(found(&format!("{atomic}\n}}\nvar<workgroup> total: atomic<u32>;\nfn unused() {{")), []);
 }

@@ -161,6 +161,14 @@ fn mistakes_on_the_command_line_are_told() {
     assert!(place.refused(&["run", "shaders/physics/heat", "--set", "rte=1"]).contains("did you mean `rate`?"));
     let unknown = place.refused(&["run", "shaders/physics/heat", "--executor", "no such adapter"]);
     assert!(unknown.contains("no adapter's name contains `no such adapter`") && unknown.contains("cpu"), "{unknown}");
+    // What no executor takes is told after everything that can be, and is not a success.
+    let folder = place.path("wide");
+    std::fs::create_dir(&folder).unwrap();
+    for name in ["workload.toml", "life.wgsl"] {
+        let text = std::fs::read_to_string(Path::new("shaders/physics/life").join(name)).unwrap();
+        std::fs::write(folder.join(name), text.replace("@workgroup_size(16, 16)", "@workgroup_size(1025)")).unwrap();
+    }
+    assert!(place.refused(&["check", folder.to_str().unwrap(), "--executor", "cpu"]).contains("the executor refuses the workload"));
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let text = place.refused(&["run", "shaders/physics/life", "--peers", "2", "--listen", &address, "--ticks", "1"]);

@@ -103,6 +103,7 @@ pub(crate) fn run(args: &CheckArgs, executor: &Choice, json: bool) -> Result<(),
     let bundle = args.workload.open()?;
     let program = bundle.program();
     let mut report = describe(program, args.peers);
+    let mut is_refused = false;
     // Without the executor that is wanted a workload can still be checked; what cannot be told is left out and said.
     match launch::open_executor(executor, ExecutorOptions::default()) {
         Ok(executor) => {
@@ -111,7 +112,10 @@ pub(crate) fn run(args: &CheckArgs, executor: &Choice, json: bool) -> Result<(),
             report.page_bytes_max = Some(executor.page_bytes_max());
             match pollster::block_on(executor.load(&bundle, &Placement::alone(program))) {
                 Ok(run) => report.memory_bytes = Some(run.memory_bytes()),
-                Err(error) => report.problem = Some(error.to_string()),
+                Err(error) => {
+                    is_refused = true;
+                    report.problem = Some(error.to_string());
+                }
             }
             let shipped = shipped(&executor, program, args.peers).map_err(NodeError::from);
             match shipped {
@@ -135,6 +139,7 @@ pub(crate) fn run(args: &CheckArgs, executor: &Choice, json: bool) -> Result<(),
     }
     match report.findings {
         Some(findings) if !findings.is_empty() => Err(LaunchError::Findings { count: findings.len() }),
+        _ if is_refused => Err(LaunchError::Refused),
         _ => Ok(()),
     }
 }
@@ -149,6 +154,7 @@ fn print_findings(findings: &[Observed], grids: &[GridReport]) {
         let what = match *kind {
             "parted" => "waits at a barrier that not all of its workgroup reach".to_string(),
             "bounds" => format!("asks for element {element} of {buffer}"),
+            _ if element.is_empty() => format!("touches {buffer}{other}"),
             _ => format!("touches {buffer} {element}{other}"),
         };
         say(format!("  {kind:<7} {kernel}:{line} ({entry})  invocation {invocation:?} {what}"));

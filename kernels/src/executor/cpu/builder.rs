@@ -83,6 +83,7 @@ impl Builder {
             workgroup,
             bindings: Vec::new(),
             workgroup_words: 0,
+            shared: Vec::new(),
             private_words: 0,
             constants: Vec::new(),
             values: Vec::new(),

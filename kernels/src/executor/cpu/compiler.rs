@@ -17,12 +17,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use web_time::Instant;
-
 use super::inspect::{Findings, Inspector};
 use super::interpreter::Interpreter;
 use super::ir::{Binding, Kernel};
-use super::lower::{self, LowerError};
+use super::lower::{LowerError, Parsed};
 use super::machine::{Code, Draft, Machine, MachineError, Needs};
 use super::words::Words;
 use crate::source;
@@ -45,7 +43,7 @@ pub(super) enum BackHalf {
 pub(super) struct Arrival {
     pub(super) machine: Arc<Machine>,
     pub(super) needs: Needs,
-    code: OnceLock<(Result<Code, MachineError>, Duration)>,
+    code: OnceLock<Result<Code, MachineError>>,
 }
 
 impl Arrival {
@@ -53,13 +51,8 @@ impl Arrival {
     ///
     /// **Errors:** there will be none.
     pub(super) fn code(&self) -> Option<Result<&Code, &MachineError>> {
-        self.code.get().map(|(code, _)| code.as_ref())
+        self.code.get().map(Result::as_ref)
     }
-}
-
-#[allow(clippy::disallowed_methods, reason = "loading waits only so long, and tells how long it took")]
-fn now() -> Instant {
-    Instant::now()
 }
 
 /// What one of the compiler's threads does next.
@@ -74,11 +67,10 @@ impl Job {
         if Arc::strong_count(&self.arrival) == 1 {
             return;
         }
-        let start = now();
         // Whoever waits must hear of it.
         let compile = AssertUnwindSafe(|| self.arrival.machine.compile(self.draft));
         let code = std::panic::catch_unwind(compile).unwrap_or_else(|_| Err(MachineError("the compiler panicked".into())));
-        let is_first = self.arrival.code.set((code, start.elapsed())).is_ok();
+        let is_first = self.arrival.code.set(code).is_ok();
         debug_assert!(is_first, "there is one job for each arrival");
     }
 }
@@ -86,14 +78,13 @@ impl Job {
 /// Jobs that the compiler's threads share.
 type Jobs = Arc<Mutex<VecDeque<Job>>>;
 
-/// Does what jobs there are, one after the other.
-fn work(jobs: &Jobs, done: &flume::Sender<()>) {
+/// Does what jobs there are, one after the other. `done` is dropped with the last of them.
+fn work(jobs: &Jobs, done: flume::Sender<()>) {
     let next = || jobs.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
     while let Some(job) = next() {
         job.run();
-        // Whoever asked may have stopped waiting.
-        let _ = done.send(());
     }
+    drop(done);
 }
 
 /// What becomes of kernels.
@@ -144,16 +135,16 @@ impl Compiler {
         Words::new(words)
     }
 
-    /// Compiles on threads of their own, which end with the last job; what comes back hears of each that is done.
+    /// Compiles on threads of their own, which end with the last job: then nobody is left who could send to what comes back.
     fn start(&self, jobs: VecDeque<Job>, threads: usize) -> flume::Receiver<()> {
-        let (done, heard) = flume::bounded(jobs.len());
+        let (done, over) = flume::bounded(1);
         let threads = threads.min(jobs.len());
         let jobs: Jobs = Arc::new(Mutex::new(jobs));
         for _ in 0..threads {
             let (jobs, done) = (jobs.clone(), done.clone());
-            on_own_thread(move || work(&jobs, &done));
+            on_own_thread(move || work(&jobs, done));
         }
-        heard
+        over
     }
 }
 
@@ -171,7 +162,6 @@ fn on_own_thread(work: impl FnOnce() + Clone + Send + 'static) {
 struct Lowered {
     kernel: Kernel,
     draft: Option<Draft>,
-    time: Duration,
 }
 
 impl Lowered {
@@ -179,12 +169,11 @@ impl Lowered {
     /// that it cannot prove all to reach together, and code beyond the limits of engines.
     ///
     /// **Errors:** WGSL that the cpu executor does not cover.
-    fn new(source: &Source<'_>, compiler: &Compiler) -> Result<Lowered, LowerError> {
-        let start = now();
-        let lower = if compiler.is_inspecting { lower::literal_kernel_from_wgsl } else { lower::kernel_from_wgsl };
-        let kernel = lower(source.wgsl, source.entry, source.constants)?;
+    fn new(source: &Source<'_>, parsed: &Parsed<'_>, compiler: &Compiler) -> Result<Lowered, LowerError> {
+        let lower = if compiler.is_inspecting { Parsed::literal_kernel } else { Parsed::kernel };
+        let kernel = lower(parsed, source.entry, source.constants)?;
         let draft = compiler.machine.as_ref().and_then(|machine| machine.draft(&kernel).ok());
-        Ok(Lowered { kernel, draft, time: start.elapsed() })
+        Ok(Lowered { kernel, draft })
     }
 }
 
@@ -197,19 +186,6 @@ pub(crate) struct Compiled {
     /// Invocations of a workgroup.
     pub(crate) invocations: u32,
     pub(super) back_half: BackHalf,
-    /// What everything but machine code took.
-    ready: Duration,
-}
-
-/// How long a kernel took to be made ready.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CompileTime {
-    /// Its entry point.
-    pub entry: String,
-    /// Parsing, lowering and emitting, and making the interpreter ready where it begins.
-    pub lowering: Duration,
-    /// Compiling it to machine code; nothing where it is interpreted, or not there yet.
-    pub machine_code: Option<Duration>,
 }
 
 impl Compiled {
@@ -217,8 +193,7 @@ impl Compiled {
     ///
     /// **Errors:** the compiler refused it.
     fn new(source: &Source<'_>, compiler: &Compiler, lowered: Lowered, arrival: Option<Arc<Arrival>>) -> Result<Compiled, LowerError> {
-        let Lowered { kernel, time, .. } = lowered;
-        let start = now();
+        let kernel = lowered.kernel;
         let (bindings, invocations) = (kernel.bindings.clone(), kernel.invocations());
         let back_half = match arrival {
             _ if compiler.is_inspecting => BackHalf::Inspected(Inspector::new(kernel, source.wgsl, compiler.findings.clone())),
@@ -232,17 +207,16 @@ impl Compiled {
                 BackHalf::Compiled(arrival, interpreter)
             }
         };
-        let ready = time + start.elapsed();
-        Ok(Compiled { entry: source.entry.to_string(), bindings, invocations, back_half, ready })
+        Ok(Compiled { entry: source.entry.to_string(), bindings, invocations, back_half })
     }
 
-    /// How long it took.
-    pub(crate) fn time(&self) -> CompileTime {
-        let machine_code = match &self.back_half {
-            BackHalf::Compiled(arrival, _) => arrival.code.get().map(|(_, time)| *time),
-            BackHalf::Interpreted(_) | BackHalf::Inspected(_) => None,
-        };
-        CompileTime { entry: self.entry.clone(), lowering: self.ready, machine_code }
+    /// Whether it is interpreted now.
+    fn is_interpreted(&self) -> bool {
+        match &self.back_half {
+            BackHalf::Interpreted(_) => true,
+            BackHalf::Compiled(arrival, _) => arrival.code().is_none(),
+            BackHalf::Inspected(_) => false,
+        }
     }
 
     /// Words that each thread of a run needs for it, beside the run's.
@@ -309,9 +283,10 @@ impl Kernels {
         known.iter().for_each(|kernel| kernel.wait());
     }
 
-    /// How long each took, in no order.
-    pub(crate) fn times(&self) -> Vec<CompileTime> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).values().map(|kernel| kernel.time()).collect()
+    /// The entry points of those that are interpreted now, in no order.
+    pub(crate) fn interpreted(&self) -> Vec<String> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.values().filter(|kernel| kernel.is_interpreted()).map(|kernel| kernel.entry.clone()).collect()
     }
 
     /// The kernels of `sources`, in their order; those not known yet are compiled by `threads` threads.
@@ -342,8 +317,6 @@ impl Kernels {
 /// Compiles the sources numbered `wanted`, in their order, and waits for machine code no longer than the compiler may.
 fn compile(sources: &[Source<'_>], wanted: &[usize], compiler: &Compiler, threads: usize) -> Vec<Result<Compiled, LowerError>> {
     let threads = if cfg!(target_arch = "wasm32") { 1 } else { threads.min(wanted.len()).max(1) };
-    let rounds = wanted.len().div_ceil(threads) as u32;
-    let deadline = now().checked_add(compiler.wait.saturating_mul(rounds));
     let mut lowered = lower(sources, wanted, compiler, threads);
     let mut jobs = VecDeque::new();
     let mut arrival_of = |lowered: &mut Lowered| {
@@ -355,18 +328,13 @@ fn compile(sources: &[Source<'_>], wanted: &[usize], compiler: &Compiler, thread
     let arrivals: Vec<_> = lowered.iter_mut().map(|lowered| lowered.as_mut().ok().and_then(&mut arrival_of)).collect();
     // As many as possible are there in time.
     jobs.make_contiguous().sort_by_key(|job| job.draft.byte_count());
-    let count = jobs.len();
-    let heard = compiler.start(jobs, threads);
-    for _ in 0..count {
-        let in_time = match deadline {
-            // There all is done already, and no way to wait.
-            _ if cfg!(target_arch = "wasm32") => heard.try_recv().is_ok(),
-            Some(deadline) => heard.recv_timeout(deadline.saturating_duration_since(now())).is_ok(),
-            None => heard.recv().is_ok(),
-        };
-        if !in_time {
-            break;
-        }
+    let wait = compiler.wait.checked_mul(jobs.len().div_ceil(threads) as u32);
+    let over = compiler.start(jobs, threads);
+    match wait {
+        // Where there are no threads, all is over now.
+        _ if cfg!(target_arch = "wasm32") => {}
+        Some(wait) => drop(over.recv_timeout(wait)),
+        None => drop(over.recv()),
     }
     let made = lowered.into_iter().zip(arrivals).zip(wanted);
     made.map(|((lowered, arrival), &at)| Compiled::new(&sources[at], compiler, lowered?, arrival)).collect()
@@ -374,7 +342,15 @@ fn compile(sources: &[Source<'_>], wanted: &[usize], compiler: &Compiler, thread
 
 /// Lowers the sources numbered `wanted`, in their order.
 fn lower(sources: &[Source<'_>], wanted: &[usize], compiler: &Compiler, threads: usize) -> Vec<Result<Lowered, LowerError>> {
-    let one = |at: usize| source::on_deep_stack(|| Lowered::new(&sources[at], compiler));
+    // Most kernels of a workload stand in one text.
+    let parsed: HashMap<&str, OnceLock<Result<Parsed<'_>, LowerError>>> = wanted.iter().map(|&at| (sources[at].wgsl, OnceLock::new())).collect();
+    let one = |at: usize| {
+        source::on_deep_stack(|| {
+            let source = &sources[at];
+            let parsed = parsed[source.wgsl].get_or_init(|| Parsed::new(source.wgsl));
+            Lowered::new(source, parsed.as_ref().map_err(Clone::clone)?, compiler)
+        })
+    };
     if threads == 1 {
         return wanted.iter().map(|&at| one(at)).collect();
     }

@@ -18,7 +18,7 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::ir::{Across, AtomicOp, Count, Input, Kernel, Label, Memory, Op, SUBGROUP, Stmt, ValueId};
+use super::ir::{Across, AtomicOp, Count, Input, Kernel, Label, Memory, Op, SUBGROUP, SharedVariable, Stmt, ValueId};
 use super::ops;
 use super::words::{Region, Span, Words};
 
@@ -36,6 +36,19 @@ pub enum FindingKind {
     Parted,
 }
 
+/// What memory a finding is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FoundIn {
+    /// A buffer, by its binding's number.
+    Binding(u32),
+    /// A variable of the workgroup, by its name, and whether it is an array.
+    Workgroup(String, bool),
+    /// An array whose name is not known here.
+    Array,
+    /// None.
+    Nothing,
+}
+
 /// Something that a kernel does and should not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
@@ -43,9 +56,9 @@ pub struct Finding {
     pub kind: FindingKind,
     /// The entry point.
     pub entry: String,
-    /// The binding's number; none for workgroup and private memory.
-    pub binding: Option<u32>,
-    /// Races: the word, counted from the binding's first. Bounds: the index asked for.
+    /// Where it is.
+    pub place: FoundIn,
+    /// Races: the word of a buffer, the element of a variable of the workgroup. Bounds: the index asked for.
     pub word: u32,
     /// Bounds: how many elements there are.
     pub count: u32,
@@ -195,7 +208,7 @@ impl Group<'_> {
                 if active.contains(&false) {
                     let lane = active.iter().position(|is| *is).unwrap_or(0);
                     let here = (self.global(self.number, lane as u32), self.inspector.line(*at));
-                    self.report(FindingKind::Parted, None, 0, 0, here, None);
+                    self.report(FindingKind::Parted, FoundIn::Nothing, (0, 0), here, None);
                 }
                 self.phase += 1;
             }
@@ -239,11 +252,11 @@ impl Group<'_> {
                     let (asked, count_now) = (self.of(index, lane), self.count(count));
                     if asked >= count_now {
                         let here = (self.global(self.number, lane as u32), self.inspector.line(value.at));
-                        let binding = match count {
-                            Count::Runtime { binding, .. } => Some(self.inspector.kernel.bindings[binding as usize].number),
-                            Count::Fixed(_) => None,
+                        let place = match count {
+                            Count::Runtime { binding, .. } => FoundIn::Binding(self.inspector.kernel.bindings[binding as usize].number),
+                            Count::Fixed(_) => FoundIn::Array,
                         };
-                        self.report(FindingKind::Bounds, binding, asked, count_now, here, None);
+                        self.report(FindingKind::Bounds, place, (asked, count_now), here, None);
                     }
                     asked.min(count_now.wrapping_sub(1))
                 }
@@ -345,13 +358,19 @@ impl Group<'_> {
             shadow.reads[at] = Some(touch);
         }
         if let Some(before) = racing {
-            let binding = match memory {
-                Memory::Binding(binding) => Some(self.inspector.kernel.bindings[binding as usize].number),
-                _ => None,
+            let kernel = &self.inspector.kernel;
+            let (place, word) = match memory {
+                Memory::Binding(binding) => (FoundIn::Binding(kernel.bindings[binding as usize].number), word),
+                _ => match kernel.shared.iter().rev().find(|variable| variable.first <= word) {
+                    Some(SharedVariable { name, first, stride }) => {
+                        (FoundIn::Workgroup(name.clone(), stride.is_some()), (word - first) / stride.unwrap_or(u32::MAX).max(1))
+                    }
+                    None => (FoundIn::Array, word),
+                },
             };
             let here = (self.global(touch.group, touch.lane), self.inspector.line(at));
             let before = (self.global(before.group, before.lane), self.inspector.line(before.at));
-            self.report(FindingKind::Race, binding, word, 0, here, Some(before));
+            self.report(FindingKind::Race, place, (word, 0), here, Some(before));
         }
     }
 
@@ -361,12 +380,12 @@ impl Group<'_> {
         [0, 1, 2].map(|axis| group[axis] * workgroup[axis] + local[axis])
     }
 
-    fn report(&self, kind: FindingKind, binding: Option<u32>, word: u32, count: u32, here: ([u32; 3], u32), before: Option<([u32; 3], u32)>) {
+    fn report(&self, kind: FindingKind, place: FoundIn, (word, count): (u32, u32), here: ([u32; 3], u32), before: Option<([u32; 3], u32)>) {
         let entry = self.inspector.kernel.entry.clone();
         let key = (entry.clone(), kind, here.1, before.map_or(0, |(_, line)| line));
         let mut findings = self.inspector.findings.lock().unwrap_or_else(PoisonError::into_inner);
         if findings.len() < FINDINGS_MAX {
-            findings.entry(key).or_insert(Finding { kind, entry, binding, word, count, here, before });
+            findings.entry(key).or_insert(Finding { kind, entry, place, word, count, here, before });
         }
     }
 }

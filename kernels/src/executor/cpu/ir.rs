@@ -394,6 +394,8 @@ pub struct Kernel {
     pub bindings: Vec<Binding>,
     /// Words of workgroup memory.
     pub workgroup_words: u32,
+    /// What lies in it, in its order.
+    pub shared: Vec<SharedVariable>,
     /// Words of private memory of one invocation.
     pub private_words: u32,
     /// The words of [`Memory::Constant`].
@@ -404,6 +406,17 @@ pub struct Kernel {
     pub registers: Vec<Scalar>,
     /// What an invocation does.
     pub body: Vec<Stmt>,
+}
+
+/// A variable of the workgroup.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SharedVariable {
+    /// Its name.
+    pub name: String,
+    /// The first of its words in workgroup memory.
+    pub first: u32,
+    /// Words from one of its elements to the next; nothing if it is no array.
+    pub stride: Option<u32>,
 }
 
 impl Kernel {

@@ -37,7 +37,6 @@ mod sink;
 mod watch;
 pub mod words;
 
-pub use compiler::CompileTime;
 pub use run::CpuRun;
 
 use std::sync::{Arc, PoisonError};
@@ -60,9 +59,9 @@ use watch::Watch;
 pub const MEMORY_BYTES_MAX: u64 = (4 << 30) - (64 << 10);
 /// How long a dispatch may take, unless told otherwise.
 pub const TIME_LIMIT: Duration = Duration::from_secs(60);
-/// How long loading waits for the machine code of a kernel, unless told otherwise: with what begins instead, a kernel is
-/// ready in 10 ms.
-pub const COMPILE_WAIT: Duration = Duration::from_millis(7);
+/// How long loading waits for the machine code of a kernel, unless told otherwise: with what comes before, and what begins
+/// instead, a kernel is ready in 10 ms.
+pub const COMPILE_WAIT: Duration = Duration::from_millis(4);
 
 /// What the cpu executor takes of one kernel: what every GPU takes, and more where that costs nothing.
 const LIMITS: Limits = Limits {
@@ -186,9 +185,10 @@ impl Cpu {
         self.kernels.wait();
     }
 
-    /// How long each kernel took to compile, of those that it keeps, in no order.
-    pub fn compile_times(&self) -> Vec<CompileTime> {
-        self.kernels.times()
+    /// The entry points of kernels that are interpreted now: until their machine code is there, or for good. In no order, each as often as it was
+    /// compiled.
+    pub fn interpreted(&self) -> Vec<String> {
+        self.kernels.interpreted()
     }
 
     fn memory_bytes_max(&self) -> u64 {

@@ -25,7 +25,7 @@ use naga::valid::{Capabilities, FunctionInfo, ModuleInfo, ValidationFlags, Valid
 use naga::{AddressSpace, BuiltIn, Function, Handle, Module, ShaderStage, StorageAccess, TypeInner};
 
 use super::builder::{Builder, VALUES_MAX};
-use super::ir::{Binary, Binding, Input, Kernel, Label, Memory, RegisterId, SUBGROUP, ValueId};
+use super::ir::{Binary, Binding, Input, Kernel, Label, Memory, RegisterId, SUBGROUP, SharedVariable, ValueId};
 use types::word_count;
 
 /// How deep blocks and calls may lie in each other.
@@ -77,36 +77,53 @@ pub enum LowerError {
     },
 }
 
-/// Lowers an entry point of a linked WGSL text. `constants` are values for its overrides, by name.
-///
-/// **Errors:** [`LowerError`].
-pub fn kernel_from_wgsl(text: &str, entry: &str, constants: &[(&str, f64)]) -> Result<Kernel, LowerError> {
-    lowered(text, entry, constants, true)
+/// A linked WGSL text, parsed and validated: once for all kernels that are made of it.
+pub struct Parsed<'t> {
+    text: &'t str,
+    module: Module,
+    info: ModuleInfo,
 }
 
-/// The same to the letter: what an invocation does not do in the text is not done for it in the kernel either.
-///
-/// **Errors:** [`LowerError`].
-pub fn literal_kernel_from_wgsl(text: &str, entry: &str, constants: &[(&str, f64)]) -> Result<Kernel, LowerError> {
-    lowered(text, entry, constants, false)
-}
-
-fn lowered(text: &str, entry: &str, constants: &[(&str, f64)], is_speculative: bool) -> Result<Kernel, LowerError> {
-    let invalid = |cause: String| LowerError::Invalid { cause };
-    let module = naga::front::wgsl::parse_str(text).map_err(|error| invalid(error.emit_to_string(text)))?;
-    let mut validator = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32 | Capabilities::SUBGROUP);
-    let info = validator.validate(&module).map_err(|error| invalid(error.emit_to_string(text)))?;
-    let constants = constants.iter().map(|(name, value)| (name.to_string(), *value)).collect();
-    let fixed = naga::back::pipeline_constants::process_overrides(&module, &info, Some((ShaderStage::Compute, entry)), &constants);
-    let (module, info) = fixed.map_err(|error| match error {
-        _ if !module.entry_points.iter().any(|point| point.name == entry) => LowerError::NoEntry { entry: entry.to_string() },
-        error => invalid(error.to_string()),
-    })?;
-    let mut lowering = Lowering::new(&module, &info, text, entry)?;
-    if !is_speculative {
-        lowering.builder = lowering.builder.without_speculation();
+impl<'t> Parsed<'t> {
+    /// Parses and validates a text.
+    ///
+    /// **Errors:** it is not valid WGSL.
+    pub fn new(text: &'t str) -> Result<Parsed<'t>, LowerError> {
+        let invalid = |cause: String| LowerError::Invalid { cause };
+        let module = naga::front::wgsl::parse_str(text).map_err(|error| invalid(error.emit_to_string(text)))?;
+        let mut validator = Validator::new(ValidationFlags::all(), Capabilities::SHADER_FLOAT16_IN_FLOAT32 | Capabilities::SUBGROUP);
+        let info = validator.validate(&module).map_err(|error| invalid(error.emit_to_string(text)))?;
+        Ok(Parsed { text, module, info })
     }
-    lowering.kernel()
+
+    /// Lowers an entry point. `constants` are values for its overrides, by name.
+    ///
+    /// **Errors:** [`LowerError`].
+    pub fn kernel(&self, entry: &str, constants: &[(&str, f64)]) -> Result<Kernel, LowerError> {
+        self.lowered(entry, constants, true)
+    }
+
+    /// The same to the letter: what an invocation does not do in the text is not done for it in the kernel either.
+    ///
+    /// **Errors:** [`LowerError`].
+    pub fn literal_kernel(&self, entry: &str, constants: &[(&str, f64)]) -> Result<Kernel, LowerError> {
+        self.lowered(entry, constants, false)
+    }
+
+    fn lowered(&self, entry: &str, constants: &[(&str, f64)], is_speculative: bool) -> Result<Kernel, LowerError> {
+        let constants = constants.iter().map(|(name, value)| (name.to_string(), *value)).collect();
+        let stage = Some((ShaderStage::Compute, entry));
+        let fixed = naga::back::pipeline_constants::process_overrides(&self.module, &self.info, stage, &constants);
+        let (module, info) = fixed.map_err(|error| match error {
+            _ if !self.module.entry_points.iter().any(|point| point.name == entry) => LowerError::NoEntry { entry: entry.to_string() },
+            error => LowerError::Invalid { cause: error.to_string() },
+        })?;
+        let mut lowering = Lowering::new(&module, &info, self.text, entry)?;
+        if !is_speculative {
+            lowering.builder = lowering.builder.without_speculation();
+        }
+        lowering.kernel()
+    }
 }
 
 /// What an expression is.
@@ -220,6 +237,12 @@ impl<'a> Lowering<'a> {
                 if end > WORKGROUP_WORDS_MAX.into() {
                     return Err(self.too_large("bytes of workgroup memory", end * 4, u64::from(WORKGROUP_WORDS_MAX) * 4, Some(span)));
                 }
+                let stride = match self.module.types[variable.ty].inner {
+                    TypeInner::Array { base, stride, .. } => Some(self.stride_words(base, stride)),
+                    _ => None,
+                };
+                let shared = SharedVariable { name: variable.name.clone().unwrap_or_default(), first, stride };
+                self.builder.kernel().shared.push(shared);
                 self.builder.kernel().workgroup_words = end as u32;
                 return Ok(Pointer::Memory { memory: Memory::Workgroup, address: zero, offset: first });
             }

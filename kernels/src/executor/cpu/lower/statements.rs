@@ -313,3 +313,68 @@ impl<'a> Lowering<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::super::ir::Stmt;
+    use super::super::Parsed;
+
+    /// Blocks, and values, of a kernel that stores what `f` returns; `text` defines it.
+    fn lowered(text: &str) -> (usize, usize) {
+        let main = "@group(0) @binding(0) var<storage, read_write> words: array<u32>;
+            @compute @workgroup_size(8) fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+                if (id.x > 100u) { return; }
+                words[id.x] = f(id.x, words[id.x + 200u]);
+            }";
+        let text = format!("{text}\n{main}");
+        let kernel = Parsed::new(&text).and_then(|parsed| parsed.kernel("main", &[])).unwrap_or_else(|error| panic!("{error}"));
+        (count(&kernel.body, is_block), count(&kernel.body, |step| matches!(step, Stmt::Let(_))))
+    }
+
+    fn is_block(step: &Stmt) -> bool {
+        matches!(step, Stmt::Block { .. } | Stmt::Loop { .. })
+    }
+
+    fn count(steps: &[Stmt], is_counted: fn(&Stmt) -> bool) -> usize {
+        let of = |step: &Stmt| usize::from(is_counted(step)) + step.nested().map(|steps| count(steps, is_counted)).sum::<usize>();
+        steps.iter().map(of).sum()
+    }
+
+    /// Each of these takes no step that leaves a block: whoever returns has nothing more to do.
+    #[test]
+    fn what_follows_a_return_is_the_other_side() {
+        let many = (0..40).map(|at| format!("if (x == {at}u) {{ return words[x + y * {at}u]; }}\n")).collect::<String>();
+        for body in [
+            "if (x < 9u) { return words[y]; } return words[y + 1u];",
+            "if (x < 9u) { words[3] = y; } else { words[4] = y; return 5u; } words[5] = x; return words[y];",
+            "if (x < 9u) { if (y < 5u) { words[3] = 1u; return 1u; } words[4] = y; return 2u; } words[5] = x; return words[y];",
+            "{ if (x < 9u) { words[3] = 1u; return 1u; } } return 2u;",
+            &format!("{many} return 0u;"),
+        ] {
+            assert_eq!(lowered(&format!("fn f(x: u32, y: u32) -> u32 {{ {body} }}")).0, 0, "{body}");
+        }
+        let continued =
+            "var sum = y; for (var k = 0u; k < x; k++) { if (words[k] > 5u) { words[k] = sum; continue; } sum += words[k + 1u]; } return sum;";
+        assert_eq!(lowered(&format!("fn f(x: u32, y: u32) -> u32 {{ {continued} }}")).0, 2, "a loop, and the block that a `for` leaves");
+    }
+
+    /// What two calls compute before they part is there once.
+    #[test]
+    fn calls_that_return_early_share() {
+        let of = |second: &str| {
+            lowered(&format!(
+                "fn g(x: u32, y: u32) -> u32 {{ let h = (x * 77u) ^ (x >> 5u); if (h == y) {{ return words[y]; }} words[y] = h; return words[h]; }}
+                fn f(x: u32, y: u32) -> u32 {{ return g(x, y) + {second}; }}"
+            ))
+        };
+        let (one, two, other) = (of("1u").1, of("g(x, y + 1u)").1, of("g(y, y + 1u)").1);
+        assert!(two - one < other - one - 2, "{one} {two} {other}");
+    }
+
+    /// Deeper than this they stay blocks that are left: nobody's stack grows with them.
+    #[test]
+    fn returns_in_a_row_are_no_depth() {
+        let many = (0..3000).map(|at| format!("if (x == {at}u) {{ return words[y + {at}u]; }}\n")).collect::<String>();
+        assert!(lowered(&format!("fn f(x: u32, y: u32) -> u32 {{ {many} return 0u; }}")).0 > 0);
+    }
+}
