@@ -63,9 +63,11 @@ fn a_word_that_all_add_to_is_a_race_unless_it_is_atomic() {
         races.iter().any(found)
     };
     assert!(is_at(&found(plain), "slots", "3"));
-    let behind = |of: &str, ty: &str| format!("{}\n}}\nvar<workgroup> behind: {ty};\nfn unused() {{", plain.replace("slots[3]", of));
+    let behind = |of: &str, ty: &str| {
+        format!("{}\n}}\nstruct Pair {{ x: u32, y: u32 }}\nvar<workgroup> behind: {ty};\nfn unused() {{", plain.replace("slots[3]", of))
+    };
     assert!(is_at(&found(&behind("behind", "u32")), "behind", ""));
-    assert!(is_at(&found(&behind("behind[2].y", "array<vec3<u32>, 4>")), "behind", "2"));
+    assert!(is_at(&found(&behind("behind[2].y", "array<Pair, 4>")), "behind", "2"));
     let atomic = plain.replace("&slots[3]", "&total").replace("*sum += lane", "atomicAdd(sum, lane)").replace("= *sum", "= atomicLoad(sum)");
     assert_eq!(found(&format!("{atomic}\n}}\nvar<workgroup> total: atomic<u32>;\nfn unused() {{")), []);
 }

@@ -394,6 +394,21 @@ impl PassChecker<'_> {
         error_at(kind, &self.pass.file, &self.pass.wgsl, source::range(span))
     }
 
+    /// An error about the whole of an entry point: where its function begins.
+    fn at_entry(&self, kind: ErrorKind) -> WorkloadError {
+        let (text, entry) = (&self.pass.wgsl, &self.pass.entry);
+        let is_word = |c: char| c.is_alphanumeric() || c == '_';
+        let is_head = |at: usize| {
+            let line = text[..at].rfind('\n').map_or(0, |end| end + 1);
+            let is_comment = text[line..at].contains("//");
+            !is_comment && text[..at].trim_end().ends_with("fn") && !text[at + entry.len()..].starts_with(is_word)
+        };
+        match text.match_indices(entry.as_str()).map(|(at, _)| at).find(|at| is_head(*at)) {
+            Some(at) => error_at(kind, &self.pass.file, text, at..at + entry.len()),
+            None => kind.into(),
+        }
+    }
+
     fn diverging(&self, found: &Diverging) -> WorkloadError {
         let cause = format!("`{}` has a `{}` that not every invocation of a workgroup reaches", self.pass.entry, found.construct);
         let mut notes = Vec::new();
@@ -438,10 +453,8 @@ impl PassChecker<'_> {
         if let Some(span) = access::endless_loop(&module, entry) {
             return Err(self.at(ErrorKind::EndlessLoop { entry: pass.entry.clone() }, span));
         }
-        let touched = access::touches(&module, entry).map_err(|_| ErrorKind::TooComplex {
-            what: "calls in one kernel",
-            count: access::CALLS_MAX + 1,
-            limit: access::CALLS_MAX,
+        let touched = access::touches(&module, entry).map_err(|_| {
+            self.at_entry(ErrorKind::TooComplex { what: "calls in one kernel", count: access::CALLS_MAX + 1, limit: access::CALLS_MAX })
         })?;
         if let Some(found) = uniformity::diverging_barrier(&module, entry) {
             return Err(self.diverging(&found));
@@ -645,9 +658,8 @@ impl PassChecker<'_> {
                         name(buffer)
                     ));
                 } else {
-                    return Err(
-                        ErrorKind::BufferWithoutBinding { entry: entry(), does: "reads", buffer: name(buffer), variable: name(buffer) }.into()
-                    );
+                    let kind = ErrorKind::BufferWithoutBinding { entry: entry(), does: "reads", buffer: name(buffer), variable: name(buffer) };
+                    return Err(self.at_entry(kind));
                 }
             }
         }
@@ -655,11 +667,11 @@ impl PassChecker<'_> {
         for &buffer in &pass.writes {
             let Some(next) = find(Role::Next(buffer)) else {
                 let variable = format!("{}_next", name(buffer));
-                return Err(if self.has_variable(&variable) {
-                    ErrorKind::UnusedAccess { entry: entry(), does: "writes", buffer: name(buffer) }.into()
+                return Err(self.at_entry(if self.has_variable(&variable) {
+                    ErrorKind::UnusedAccess { entry: entry(), does: "writes", buffer: name(buffer) }
                 } else {
-                    ErrorKind::BufferWithoutBinding { entry: entry(), does: "writes", buffer: name(buffer), variable }.into()
-                });
+                    ErrorKind::BufferWithoutBinding { entry: entry(), does: "writes", buffer: name(buffer), variable }
+                }));
             };
             let reads_current = find(Role::Current(buffer)).is_some();
             let write = match manifest.buffers[buffer].extent {

@@ -224,7 +224,7 @@ fn bindings_and_buffers_that_do_not_meet() {
     let toml = format!("{toml}[[passes]]\nkernel = \"other.wgsl\"\nentry = \"step\"\nreads = {{ cold = {{ halo = 1 }} }}\nwrites = [\"cold\"]\n");
     let declaration = Declaration::parse(&toml, &Overrides::default()).unwrap();
     let error = Program::check(Manifest::new(&declaration, &sources).unwrap()).unwrap_err();
-    assert_refused!(error, ErrorKind::BufferWithoutBinding { does: "reads", .. }, "`cold`", "var<storage, read> cold");
+    assert_refused!(error, ErrorKind::BufferWithoutBinding { does: "reads", .. }, "small.wgsl:6:4", "`cold`", "var<storage, read> cold");
     let group = wgsl_refusal("var<storage, read> heat:", "@group(1) @binding(0) var<storage, read> heat:");
     assert_refused!(group, ErrorKind::Wgsl { .. }, "small.wgsl:2", "bind group 1", "@group(0)");
     let twice =
@@ -279,7 +279,7 @@ fn accesses_that_the_pass_does_not_declare() {
     assert_refused!(check(&two, &reads).unwrap_err(), ErrorKind::UndeclaredAccess { does: "reads", .. }, "small.wgsl:4:", "cold = \"own\"");
     assert_refused!(toml_refusal("writes = [\"heat\"]", "writes = []"), ErrorKind::Declaration { .. }, "workload.toml:13", "writes nothing");
     let never = wgsl_refusal("heat_next[c.index] = sum * params.rate;", "_ = sum * params.rate;");
-    assert_refused!(never, ErrorKind::UnusedAccess { does: "writes", .. } | ErrorKind::BufferWithoutBinding { .. }, "heat");
+    assert_refused!(never, ErrorKind::UnusedAccess { does: "writes", .. } | ErrorKind::BufferWithoutBinding { .. }, "small.wgsl:6:4", "heat");
     let table = toml_refusal("element = \"f32\"", "element = \"f32\"\nlength = 4");
     assert_refused!(table, ErrorKind::Declaration { .. }, "workload.toml:16", "peers cannot agree");
 }
@@ -589,7 +589,7 @@ fn hostile_sources() {
         .map(|i| format!("fn f{i}_() -> f32 {{ return {}; }}\n", if i < 29 { format!("f{0}_() + f{0}_()", i + 1) } else { "1.0".into() }))
         .collect();
     let error = check(TOML, &edited(WGSL, &[("sum * params.rate", "sum * params.rate * f0_()"), ("struct", &format!("{tree}struct"))])).unwrap_err();
-    assert_refused!(error, ErrorKind::TooComplex { what: "calls in one kernel", .. }, "at most 4096");
+    assert_refused!(error, ErrorKind::TooComplex { what: "calls in one kernel", .. }, "small.wgsl:36:4", "at most 4096");
     let cycle = format!("var v = 0; {} sum = heat[at(c, v, 0, 0)];", "v = v; v = -v;".repeat(200));
     check(TOML, &edited(WGSL, &[("    heat_next[c.index] =", &format!("    {cycle}\n    heat_next[c.index] ="))])).unwrap();
     // As deep as is allowed: parsed and checked on any caller's stack.

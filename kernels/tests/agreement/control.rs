@@ -404,3 +404,42 @@ fn chain(x: Given) -> u32 { return a(x.u.x) + a(a(x.u.y) % 1000u) * 3u + LIMITS_
     let fields = [("i32", "walk(x)"), ("array<u32, 6>", "sorted(x, at)"), ("i32", "shadows(x)"), ("u32", "chain(x)")];
     check(&fields.iter().map(|field| flow(field.1, text, field)).collect::<Vec<_>>());
 }
+
+/// Conditions and places that hold for a whole workgroup, or are taken to, and what is made of them.
+#[test]
+fn conditions_on_conditions() {
+    let text = "
+struct Made { a: u32, b: u32, c: u32 }
+struct In { @builtin(global_invocation_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32 }
+@compute @workgroup_size(64) fn inside(in: In) {
+    let c = cell(in.id);
+    let is_early = in.id.x < 150u;
+    if (c.inside && is_early) {
+        made_next[c.index].a = 1u + in.id.x;
+        if (in.lane < select(3u, 70u, is_early)) {
+            made_next[c.index].b = 2u;
+            if (in.lane == 0u) { made_next[c.index].c = given[in.id.x + select(0u, 4u, is_early)].u.x; }
+        }
+    }
+}
+@compute @workgroup_size(64) fn left(in: In) {
+    let c = cell(in.id);
+    if (!c.inside) { return; }
+    made_next[c.index].a = 3u + in.lane;
+    let is_early = in.id.x < 150u;
+    if (!is_early) { return; }
+    if (in.id.x >= select(3u, 140u, is_early)) { return; }
+    made_next[c.index].b = given[in.id.x + select(0u, 4u, is_early)].u.y;
+    if (in.lane > 5u) { return; }
+    made_next[c.index].c = 7u;
+}
+@compute @workgroup_size(16, 4) fn rows(in: In) {
+    let c = cell(in.id);
+    let is_early = in.id.x < 150u;
+    if (c.inside) {
+        if (is_early) { made_next[c.index].a = 5u; if (in.id.x < select(10u, 170u, is_early)) { made_next[c.index].b = 6u; } }
+        if (in.lane < 16u) { made_next[c.index].c = given[in.id.x / 2u + select(1u, 2u, is_early)].u.z; }
+    }
+}";
+    check(&[Case::whole("conditions", &[200], &["inside", "left", "rows"], text)]);
+}

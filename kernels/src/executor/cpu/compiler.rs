@@ -59,10 +59,12 @@ impl Arrival {
 struct Job {
     draft: Draft,
     arrival: Arc<Arrival>,
+    /// Gone with the last job of those that were asked for together.
+    _asked: flume::Sender<()>,
 }
 
 impl Job {
-    /// Compiles, unless nobody waits for it any more.
+    /// Compiles, unless the executor and its runs are gone.
     fn run(self) {
         if Arc::strong_count(&self.arrival) == 1 {
             return;
@@ -75,16 +77,27 @@ impl Job {
     }
 }
 
-/// Jobs that the compiler's threads share.
-type Jobs = Arc<Mutex<VecDeque<Job>>>;
+/// Jobs, and how many threads there are for them.
+#[derive(Default)]
+struct Queue {
+    jobs: VecDeque<Job>,
+    workers: usize,
+}
 
-/// Does what jobs there are, one after the other. `done` is dropped with the last of them.
-fn work(jobs: &Jobs, done: flume::Sender<()>) {
-    let next = || jobs.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-    while let Some(job) = next() {
-        job.run();
+/// Does what jobs there are, one after the other.
+fn work(queue: &Mutex<Queue>) {
+    loop {
+        let job = {
+            let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
+            let job = queue.jobs.pop_front();
+            queue.workers -= usize::from(job.is_none());
+            job
+        };
+        match job {
+            Some(job) => job.run(),
+            None => return,
+        }
     }
-    drop(done);
 }
 
 /// What becomes of kernels.
@@ -104,6 +117,7 @@ pub(crate) struct Compiler {
     is_inspecting: bool,
     /// How long a kernel may keep loading waiting for its machine code.
     wait: Duration,
+    queue: Arc<Mutex<Queue>>,
     /// What was found, of kernels that are watched.
     pub(crate) findings: Findings,
 }
@@ -115,6 +129,7 @@ impl Compiler {
             machine: if mode == Mode::Fastest { Machine::new(threads).ok().map(Arc::new) } else { None },
             is_inspecting: mode == Mode::Inspected,
             wait,
+            queue: Arc::default(),
             findings: Findings::default(),
         }
     }
@@ -135,14 +150,21 @@ impl Compiler {
         Words::new(words)
     }
 
-    /// Compiles on threads of their own, which end with the last job: then nobody is left who could send to what comes back.
-    fn start(&self, jobs: VecDeque<Job>, threads: usize) -> flume::Receiver<()> {
-        let (done, over) = flume::bounded(1);
-        let threads = threads.min(jobs.len());
-        let jobs: Jobs = Arc::new(Mutex::new(jobs));
-        for _ in 0..threads {
-            let (jobs, done) = (jobs.clone(), done.clone());
-            on_own_thread(move || work(&jobs, done));
+    /// Compiles, the short ones first, on at most so many threads, which end when nothing is left. What comes back has no sender any more when all
+    /// is done.
+    fn start(&self, mut drafts: Vec<(Draft, Arc<Arrival>)>, threads: usize) -> flume::Receiver<()> {
+        let (asked, over) = flume::bounded(1);
+        drafts.sort_by_key(|(draft, _)| draft.byte_count());
+        let missing = {
+            let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
+            queue.jobs.extend(drafts.into_iter().map(|(draft, arrival)| Job { draft, arrival, _asked: asked.clone() }));
+            let missing = threads.min(queue.jobs.len()).saturating_sub(queue.workers);
+            queue.workers += missing;
+            missing
+        };
+        for _ in 0..missing {
+            let queue = self.queue.clone();
+            on_own_thread(move || work(&queue));
         }
         over
     }
@@ -181,7 +203,7 @@ impl Lowered {
 pub(crate) struct Compiled {
     /// The entry point.
     pub(crate) entry: String,
-    /// What it binds, in the order in which a [`Dispatch`] names the spans.
+    /// What it binds, in the order in which a dispatch names the spans.
     pub(crate) bindings: Vec<Binding>,
     /// Invocations of a workgroup.
     pub(crate) invocations: u32,
@@ -189,32 +211,24 @@ pub(crate) struct Compiled {
 }
 
 impl Compiled {
-    /// Makes a kernel ready, with the machine code that is there.
-    ///
-    /// **Errors:** the compiler refused it.
-    fn new(source: &Source<'_>, compiler: &Compiler, lowered: Lowered, arrival: Option<Arc<Arrival>>) -> Result<Compiled, LowerError> {
+    /// Makes a kernel ready, with the machine code that is there. What the compiler refuses is the interpreter's for good.
+    fn new(source: &Source<'_>, compiler: &Compiler, lowered: Lowered, arrival: Option<Arc<Arrival>>) -> Compiled {
         let kernel = lowered.kernel;
         let (bindings, invocations) = (kernel.bindings.clone(), kernel.invocations());
         let back_half = match arrival {
             _ if compiler.is_inspecting => BackHalf::Inspected(Inspector::new(kernel, source.wgsl, compiler.findings.clone())),
-            None => BackHalf::Interpreted(Interpreter::new(&kernel)),
-            Some(arrival) => {
-                let interpreter = match arrival.code() {
-                    Some(Ok(_)) => None,
-                    Some(Err(error)) => return Err(LowerError::Invalid { cause: error.to_string() }),
-                    None => Some(Interpreter::new(&kernel)),
-                };
-                BackHalf::Compiled(arrival, interpreter)
-            }
+            Some(arrival) if matches!(arrival.code(), Some(Ok(_))) => BackHalf::Compiled(arrival, None),
+            Some(arrival) if arrival.code().is_none() => BackHalf::Compiled(arrival, Some(Interpreter::new(&kernel))),
+            _ => BackHalf::Interpreted(Interpreter::new(&kernel)),
         };
-        Ok(Compiled { entry: source.entry.to_string(), bindings, invocations, back_half })
+        Compiled { entry: source.entry.to_string(), bindings, invocations, back_half }
     }
 
     /// Whether it is interpreted now.
     fn is_interpreted(&self) -> bool {
         match &self.back_half {
             BackHalf::Interpreted(_) => true,
-            BackHalf::Compiled(arrival, _) => arrival.code().is_none(),
+            BackHalf::Compiled(arrival, _) => !matches!(arrival.code(), Some(Ok(_))),
             BackHalf::Inspected(_) => false,
         }
     }
@@ -222,7 +236,7 @@ impl Compiled {
     /// Words that each thread of a run needs for it, beside the run's.
     pub(crate) fn seat_words(&self) -> u64 {
         match &self.back_half {
-            BackHalf::Compiled(arrival, _) if arrival.code().is_some() => 0,
+            BackHalf::Compiled(arrival, _) if matches!(arrival.code(), Some(Ok(_))) => 0,
             BackHalf::Interpreted(interpreter) | BackHalf::Compiled(_, Some(interpreter)) => interpreter.scratch_words(),
             BackHalf::Compiled(_, None) | BackHalf::Inspected(_) => 0,
         }
@@ -318,18 +332,16 @@ impl Kernels {
 fn compile(sources: &[Source<'_>], wanted: &[usize], compiler: &Compiler, threads: usize) -> Vec<Result<Compiled, LowerError>> {
     let threads = if cfg!(target_arch = "wasm32") { 1 } else { threads.min(wanted.len()).max(1) };
     let mut lowered = lower(sources, wanted, compiler, threads);
-    let mut jobs = VecDeque::new();
+    let mut drafts = Vec::new();
     let mut arrival_of = |lowered: &mut Lowered| {
         let (machine, draft) = (compiler.machine.clone()?, lowered.draft.take()?);
         let arrival = Arc::new(Arrival { machine, needs: draft.needs().clone(), code: OnceLock::new() });
-        jobs.push_back(Job { draft, arrival: arrival.clone() });
+        drafts.push((draft, arrival.clone()));
         Some(arrival)
     };
     let arrivals: Vec<_> = lowered.iter_mut().map(|lowered| lowered.as_mut().ok().and_then(&mut arrival_of)).collect();
-    // As many as possible are there in time.
-    jobs.make_contiguous().sort_by_key(|job| job.draft.byte_count());
-    let wait = compiler.wait.checked_mul(jobs.len().div_ceil(threads) as u32);
-    let over = compiler.start(jobs, threads);
+    let wait = compiler.wait.checked_mul(drafts.len().div_ceil(threads) as u32);
+    let over = compiler.start(drafts, threads);
     match wait {
         // Where there are no threads, all is over now.
         _ if cfg!(target_arch = "wasm32") => {}
@@ -337,7 +349,7 @@ fn compile(sources: &[Source<'_>], wanted: &[usize], compiler: &Compiler, thread
         None => drop(over.recv()),
     }
     let made = lowered.into_iter().zip(arrivals).zip(wanted);
-    made.map(|((lowered, arrival), &at)| Compiled::new(&sources[at], compiler, lowered?, arrival)).collect()
+    made.map(|((lowered, arrival), &at)| Ok(Compiled::new(&sources[at], compiler, lowered?, arrival))).collect()
 }
 
 /// Lowers the sources numbered `wanted`, in their order.

@@ -5,8 +5,10 @@
 //! Seated + words + spans + workgroups ─► Dispatch ─► the crew's threads
 //! ```
 //!
-//! Invariants: whatever the back half, a kernel reaches only the words of its spans; a dispatch that is
-//! like one before allocates nothing.
+//! A kernel that begins interpreted goes on as machine code at any moment after that has come, thread by thread.
+//!
+//! Invariants: whatever the back half, a kernel reaches only the words of its spans; a dispatch that is like one
+//! before allocates nothing, once its machine code is there.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -36,7 +38,7 @@ enum With {
     Inspector,
 }
 
-/// Of a share of a dispatch, how many are done between two looks for machine code.
+/// Between two looks for machine code, one in so many of the workgroups that are left of a share is done.
 const PIECES: u64 = 64;
 
 /// Where seats lie in a run's words, behind everything else.
@@ -163,21 +165,25 @@ impl Compiled {
             BackHalf::Inspected(_) => With::Inspector,
             BackHalf::Compiled(arrival, interpreter) => match (arrival.code(), interpreter) {
                 (Some(Ok(code)), _) => With::Code(code.thread(&arrival.machine, words, places).map_err(|error| error.to_string())?),
-                (Some(Err(error)), _) => return Err(error.to_string()),
-                (None, Some(interpreter)) => interpreted(interpreter, words)?,
-                (None, None) => unreachable!("whoever is not compiled yet is interpreted"),
+                (_, Some(interpreter)) => interpreted(interpreter, words)?,
+                (_, None) => unreachable!("whoever has no machine code is interpreted"),
             },
             BackHalf::Interpreted(interpreter) => interpreted(interpreter, words)?,
         };
         Ok(Seat { places, with })
     }
 
-    /// What goes on in place of a seat, now that machine code has come; nothing while it has not, or had before.
-    fn seat_with_code(&self, seat: &Seat, words: &Words) -> Option<Result<Seat, String>> {
-        match (&seat.with, &self.back_half) {
-            (With::Interpreter(_), BackHalf::Compiled(arrival, _)) => arrival.code().map(|_| self.seat(words, seat.places)),
-            _ => None,
-        }
+    /// Whether a seat that is interpreted may have machine code later.
+    fn is_waiting(&self, seat: &Seat) -> bool {
+        matches!((&seat.with, &self.back_half), (With::Interpreter(_), BackHalf::Compiled(arrival, _)) if arrival.code().is_none())
+    }
+
+    /// What goes on in place of a seat that was interpreted, once there is machine code. What the compiler refused, or has no place for, is
+    /// interpreted to the end.
+    fn seat_with_code(&self, seat: &Seat, words: &Words) -> Option<Seat> {
+        let (With::Interpreter(_), BackHalf::Compiled(arrival, _)) = (&seat.with, &self.back_half) else { return None };
+        let is_there = matches!(arrival.code(), Some(Ok(_)));
+        is_there.then(|| self.seat(words, seat.places).ok()).flatten()
     }
 }
 
@@ -189,19 +195,6 @@ fn interpreted(interpreter: &Interpreter, words: &Words) -> Result<With, String>
 }
 
 impl Seated {
-    /// Goes on with machine code where that has come meanwhile.
-    ///
-    /// **Errors:** there will be none, or it has no place in these words.
-    pub(crate) fn take_code(&self, words: &Words) -> Result<(), String> {
-        let mut seats = self.seats.lock().unwrap_or_else(PoisonError::into_inner);
-        for seat in seats.iter_mut() {
-            if let Some(with_code) = self.kernel.seat_with_code(seat, words) {
-                *seat = with_code?;
-            }
-        }
-        Ok(())
-    }
-
     /// Runs the workgroups that `next` gives; whether nothing stopped them.
     fn run(&self, words: &Words, dispatch: &Dispatch, watched: &Watched, next: &mut dyn FnMut() -> Option<Range<u64>>) -> bool {
         let seats = || self.seats.lock().unwrap_or_else(PoisonError::into_inner);
@@ -223,13 +216,11 @@ impl Seated {
         let mut is_done = true;
         while let Some(mut rest) = next().filter(|_| is_done) {
             while is_done && !rest.is_empty() {
-                // A long dispatch need not be interpreted to its end. What goes wrong is told before the next one.
-                if let Some(Ok(with_code)) = self.kernel.seat_with_code(&seat, words) {
+                if let Some(with_code) = self.kernel.seat_with_code(&seat, words) {
                     seat = with_code;
                 }
-                let is_waiting = matches!((&seat.with, &self.kernel.back_half), (With::Interpreter(_), BackHalf::Compiled(..)));
                 let count = rest.end - rest.start;
-                let end = rest.start + if is_waiting { (count / PIECES).max(1) } else { count };
+                let end = rest.start + if self.kernel.is_waiting(&seat) { (count / PIECES).max(1) } else { count };
                 is_done = run(&mut seat, rest.start..end);
                 rest.start = end;
             }

@@ -229,7 +229,6 @@ impl CpuRun {
 
     /// Runs a kernel over workgroups, bound to the spans that stand in `self.dispatch`.
     fn run_kernel(&mut self, kernel: Arc<Seated>, groups: [u32; 3]) -> Result<(), ExecutorError> {
-        kernel.take_code(&self.words).map_err(|cause| self.shared.refused(&kernel.kernel.entry, cause))?;
         let parts = groups.iter().map(|&groups| u64::from(groups)).product::<u64>();
         let is_small = parts * u64::from(kernel.kernel.invocations) < SHARED_INVOCATIONS_MIN;
         self.dispatch.groups = groups;

@@ -183,7 +183,7 @@ impl Context<'_> {
             Op::Select { condition, accept, reject } => plain(&[of(condition), of(accept), of(reject)]),
             Op::Index { index, .. } => match of(index) {
                 class if class.is_zero_group() => class,
-                Class::Group { steps, .. } if self.is_fast => {
+                Class::Group { steps, is_sure: true } if self.is_fast => {
                     classes.assumptions.push(Assumption::Within(value));
                     Class::Group { steps, is_sure: false }
                 }
@@ -226,7 +226,8 @@ impl Context<'_> {
 
     /// Whether a comparison of the two can be decided for a whole workgroup at once.
     fn is_testable(&self, x: Class, y: Class) -> bool {
-        let both = matches!((x, y), (Class::Group { .. }, Class::Group { .. }));
+        // What is itself taken for granted is not there when the test is made.
+        let both = matches!((x, y), (Class::Group { is_sure: true, .. }, Class::Group { is_sure: true, .. }));
         both && x.is_zero_group() != y.is_zero_group()
     }
 }
@@ -273,7 +274,18 @@ fn scaled(x: Class, factor: i32) -> Class {
 pub(super) fn wanted(kernel: &Kernel, steps: &[&Stmt]) -> HashMap<ValueId, bool> {
     let mut wanted = HashMap::new();
     in_list(kernel, steps.iter().copied(), &mut wanted);
+    // The segment may be for the first lanes alone; inside of it, such a comparison never holds for all.
+    let around = steps.last().and_then(|step| if let Stmt::If { condition, .. } = step { Some(*condition) } else { None });
+    wanted.retain(|&value, _| Some(value) == around || !tells_lanes_apart(kernel, value));
     wanted
+}
+
+/// Whether a comparison is of a lane's own number with a constant: it comes out alike in every workgroup, and seldom for all lanes.
+fn tells_lanes_apart(kernel: &Kernel, value: ValueId) -> bool {
+    let Op::Binary(_, a, b) = kernel.value(value).op else { return false };
+    let is_lane = |value: ValueId| matches!(kernel.value(value).op, Op::Input(Input::LocalId(_) | Input::LocalIndex));
+    let is_constant = |value: ValueId| matches!(kernel.value(value).op, Op::Const(_));
+    (is_lane(a) && is_constant(b)) || (is_constant(a) && is_lane(b))
 }
 
 fn in_list<'k>(kernel: &Kernel, steps: impl ExactSizeIterator<Item = &'k Stmt>, wanted: &mut HashMap<ValueId, bool>) {

@@ -162,7 +162,7 @@ impl<'k> Emitter<'k> {
             let middle = self.keep(ValType::I32);
             let zero = self.local(ValType::I32);
             self.run(segment, fast, Range { from: zero, to: middle, are_whole_rows, is_partial: false }, &written, &shares);
-            // Seldom needed: what is short is soon compiled.
+            // Not by pairs: it seldom runs, and is compiled sooner.
             self.run(segment, general, Range { from: middle, to: limits.all, are_whole_rows: false, is_partial }, &written, &shares);
         } else {
             let zero = self.local(ValType::I32);

@@ -15,10 +15,11 @@ fn check(kernel: &Kernel, given: &[u32]) {
 fn check_against(simple: &Kernel, kernel: &Kernel, given: &[u32]) {
     let machine = Machine::new(1).expect("a compiler");
     let draft = machine.draft(kernel).unwrap_or_else(|error| panic!("{error}\n{kernel}"));
+    let needs = draft.needs().clone();
     let code = machine.compile(draft).unwrap_or_else(|error| panic!("{error}\n{kernel}"));
     let own = given.len().next_multiple_of(16) + 16;
-    let scratch = own + code.needs().own_words();
-    let words = machine.words(scratch + code.needs().scratch_words()).expect("memory");
+    let scratch = own + needs.own_words();
+    let words = machine.words(scratch + needs.scratch_words()).expect("memory");
     words.write(0, bytemuck::cast_slice(given));
     let mut thread = code.thread(&machine, &words, [own, scratch, own - 16]).expect("an instance");
     let span = Span { first: 0, words: given.len() as u32 };

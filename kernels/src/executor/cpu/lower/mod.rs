@@ -9,7 +9,7 @@
 //! registers, or private memory if it is indexed while running. A call is a block that `return` leaves.
 //!
 //! Invariants: what is not covered is a [`LowerError`] that names the construct and its line, never
-//! something else done instead; the work is bounded by [`VALUES_MAX`] and [`DEPTH_MAX`] whatever the text.
+//! something else done instead; the work is bounded by [`VALUES_MAX`], [`DEPTH_MAX`] and [`REST_DEPTH_MAX`] whatever the text.
 
 mod expressions;
 mod statements;
@@ -178,7 +178,10 @@ struct Lowering<'a> {
     globals: Vec<Option<Pointer>>,
     /// Where arrays of constants lie in constant memory.
     tables: HashMap<Vec<u32>, u32>,
+    /// Blocks and calls around what is lowered.
     depth: usize,
+    /// Sides of branches around it that hold what followed the branch.
+    rests: usize,
 }
 
 impl<'a> Lowering<'a> {
@@ -195,7 +198,7 @@ impl<'a> Lowering<'a> {
         layouter.update(module.to_ctx()).map_err(|error| LowerError::Invalid { cause: error.to_string() })?;
         let builder = Builder::new(entry, workgroup);
         let globals = vec![None; module.global_variables.len()];
-        Ok(Lowering { module, info, text, entry: index, layouter, builder, globals, tables: HashMap::new(), depth: 0 })
+        Ok(Lowering { module, info, text, entry: index, layouter, builder, globals, tables: HashMap::new(), depth: 0, rests: 0 })
     }
 
     fn kernel(mut self) -> Result<Kernel, LowerError> {

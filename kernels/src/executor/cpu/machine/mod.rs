@@ -141,11 +141,6 @@ impl Needs {
 }
 
 impl Code {
-    /// What its threads need.
-    pub fn needs(&self) -> &Needs {
-        &self.needs
-    }
-
     /// What an instance is made of.
     #[cfg(target_arch = "wasm32")]
     pub(super) fn module(&self) -> &host::Module {
@@ -209,6 +204,7 @@ mod tests {
     /// Runs a kernel on fresh words; what its bindings hold then.
     fn run(machine: &Machine, kernel: &Kernel, bindings: &[Vec<u32>], groups: [u32; 3], range: Range<u64>) -> Vec<Vec<u32>> {
         let draft = machine.draft(kernel).unwrap_or_else(|error| panic!("{error}\n{kernel}"));
+        let needs = draft.needs().clone();
         let code = machine.compile(draft).unwrap_or_else(|error| panic!("{error}\n{kernel}"));
         let mut spans = Vec::new();
         let mut first = 0;
@@ -217,8 +213,8 @@ mod tests {
             first += binding.len().next_multiple_of(16);
         }
         let own = first + 16;
-        let scratch = own + code.needs().own_words();
-        let words = machine.words(scratch + code.needs().scratch_words()).expect("memory");
+        let scratch = own + needs.own_words();
+        let words = machine.words(scratch + needs.scratch_words()).expect("memory");
         for (binding, span) in bindings.iter().zip(&spans) {
             words.write(span.first as usize, bytemuck::cast_slice(binding));
         }
