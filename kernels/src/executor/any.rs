@@ -134,6 +134,13 @@ impl AnyExecutor {
         }
     }
 
+    /// Waits until every kernel that was loaded runs as it will from then on: what is measured before may begin slower.
+    pub fn finish_compiling(&self) {
+        if let AnyExecutor::Cpu(cpu) = self {
+            cpu.finish_compiling();
+        }
+    }
+
     /// Where a program's tiles would lie, without making them resident.
     ///
     /// **Errors:** they do not fit the executor's pages.

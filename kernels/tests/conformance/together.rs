@@ -159,6 +159,18 @@ fn a_dispatch_that_outlasts_its_limit_ends_its_run_alone() {
 }
 
 #[test]
+fn what_is_on_its_way_can_be_waited_for() {
+    let bundle = bundle_of(SLOW, SLOW_WGSL);
+    let open = |is_interpreted| Cpu::open(CpuOptions { compile_wait: Some(Duration::ZERO), is_interpreted, ..CpuOptions::default() }).unwrap();
+    for (cpu, stays) in [(open(false), !cfg!(feature = "jit")), (open(true), true)] {
+        let mut run = block_on(cpu.load(&bundle, &Placement::alone(bundle.program()))).unwrap();
+        cpu.finish_compiling();
+        run.pass(0, 0).unwrap();
+        assert_eq!(cpu.interpreted(), if stays { vec!["spin"] } else { Vec::new() });
+    }
+}
+
+#[test]
 fn memory_is_counted_and_limited() {
     let bundle = bundle_of(SLOW, SLOW_WGSL);
     let alone = Placement::alone(bundle.program());
