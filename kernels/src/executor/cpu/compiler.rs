@@ -215,10 +215,12 @@ impl Compiled {
     fn new(source: &Source<'_>, compiler: &Compiler, lowered: Lowered, arrival: Option<Arc<Arrival>>) -> Compiled {
         let kernel = lowered.kernel;
         let (bindings, invocations) = (kernel.bindings.clone(), kernel.invocations());
-        let back_half = match arrival {
+        // Asked once: it may come at any moment.
+        let is_good = arrival.as_ref().map(|arrival| arrival.code().map(|code| code.is_ok()));
+        let back_half = match (arrival, is_good) {
             _ if compiler.is_inspecting => BackHalf::Inspected(Inspector::new(kernel, source.wgsl, compiler.findings.clone())),
-            Some(arrival) if matches!(arrival.code(), Some(Ok(_))) => BackHalf::Compiled(arrival, None),
-            Some(arrival) if arrival.code().is_none() => BackHalf::Compiled(arrival, Some(Interpreter::new(&kernel))),
+            (Some(arrival), Some(Some(true))) => BackHalf::Compiled(arrival, None),
+            (Some(arrival), Some(None)) => BackHalf::Compiled(arrival, Some(Interpreter::new(&kernel))),
             _ => BackHalf::Interpreted(Interpreter::new(&kernel)),
         };
         Compiled { entry: source.entry.to_string(), bindings, invocations, back_half }
