@@ -81,12 +81,12 @@ fn kernels_that_begin_interpreted_go_on_as_machine_code() {
     for (name, folder) in oracle::WORKLOADS {
         let (shape, tile) = workloads::shapes(folder).swap_remove(1);
         let bundle = load(folder, &shape, &tile);
-        let begun = Cpu::open(CpuOptions { threads: Some(2), compile_wait: Some(Duration::ZERO), ..CpuOptions::default() }).unwrap();
+        let open = |wait| Cpu::open(CpuOptions { threads: Some(2), compile_wait: Some(wait), ..CpuOptions::default() }).unwrap();
         let (program, alone) = (bundle.program(), Placement::alone(bundle.program()));
+        let (compiled, begun) = (open(Duration::MAX), open(Duration::ZERO));
+        block_on(compiled.load(&bundle, &alone)).unwrap();
         let mut runs = [AnyRun::Cpu(block_on(begun.load(&bundle, &alone)).unwrap()), block_on(interpreted.load(&bundle, &alone)).unwrap()];
         // But for what is interpreted for good.
-        let compiled = Cpu::open(CpuOptions { threads: Some(1), compile_wait: Some(Duration::MAX), ..CpuOptions::default() }).unwrap();
-        block_on(compiled.load(&bundle, &alone)).unwrap();
         let is_there = || begun.interpreted().len() == compiled.interpreted().len();
         let was_there = is_there();
         let (mut ticks, mut left) = (0, 3);
