@@ -30,6 +30,8 @@ const WORKLOADS: &[(&str, &str, &str)] = sources!(
 /// The rest of the project's: their loading alone is measured, natively.
 #[cfg(not(target_arch = "wasm32"))]
 const LOADED: &[(&str, &str, &str)] = sources!("gauss" in "image", "rivers" in "worldgen", "wave6" in "physics");
+#[cfg(target_arch = "wasm32")]
+const LOADED: &[(&str, &str, &str)] = &[];
 
 /// Workloads that are for measuring alone.
 const MEASURED: [(&str, &str, &str); 2] = [
@@ -42,7 +44,7 @@ const MEASURED: [(&str, &str, &str); 2] = [
 /// # Panics
 /// When none of that name is embedded.
 pub(crate) fn embedded(name: &str) -> (&'static str, &'static str) {
-    let found = WORKLOADS.iter().chain(&MEASURED).find(|(known, ..)| *known == name);
+    let found = WORKLOADS.iter().chain(LOADED).chain(&MEASURED).find(|(known, ..)| *known == name);
     let Some((_, declaration, wgsl)) = found else { panic!("no workload `{name}` is embedded") };
     (declaration, wgsl)
 }
@@ -52,21 +54,10 @@ pub(crate) fn embedded(name: &str) -> (&'static str, &'static str) {
 /// **Errors:** never, as long as the project's own tests pass.
 #[cfg(not(target_arch = "wasm32"))]
 pub(crate) fn all() -> Result<Vec<(&'static str, VerifiedBundle)>, BenchError> {
-    let workloads = WORKLOADS.iter().chain(LOADED);
-    let bundles = workloads.map(|&(name, declaration, wgsl)| {
-        let declaration = Declaration::parse(declaration, &Overrides::default())?;
-        let sources = BTreeMap::from([(format!("{name}.wgsl"), wgsl.to_string())]);
-        Ok((name, signed(&Manifest::new(&declaration, &sources)?)?))
-    });
-    bundles.collect()
+    WORKLOADS.iter().chain(LOADED).map(|&(name, ..)| Ok((name, load(name, &[], &[])?))).collect()
 }
 
-fn signed(manifest: &Manifest) -> Result<VerifiedBundle, BenchError> {
-    let key = SecretKey::generate().map_err(|error| BenchError::Key { cause: error.to_string() })?;
-    Ok(VerifiedBundle::verify(&bundle::sign(manifest, &key), &Trust::key(key.public()))?)
-}
-
-/// Links, signs and verifies an embedded workload with another shape, and another tile unless `tile` is empty.
+/// Links, signs and verifies an embedded workload with another shape and another tile, where those are not empty.
 ///
 /// **Errors:** the declaration, a kernel, or a shape that the workload cannot have.
 ///
@@ -74,13 +65,15 @@ fn signed(manifest: &Manifest) -> Result<VerifiedBundle, BenchError> {
 /// When no workload of that name is embedded.
 pub fn load(name: &str, shape: &[u32], tile: &[u32]) -> Result<VerifiedBundle, BenchError> {
     let (declaration, wgsl) = embedded(name);
-    signed(&manifest(declaration, (&format!("{name}.wgsl"), wgsl), shape, tile)?)
+    let manifest = manifest(declaration, (&format!("{name}.wgsl"), wgsl), shape, tile)?;
+    let key = SecretKey::generate().map_err(|error| BenchError::Key { cause: error.to_string() })?;
+    Ok(VerifiedBundle::verify(&bundle::sign(&manifest, &key), &Trust::key(key.public()))?)
 }
 
 /// Links a workload of one kernel file, given with its name, in the same way.
 pub(crate) fn manifest(declaration: &str, kernel: (&str, &str), shape: &[u32], tile: &[u32]) -> Result<Manifest, BenchError> {
-    let tiles = if tile.is_empty() { Vec::new() } else { vec![(None, tile.to_vec())] };
-    let overrides = Overrides { shapes: vec![(None, shape.to_vec())], tiles, ..Overrides::default() };
+    let other = |extents: &[u32]| if extents.is_empty() { Vec::new() } else { vec![(None, extents.to_vec())] };
+    let overrides = Overrides { shapes: other(shape), tiles: other(tile), ..Overrides::default() };
     let declaration = Declaration::parse(declaration, &overrides)?;
     let sources = BTreeMap::from([(kernel.0.to_string(), kernel.1.to_string())]);
     Ok(Manifest::new(&declaration, &sources)?)

@@ -195,6 +195,12 @@ fn interpreted(interpreter: &Interpreter, words: &Words) -> Result<With, String>
 }
 
 impl Seated {
+    /// Whether no thread interprets it.
+    #[cfg(all(test, feature = "jit"))]
+    pub(crate) fn is_machine_code(&self) -> bool {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner).iter().all(|seat| matches!(seat.with, With::Code(_)))
+    }
+
     /// Runs the workgroups that `next` gives; whether nothing stopped them.
     fn run(&self, words: &Words, dispatch: &Dispatch, watched: &Watched, next: &mut dyn FnMut() -> Option<Range<u64>>) -> bool {
         let seats = || self.seats.lock().unwrap_or_else(PoisonError::into_inner);

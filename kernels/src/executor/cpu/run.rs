@@ -437,3 +437,36 @@ impl Table {
         }
     }
 }
+
+#[cfg(all(test, feature = "jit"))]
+mod tests {
+    use pollster::block_on;
+
+    use super::*;
+    use crate::declaration::Declaration;
+    use crate::executor::Placement;
+    use crate::executor::cpu::CpuOptions;
+    use crate::{Manifest, Overrides, SecretKey, Trust, VerifiedBundle, bundle};
+
+    const TOML: &str = "name = \"k\"\nversion = \"1.0.0\"\ngrid = { shape = [64], tile = [64] }\n[buffers.v]\nelement = \"u32\"\n\
+                        [[passes]]\nkernel = \"k.wgsl\"\nentry = \"go\"\nwrites = [\"v\"]\n";
+    const WGSL: &str = "var<storage, read_write> v_next: array<u32>;
+        @compute @workgroup_size(8) fn go(@builtin(global_invocation_id) id: vec3<u32>) {
+            let c = cell(id);
+            if (c.inside) { v_next[c.index] = id.x; }
+        }";
+
+    #[test]
+    fn a_run_takes_the_machine_code_that_has_come() {
+        let declaration = Declaration::parse(TOML, &Overrides::default()).expect("a declaration");
+        let manifest = Manifest::new(&declaration, &[("k.wgsl".to_string(), WGSL.to_string())].into()).expect("a workload");
+        let key = SecretKey::generate().expect("a key");
+        let bundle = VerifiedBundle::verify(&bundle::sign(&manifest, &key), &Trust::key(key.public())).expect("a bundle");
+        let options = CpuOptions { threads: Some(1), compile_wait: Some(std::time::Duration::ZERO), ..CpuOptions::default() };
+        let cpu = Cpu::open(options).expect("threads");
+        let mut run = block_on(cpu.load(&bundle, &Placement::alone(bundle.program()))).expect("a run");
+        cpu.finish_compiling();
+        run.pass(0, 0).expect("a pass");
+        assert!(run.passes.iter().flat_map(|pass| &pass.parts).all(|part| part.kernel.is_machine_code()));
+    }
+}
