@@ -284,6 +284,7 @@ mod tests {
             roster: ids.iter().map(member).collect(),
             leaving: Vec::new(),
             owners: owners.iter().map(|owner| PeerIndex(*owner)).collect(),
+            shadows: Vec::new(),
             sources: Vec::new(),
             hashes: Vec::new(),
             is_paused: false,

@@ -10,6 +10,9 @@
 //! run    | buffer 0: boxes by tile, origin, extent | buffer 1: … |           each box x fastest
 //! ```
 //!
+//! A tile may have a *shadow* beside its owner: another peer that computes it too. It reads what an owner would read, and
+//! nobody reads from it.
+//!
 //! Invariant: sender and receiver derive the same run from ownership alone, no box is shipped twice
 //! to one peer, and nothing is shipped that no halo shows.
 
@@ -171,25 +174,47 @@ impl ExchangePlan {
     }
 }
 
+/// The peers that compute a tile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Computers {
+    /// Whose results others read.
+    pub owner: usize,
+    /// Who computes it too; the owner itself where nobody does.
+    pub shadow: usize,
+}
+
+impl Computers {
+    /// A tile without a shadow.
+    pub fn owner(owner: usize) -> Computers {
+        Computers { owner, shadow: owner }
+    }
+
+    /// Whether a peer computes the tile.
+    pub fn include(self, peer: usize) -> bool {
+        peer == self.owner || peer == self.shadow
+    }
+}
+
 /// Where a box lies in a mailbox: buffer number and box to first word.
 type Mailbox = BTreeMap<(usize, TileBox), u32>;
 
 /// Plans an exchange of fields of one grid.
 ///
-/// `owner_of` names every tile's owner; `residency` is the layout on peer `me`.
-pub fn plan(residency: &Residency, owner_of: &dyn Fn(TileId) -> usize, me: usize, peers: usize, ghosts: &[Ghost]) -> ExchangePlan {
+/// `computers_of` names who computes a tile; `residency` is the layout on peer `me`, of all tiles that it computes.
+pub fn plan(residency: &Residency, computers_of: &dyn Fn(TileId) -> Computers, me: usize, peers: usize, ghosts: &[Ghost]) -> ExchangePlan {
     let grid = &residency.grid;
     let depth_max = residency.rules.depth;
-    let needs: Vec<BTreeSet<(usize, TileBox)>> = boxes_by_reader(residency, owner_of, peers, ghosts);
+    let owner_of = |tile: TileId| computers_of(tile).owner;
+    let needs: Vec<BTreeSet<(usize, TileBox)>> = boxes_by_reader(residency, computers_of, peers, ghosts);
     let words = |buffer: usize| ghosts.iter().find(|g| g.buffer == buffer).map_or(0, |g| g.words);
 
     let mut plan = ExchangePlan::default();
     let mut outbox: Vec<(usize, TileBox, u32)> = Vec::new();
     let mut at = 0u32;
-    for (peer, needed) in needs.iter().enumerate() {
+    for needed in &needs {
         let first = at;
         for &(buffer, piece) in needed {
-            if peer != me && owner_of(piece.tile) == me {
+            if owner_of(piece.tile) == me {
                 outbox.push((buffer, piece, at));
                 at += piece.elements() as u32 * words(buffer);
             }
@@ -201,7 +226,7 @@ pub fn plan(residency: &Residency, owner_of: &dyn Fn(TileId) -> usize, me: usize
     for peer in 0..peers {
         let first = received;
         for &(buffer, piece) in &needs[me] {
-            if peer != me && owner_of(piece.tile) == peer {
+            if owner_of(piece.tile) == peer {
                 inbox.insert((buffer, piece), received);
                 received += piece.elements() as u32 * words(buffer);
             }
@@ -291,8 +316,13 @@ pub fn constant_pieces(residency: &Residency, page: usize, ghost: &Ghost) -> Vec
     runs
 }
 
-/// Per peer, the boxes of other peers' tiles that it needs, in canonical order.
-fn boxes_by_reader(residency: &Residency, owner_of: &dyn Fn(TileId) -> usize, peers: usize, ghosts: &[Ghost]) -> Vec<BTreeSet<(usize, TileBox)>> {
+/// Per peer, the boxes that it needs of tiles that it does not compute, in canonical order.
+fn boxes_by_reader(
+    residency: &Residency,
+    computers_of: &dyn Fn(TileId) -> Computers,
+    peers: usize,
+    ghosts: &[Ghost],
+) -> Vec<BTreeSet<(usize, TileBox)>> {
     let grid = &residency.grid;
     let mut needs = vec![BTreeSet::new(); peers];
     for ghost in ghosts {
@@ -300,17 +330,18 @@ fn boxes_by_reader(residency: &Residency, owner_of: &dyn Fn(TileId) -> usize, pe
             for tile in grid.tiles() {
                 let whole = TileBox { tile, origin: [0; 3], extent: grid.tile_block(tile).extent };
                 for (peer, needs) in needs.iter_mut().enumerate() {
-                    if owner_of(tile) != peer {
+                    if !computers_of(tile).include(peer) {
                         needs.insert((ghost.buffer, whole));
                     }
                 }
             }
         }
         for tile in grid.tiles().filter(|_| ghost.depth > 0) {
-            let reader = owner_of(tile);
+            let Computers { owner, shadow } = computers_of(tile);
             for direction in halo::directions(grid.dims) {
                 for piece in halo::pieces(grid, tile, direction, ghost.depth, residency.rules.depth, ghost.boundary) {
-                    if let Some(from) = piece.from.filter(|from| owner_of(from.tile) != reader) {
+                    let Some(from) = piece.from else { continue };
+                    for reader in [owner, shadow].into_iter().filter(|reader| !computers_of(from.tile).include(*reader)) {
                         needs[reader].insert((ghost.buffer, from));
                     }
                 }

@@ -281,7 +281,7 @@ fn tile_table(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exchange::{self, Ghost};
+    use crate::exchange::{self, Computers, Ghost};
     use proptest::prelude::*;
 
     fn boundary() -> impl Strategy<Value = Boundary> {
@@ -301,6 +301,7 @@ mod tests {
             boundaries in (boundary(), boundary()),
             peers in 1usize..4,
             whole in any::<bool>(),
+            is_shadowed in any::<bool>(),
             page_slots in 1u64..20,
             seed in any::<u64>(),
         ) {
@@ -310,12 +311,18 @@ mod tests {
             kinds.dedup();
             let rules = HaloRules { depth, boundaries: kinds, whole };
             let mut random = seed | 1;
-            let owner: Vec<usize> = grid.tiles().map(|_| { random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407); (random >> 33) as usize % peers }).collect();
+            let mut draw = |below: usize| { random = random.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407); (random >> 33) as usize % below };
+            let mut computers: Vec<Computers> = grid.tiles().map(|_| Computers::owner(draw(peers))).collect();
+            // One more peer, which owns nothing.
+            if is_shadowed {
+                computers.iter_mut().filter(|_| draw(2) == 0).for_each(|tile| tile.shadow = peers);
+            }
+            let peers = peers + usize::from(is_shadowed);
             let fields = [boundaries.0, boundaries.1];
             let bound = grid.tile_points() + halo::directions(grid.dims).map(|d| halo_elements(&grid, d, depth)).sum::<u64>();
             let limit = if whole { u64::MAX } else { (page_slots * bound + 1) * 4 };
             let peers: Vec<Residency> = (0..peers).map(|peer| {
-                let owned: Vec<TileId> = grid.tiles().filter(|t| owner[t.0 as usize] == peer).collect();
+                let owned: Vec<TileId> = grid.tiles().filter(|t| computers[t.0 as usize].include(peer)).collect();
                 Residency::new(grid, rules.clone(), &owned, 4, limit).unwrap()
             }).collect();
             let value = |field: usize, point: [u32; 3]| 1 + field as u32 * 1000 + point[0] + grid.shape[0] * (point[1] + grid.shape[1] * point[2]);
@@ -344,8 +351,9 @@ mod tests {
                     }
                 }
             }
-            let owner_of = |t: TileId| owner[t.0 as usize];
-            let plans: Vec<_> = (0..peers.len()).map(|me| exchange::plan(&peers[me], &owner_of, me, peers.len(), &ghosts)).collect();
+            let computers_of = |t: TileId| computers[t.0 as usize];
+            let plans: Vec<_> = (0..peers.len()).map(|me| exchange::plan(&peers[me], &computers_of, me, peers.len(), &ghosts)).collect();
+            prop_assert!(!is_shadowed || plans[peers.len() - 1].send.iter().all(|run| run.is_empty()), "a shadow sends");
             let outboxes: Vec<Vec<u32>> = plans.iter().enumerate().map(|(me, plan)| {
                 let mut out = vec![0; plan.outbox_words as usize];
                 for set in &plan.pack { set.run(&memory[me][set.buffer][set.page], &mut out); }

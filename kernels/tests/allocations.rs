@@ -52,7 +52,7 @@ fn a_tick_allocates_nothing() {
             let bundle = load(folder);
             let program = bundle.program();
             let owners = vec![(0..16).map(|tile| tile % 2).collect()];
-            let mut run = block_on(cpu.load(&bundle, &Placement { me: 0, peers: 2, owners })).unwrap();
+            let mut run = block_on(cpu.load(&bundle, &Placement::new(0, 2, owners))).unwrap();
             let mut mail = Vec::new();
             let counted = block_on(async {
                 for number in 0..4 {

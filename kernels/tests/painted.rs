@@ -39,7 +39,7 @@ fn a_picture_has_the_fields_values_and_nothing_where_no_tile_is() {
         let number = program.buffer(buffer).unwrap();
         // Tiles 0, 3, 6 … are another peer's: one of these is put in, the others stay away.
         let owners = vec![(0..grid.tile_count() as usize).map(|tile| usize::from(tile % 3 == 0)).collect()];
-        let mut run = block_on(gpu.load(&bundle, &Placement { me: 0, peers: 2, owners })).unwrap();
+        let mut run = block_on(gpu.load(&bundle, &Placement::new(0, 2, owners))).unwrap();
         for &op in &program.init {
             if let Op::Pass(pass) = op {
                 run.pass(pass, 0).unwrap();

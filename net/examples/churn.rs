@@ -72,6 +72,8 @@ impl Totals {
         sum.leaves += run.leaves;
         sum.losses += run.losses;
         sum.excluded += run.excluded;
+        sum.shadowed += run.shadowed;
+        sum.taken_over += run.taken_over;
         sum.rollbacks += run.rollbacks;
         sum.stored += run.stored;
         sum.frames += run.frames;
@@ -162,5 +164,6 @@ fn report(totals: &Totals) {
         "{} epochs, {} joins, {} leaves, {} losses, {} excluded, {} rollbacks, {} snapshots stored",
         sum.epochs, sum.joins, sum.leaves, sum.losses, sum.excluded, sum.rollbacks, sum.stored
     );
+    println!("{} epochs with shadows, which took over in {}", sum.shadowed, sum.taken_over);
     println!("{} frames, {} bytes", sum.frames, sum.bytes);
 }

@@ -239,8 +239,10 @@ struct Epoch<'a> {
     queued: u64,
     queued_max: u64,
     is_reported: bool,
-    /// Owns nothing, and would take something.
+    /// Computes nothing, and would take something.
     is_idle: bool,
+    /// Computes what others own.
+    is_shadow: bool,
 }
 
 /// The parameters of a run as they change from tick to tick.
@@ -397,7 +399,8 @@ impl<'a> MemberNode<'a> {
             queued: 0,
             queued_max: 1,
             is_reported: false,
-            is_idle: plan.owned(me).next().is_none() && plan.member(me).is_some_and(|member| member.memory > 0),
+            is_shadow: plan.is_shadow(me),
+            is_idle: plan.computed(me).next().is_none() && plan.member(me).is_some_and(|member| member.memory > 0),
             plan,
         };
         self.send(event).await;
@@ -626,15 +629,22 @@ impl<'a> MemberNode<'a> {
         if epoch.snapshot.replace(epoch.tick) == Some(epoch.tick) {
             return Ok(());
         }
-        let parts = read(self.bundle.program(), &self.parts, epoch.plan.owned(epoch.me), &mut epoch.run).await?;
+        let parts = read(self.bundle.program(), &self.parts, epoch.plan.computed(epoch.me), &mut epoch.run).await?;
         self.send(Event::Snapshot { epoch: epoch.plan.epoch, tick: epoch.tick, parts }).await;
         Ok(())
     }
 
     /// Says this member's last words.
     async fn report(&mut self, epoch: &mut Epoch<'a>) -> Result<(), NodeError> {
+        let program = self.bundle.program();
+        let mut digests = state::digests(program, &mut epoch.run).await?;
+        if epoch.is_shadow {
+            // Its owners count its tiles.
+            let fields = digests.iter_mut().enumerate().filter(|(buffer, _)| program.grid_of(*buffer).is_some());
+            fields.for_each(|(_, digest)| *digest = StateDigest::default());
+        }
         let words = Words {
-            digests: state::digests(self.bundle.program(), &mut epoch.run).await?.iter().map(|digest| digest.0).collect(),
+            digests: digests.iter().map(|digest| digest.0).collect(),
             seconds: self.begun.map_or(0.0, |begun| begun.elapsed().as_secs_f64()),
             shipped_bytes: self.shipping.shipped_bytes,
             payload_bytes: self.shipping.payload_bytes,
@@ -703,11 +713,15 @@ pub fn agreed(program: &Program, plan: &EpochPlan) -> Vec<ParamChange> {
 
 /// The placement of one member.
 fn placement(program: &Program, parts: &Parts, plan: &EpochPlan, me: PeerIndex) -> Placement {
-    let mut owners: Vec<Vec<usize>> = program.manifest.grids.iter().map(|named| vec![0; named.grid.tile_count() as usize]).collect();
-    for (part, owner) in (0..).map(PartId).zip(&plan.owners) {
-        if let Some((grid, tile)) = parts.tile_of(part) {
-            owners[grid][tile.0 as usize] = owner.at();
+    let by_grid = |places: &[PeerIndex]| -> Vec<Vec<usize>> {
+        let mut tiles: Vec<Vec<usize>> = program.manifest.grids.iter().map(|named| vec![0; named.grid.tile_count() as usize]).collect();
+        for (part, place) in (0..).map(PartId).zip(places) {
+            if let Some((grid, tile)) = parts.tile_of(part) {
+                tiles[grid][tile.0 as usize] = place.at();
+            }
         }
-    }
-    Placement { me: me.at(), peers: plan.roster.len(), owners }
+        tiles
+    };
+    let shadows = if plan.shadows.is_empty() { Vec::new() } else { by_grid(&plan.shadows) };
+    Placement { shadows, ..Placement::new(me.at(), plan.roster.len(), by_grid(&plan.owners)) }
 }

@@ -104,7 +104,7 @@ impl RunPlan {
     /// The placement of one peer.
     pub fn placement(&self, me: usize, peers: usize) -> Placement {
         let owners = self.ownership.grids.iter().map(|owners| owners.iter().map(|owner| owner.at()).collect()).collect();
-        Placement { me, peers, owners }
+        Placement::new(me, peers, owners)
     }
 }
 

@@ -44,7 +44,7 @@ async fn run(executor: &AnyExecutor, bundle: &VerifiedBundle, mine: &dyn Fn(usiz
         own.map(|(tile, _)| grid.tile_block(tile).points()).sum()
     };
     let points: u64 = grids().zip(&owners).map(own_points).sum();
-    let mut run = executor.load(bundle, &Placement { me: 0, peers: 2, owners }).await?;
+    let mut run = executor.load(bundle, &Placement::new(0, 2, owners)).await?;
     executor.finish_compiling();
     let passes: Vec<usize> = (0..program.passes.len()).filter(|&pass| !program.manifest.passes[pass].init).collect();
     let mut ticks = 0u64;

@@ -144,7 +144,7 @@ impl Executor {
             // Tile by tile in turn, so that every tile has its neighbours elsewhere.
             let owners = |grid: &GridDeclaration| (0..grid.grid.tile_count() as usize).map(|tile| tile % count).collect();
             let owners = bundle.program().manifest.grids.iter().map(owners).collect();
-            peers.push(self.inner.load(&bundle, &Placement { me, peers: count, owners }).await.map_err(told)?);
+            peers.push(self.inner.load(&bundle, &Placement::new(me, count, owners)).await.map_err(told)?);
         }
         let mut workload = Workload { bundle, peers, tick: 0, pace: Pace::default() };
         workload.init().await.map_err(told)?;

@@ -80,7 +80,7 @@ pub fn predict(program: &Program, placement: &Placement, layout: &Layout, unifor
                 let sides = if program.is_double(index) { 2 } else { 1 };
                 let slots = grid.tiles().filter(|&tile| is_resident(tile)).count() as u64 * grid.tile_points();
                 parts.fields += slots * stride * sides;
-                let owned = placement.owned_by(grid_number, placement.me);
+                let owned = placement.computed_by(grid_number, placement.me);
                 parts.strips += strip_elements(grid, rules, &owned, &is_resident) * stride * sides;
             }
             Extent::Table { length, reduce } => {
@@ -94,7 +94,7 @@ pub fn predict(program: &Program, placement: &Placement, layout: &Layout, unifor
     for (number, named) in program.manifest.grids.iter().enumerate() {
         // A header of 8 words, then 4 words for each of the 3 per axis neighbours, itself among them.
         let row_words = 8 + 4 * 3u64.pow(u32::from(named.grid.dims));
-        parts.tile_tables += placement.owned_by(number, placement.me).len() as u64 * row_words * 4;
+        parts.tile_tables += placement.computed_by(number, placement.me).len() as u64 * row_words * 4;
     }
     parts.params = (program.manifest.params.len() as u64).max(16).next_multiple_of(16);
     parts.ring = RING_DISPATCHES * DISPATCH_BYTES.next_multiple_of(uniform_alignment);
@@ -154,7 +154,7 @@ fn reduction_bytes(program: &Program, placement: &Placement, table: usize) -> u6
     let words = u64::from(program.elements[table].words());
     let row_words = u64::from(length) * words;
     let tiles = placement.owners[pass.grid].len() as u64;
-    let owned = placement.owned_by(pass.grid, placement.me).len() as u64;
+    let owned = placement.computed_by(pass.grid, placement.me).len() as u64;
     let by_atomics = pass.writes.iter().zip(&checked.writes).any(|(&buffer, write)| buffer == table && *write == Write::Atomics);
     let lengths = pass.writes.iter().filter_map(|&buffer| match manifest.buffers[buffer].extent {
         Extent::Table { length, .. } => Some(u64::from(length)),

@@ -76,7 +76,7 @@ pub(super) fn halves(program: &Program, me: usize) -> Placement {
             (0..tiles).map(|tile| usize::from(tile >= tiles / 2)).collect()
         })
         .collect();
-    Placement { me, peers: 2, owners }
+    Placement::new(me, 2, owners)
 }
 
 /// What both peers receive in a tick when rows of tiles of `tile` cells meet at `borders` borders, with a halo of 1.

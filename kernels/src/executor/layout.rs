@@ -4,7 +4,7 @@
 //! Invariant: everything here follows from the program, the placement and one limit; two executors
 //! given the same three agree to the last word.
 
-use peercompute_buffers::exchange::{self, ExchangePlan, Ghost};
+use peercompute_buffers::exchange::{self, Computers, ExchangePlan, Ghost};
 use peercompute_buffers::halo::Boundary;
 use peercompute_buffers::residency::{HaloRules, Residency, ResidencyError};
 use peercompute_buffers::{Grid, TileId};
@@ -21,18 +21,34 @@ pub struct Placement {
     pub peers: usize,
     /// Per grid, per tile, the owner.
     pub owners: Vec<Vec<usize>>,
+    /// Per grid, per tile, who computes it in the shadow of its owner, which itself stands where nobody does; empty without
+    /// shadows.
+    pub shadows: Vec<Vec<usize>>,
 }
 
 impl Placement {
     /// One peer that owns everything.
     pub fn alone(program: &Program) -> Placement {
         let owners = program.manifest.grids.iter().map(|grid| vec![0; grid.grid.tile_count() as usize]).collect();
-        Placement { me: 0, peers: 1, owners }
+        Placement::new(0, 1, owners)
     }
 
-    /// The tiles of a grid that a peer owns, in order.
-    pub fn owned_by(&self, grid: usize, peer: usize) -> Vec<TileId> {
-        self.owners[grid].iter().enumerate().filter(|(_, owner)| **owner == peer).map(|(tile, _)| TileId(tile as u32)).collect()
+    /// Owners, and no shadows.
+    pub fn new(me: usize, peers: usize, owners: Vec<Vec<usize>>) -> Placement {
+        Placement { me, peers, owners, shadows: Vec::new() }
+    }
+
+    /// Who computes a tile.
+    pub fn computers(&self, grid: usize, tile: TileId) -> Computers {
+        let at = tile.0 as usize;
+        let owner = self.owners[grid][at];
+        Computers { owner, shadow: self.shadows.get(grid).map_or(owner, |shadows| shadows[at]) }
+    }
+
+    /// The tiles of a grid that a peer computes, in order: its own, or those that it shadows.
+    pub fn computed_by(&self, grid: usize, peer: usize) -> Vec<TileId> {
+        let tiles = (0..self.owners[grid].len() as u32).map(TileId);
+        tiles.filter(|tile| self.computers(grid, *tile).include(peer)).collect()
     }
 }
 
@@ -71,7 +87,7 @@ impl Layout {
             let strides =
                 manifest.buffers.iter().zip(&program.elements).filter(|(buffer, _)| matches!(buffer.extent, Extent::Field { grid } if grid == index));
             let stride = strides.map(|(_, element)| element.stride).max().unwrap_or(4);
-            let owned = placement.owned_by(index, placement.me);
+            let owned = placement.computed_by(index, placement.me);
             grids.push(Residency::new(named.grid, program.rules[index].clone(), &owned, stride, page_bytes_max)?);
         }
         let mut shares = Vec::new();
@@ -84,7 +100,7 @@ impl Layout {
             let tiles = manifest.grids[grid].grid.tile_count();
             let rows = Grid { shape: [tiles, 1, 1], tile: [1, 1, 1], dims: 1 };
             let rules = HaloRules { depth: 0, boundaries: Vec::new(), whole: true };
-            let owned = placement.owned_by(grid, placement.me);
+            let owned = placement.computed_by(grid, placement.me);
             shares.push(Some(Shares { grid, words, rows: Residency::new(rows, rules, &owned, words * 4, page_bytes_max)? }));
         }
         let exchanges = program
@@ -95,8 +111,8 @@ impl Layout {
                 for (grid, residency) in grids.iter().enumerate() {
                     let ghosts: Vec<Ghost> = fresh.iter().filter_map(|fresh| field_ghost(program, fresh, grid)).collect();
                     if !ghosts.is_empty() {
-                        let owner_of = |tile: TileId| placement.owners[grid][tile.0 as usize];
-                        plans.push(exchange::plan(residency, &owner_of, placement.me, placement.peers, &ghosts));
+                        let computers_of = |tile: TileId| placement.computers(grid, tile);
+                        plans.push(exchange::plan(residency, &computers_of, placement.me, placement.peers, &ghosts));
                     }
                 }
                 for fresh in fresh {
@@ -104,8 +120,9 @@ impl Layout {
                         && let Some(shares) = &shares[buffer]
                     {
                         let ghost = Ghost { buffer, words: shares.words, boundary: Boundary::Clamp, depth: 0, whole: true };
-                        let owner_of = |tile: TileId| placement.owners[shares.grid][tile.0 as usize];
-                        plans.push(exchange::plan(&shares.rows, &owner_of, placement.me, placement.peers, &[ghost]));
+                        // Integer atomics of all tiles that a peer computes are in one row: a shadow takes its owners' rows for its own.
+                        let computers_of = |tile: TileId| Computers::owner(placement.owners[shares.grid][tile.0 as usize]);
+                        plans.push(exchange::plan(&shares.rows, &computers_of, placement.me, placement.peers, &[ghost]));
                     }
                 }
                 ExchangePlan::merge(&plans, placement.peers)

@@ -30,9 +30,8 @@ pub async fn advance<R: Run>(program: &Program, peers: &mut [R], ops: &[Op], tic
                 for peer in peers.iter_mut() {
                     peer.pack(exchange)?;
                     let mut bytes = Vec::new();
-                    if peer.layout().exchanges[exchange].send.iter().any(|run| !run.is_empty()) {
-                        peer.outbox(exchange, &mut |packed| bytes.extend_from_slice(packed)).await?;
-                    }
+                    // One that sends nothing may receive, and what it has queued must not see that.
+                    peer.outbox(exchange, &mut |packed| bytes.extend_from_slice(packed)).await?;
                     sent.push(bytes);
                 }
                 for from in 0..peers.len() {

@@ -159,7 +159,7 @@ pub trait Run {
     /// **Errors:** the device was lost.
     async fn outbox(&mut self, exchange: usize, take: &mut dyn FnMut(&[u8])) -> Result<(), ExecutorError>;
 
-    /// Puts what a peer sent into the inbox.
+    /// Puts what a peer sent into the inbox, after this peer's own [`outbox`](Run::outbox) of the exchange.
     ///
     /// # Panics
     /// When the length is not the plan's: the network layer checks it.

@@ -33,16 +33,26 @@ fn owner(tile: usize, peers: usize) -> usize {
 
 pub(crate) fn placement(program: &Program, me: usize, peers: usize) -> Placement {
     let owners = program.manifest.grids.iter().map(|g| (0..g.grid.tile_count() as usize).map(|tile| owner(tile, peers)).collect()).collect();
-    Placement { me, peers, owners }
+    Placement::new(me, peers, owners)
 }
 
-/// The state after `ticks` ticks on `peers` peers.
+/// The same with one more peer, which owns nothing and computes every third tile in its owner's shadow.
+fn shadowed(program: &Program, me: usize, peers: usize) -> Placement {
+    let Placement { owners, .. } = placement(program, me, peers);
+    let shadow = |(tile, owner): (usize, &usize)| if tile % 3 == 1 { peers } else { *owner };
+    let shadows = owners.iter().map(|tiles| tiles.iter().enumerate().map(shadow).collect()).collect();
+    Placement { shadows, ..Placement::new(me, peers + 1, owners) }
+}
+
+/// The state after `ticks` ticks on `peers` peers; where they are several, one more shadows some of their tiles.
 pub(crate) fn run(executor: &AnyExecutor, bundle: &VerifiedBundle, peers: usize, ticks: u64) -> State {
     block_on(async {
         let program = bundle.program();
         let mut runs = Vec::new();
-        for me in 0..peers {
-            runs.push(executor.load(bundle, &placement(program, me, peers)).await.unwrap());
+        let places = if peers > 1 { peers + 1 } else { peers };
+        for me in 0..places {
+            let placement = if peers > 1 { shadowed(program, me, peers) } else { placement(program, me, peers) };
+            runs.push(executor.load(bundle, &placement).await.unwrap());
         }
         mesh::run(program, &mut runs, 0..ticks).await.unwrap();
         let mut state = State { buffers: Vec::new(), hash: String::new() };
@@ -55,6 +65,10 @@ pub(crate) fn run(executor: &AnyExecutor, bundle: &VerifiedBundle, peers: usize,
                     let mut field = vec![0; grid.points() as usize * element.stride as usize];
                     for tile in 0..grid.tile_count() {
                         let bytes = runs[owner(tile as usize, peers)].read_tile(index, TileId(tile)).await.unwrap();
+                        if peers > 1 && tile % 3 == 1 {
+                            let shadow = runs[peers].read_tile(index, TileId(tile)).await.unwrap();
+                            assert_eq!(shadow, bytes, "tile {tile} of `{}` is another in its shadow", declared.name);
+                        }
                         digest.add(StateDigest::of_tile(&grid, TileId(tile), element, &bytes));
                         field_from_tile(&grid, TileId(tile), element.stride as usize, &bytes, &mut field);
                     }

@@ -74,6 +74,8 @@ struct Neighbour {
     /// Sequences sent to it and not known to be taken.
     under_way: VecDeque<u64>,
     done: bool,
+    /// Whether what is under way to it is somebody else's concern.
+    is_uncounted: bool,
 }
 
 /// A completed exchange.
@@ -117,6 +119,18 @@ impl Exchanges {
             waiting: None,
             spare: Vec::new(),
         }
+    }
+
+    /// What is under way to a peer holds no delivery up from now on.
+    pub(crate) fn uncount(&mut self, peer: PeerIndex) {
+        if let Some(neighbour) = self.neighbours.get_mut(peer.at()) {
+            neighbour.is_uncounted = true;
+        }
+    }
+
+    /// From now on so many payloads of one peer may wait here, if that is more.
+    pub(crate) fn widen(&mut self, window: usize) {
+        self.window = self.window.max(window);
     }
 
     /// The sequence this peer is at: the one it waits for, or the next to post.
@@ -175,7 +189,10 @@ impl Exchanges {
             lane.latest = Some(payload);
         }
         for (to, _) in &payloads {
-            self.neighbours[to.at()].under_way.push_back(sequence);
+            let neighbour = &mut self.neighbours[to.at()];
+            if !neighbour.is_uncounted {
+                neighbour.under_way.push_back(sequence);
+            }
         }
         Ok(payloads)
     }

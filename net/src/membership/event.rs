@@ -110,8 +110,12 @@ pub struct Tuning {
     pub orphan_limit: Duration,
     /// How long a dial may take.
     pub dial_limit: Duration,
-    /// How long others may wait for a newcomer's first tiles, over a link of 10 MB/s: what one carries is known once it has
-    /// carried something. With balance, the rest of its share follows where that pays.
+    /// A newcomer whose tiles would keep others waiting for longer than this computes them in the shadow of their owners first,
+    /// while nobody waits. What its link carries is known once it has carried something; until then, 10 MB/s.
+    pub shadow_above: Duration,
+    /// How long the tiles may take to come of one that shadows them. With balance, the rest of its share follows where that pays.
+    pub join_fetch: Duration,
+    /// How long others may wait for a newcomer's tiles where nothing can be shadowed, as while somebody leaves.
     pub join_pause: Duration,
     /// Whether tiles follow measured speed while members stay.
     pub balance: bool,
@@ -133,6 +137,8 @@ impl Default for Tuning {
             leave_limit: millis(10_000),
             orphan_limit: millis(30_000),
             dial_limit: millis(10_000),
+            shadow_above: millis(50),
+            join_fetch: millis(10_000),
             join_pause: millis(1_000),
             balance: true,
             rests_alone: false,
@@ -253,7 +259,7 @@ pub enum Event {
         /// **Units**: points per second.
         points_per_s: f64,
     },
-    /// All parts of this member, and the tables, as they are before `tick`.
+    /// All parts that this member computes, and the tables, as they are before `tick`.
     Snapshot {
         /// The epoch.
         epoch: u32,
@@ -325,7 +331,7 @@ pub enum Output {
         plan: Arc<EpochPlan>,
         /// This peer's place in it.
         me: PeerIndex,
-        /// The own parts and the tables as they are before the plan's tick, in order, the tables last; empty where
+        /// The parts that it computes and the tables as they are before the plan's tick, in order, the tables last; empty where
         /// init makes them.
         parts: Vec<(PartId, Bytes)>,
     },

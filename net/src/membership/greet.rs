@@ -409,6 +409,7 @@ impl Member {
         self.decided = None;
         self.running = None;
         self.unhashed.keep(None);
+        self.backlogs.clear();
         self.audits.clear();
         self.forget_succession();
         self.shelf = super::Shelf::new(self.config.parts.clone());

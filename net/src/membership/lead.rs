@@ -24,6 +24,7 @@ use super::balance::{self, LINK_BYTES_PER_S_ASSUMED, Load, Rules, Speed};
 use super::event::{Keep, MemberStatus, Output, Role, Standing, Stored};
 use super::links::own_profile;
 use super::plan::{EpochPlan, Member as MemberInfo, MemberId, Origin, Version};
+use super::shadow::{JOINERS_WAIT, Nearing, longest_fetch_s};
 use super::wire::Message;
 use super::wishes::Wishes;
 use super::{Member, PartId, Parts};
@@ -72,6 +73,8 @@ pub(super) struct Joiner {
 /// What is known of a member of the epoch.
 #[derive(Debug, Default, Clone)]
 struct Progress {
+    /// It comes behind the others, who do not wait for it.
+    is_shadow: bool,
     entered: bool,
     tick: u64,
     waiting: bool,
@@ -104,7 +107,7 @@ pub(super) struct Lead {
     until: u64,
     ahead: u64,
     /// Ticks per second, and where it was last looked at.
-    rate: f64,
+    pub(super) rate: f64,
     rate_from: (Duration, u64),
     /// The snapshot in flight, and when it was called for.
     snapshot: Option<(u64, Duration)>,
@@ -120,6 +123,7 @@ pub(super) struct Lead {
     /// The same of the first move since it was calm.
     settling_at: Duration,
     balance_pause: Duration,
+    pub(super) nearing: Nearing,
 }
 
 impl Lead {
@@ -157,7 +161,9 @@ impl Lead {
         self.before = Some(before).filter(|_| plan.hashes.is_empty() && led_before);
         self.epoch = plan.epoch;
         let fresh = Progress { tick: plan.tick, moved_at: now, measured: (plan.tick, 0, now), ..Progress::default() };
-        self.progress = vec![fresh; plan.roster.len()];
+        let places = (0..plan.roster.len() as u16).map(PeerIndex);
+        self.progress = places.map(|at| Progress { is_shadow: plan.is_shadow(at), ..fresh.clone() }).collect();
+        self.nearing = Nearing::default();
         self.next_member = self.next_member.max(plan.next_member.0);
         self.until = plan.tick;
         // Others compute from now on, and may be slower by far: what is granted cannot be taken back.
@@ -192,8 +198,14 @@ impl Lead {
         }
     }
 
+    /// The tick that all have completed, but for shadows.
     fn min_tick(&self) -> u64 {
-        self.progress.iter().map(|progress| progress.tick).min().unwrap_or(0)
+        min_tick(&self.progress, false).unwrap_or(0)
+    }
+
+    /// By how many ticks the last of the shadows is behind the others.
+    pub(super) fn shadows_behind(&self) -> u64 {
+        min_tick(&self.progress, true).map_or(0, |tick| self.min_tick().saturating_sub(tick))
     }
 
     /// Owners for a roster; whoever owns a part and stays keeps it where that is not worse.
@@ -225,6 +237,11 @@ impl Lead {
     fn speed_of(&self, member: &MemberInfo) -> f64 {
         self.speeds.get(&member.id).and_then(Speed::measured).unwrap_or(member.speed)
     }
+}
+
+/// The tick that all shadows, or all others, have completed.
+fn min_tick(progress: &[Progress], of_shadows: bool) -> Option<u64> {
+    progress.iter().filter(|progress| progress.is_shadow == of_shadows).map(|progress| progress.tick).min()
 }
 
 impl Member {
@@ -295,6 +312,7 @@ impl Member {
             roster,
             leaving: Vec::new(),
             owners,
+            shadows: Vec::new(),
             sources,
             hashes,
             is_paused: false,
@@ -375,19 +393,37 @@ impl Member {
             takers.iter().position(|member| member.id == id).map(|at| PeerIndex(at as u16))
         };
         let current: Vec<Option<PeerIndex>> = plan.owners.iter().map(place).collect();
+        // Nobody waits for what is shadowed. Where nothing can be, the others wait for the first tiles of one that has none.
+        let can_shadow = empty.is_empty() && !self.rests(plan);
+        let pause = if can_shadow { self.config.tuning.join_fetch } else { self.config.tuning.join_pause };
         let mut loads = self.lead.loads(&takers);
-        // Everybody waits while the first tiles come of one that has none. What these leave to be desired follows once its link is known.
-        for (_, load) in (0u16..).zip(&mut loads).filter(|(at, _)| !current.contains(&Some(PeerIndex(*at)))) {
-            let carries = if load.link_bytes_per_s > 0.0 { load.link_bytes_per_s } else { LINK_BYTES_PER_S_ASSUMED };
-            load.memory = load.memory.min((carries * self.config.tuning.join_pause.as_secs_f64()) as u64);
+        let carries = |load: &Load| if load.link_bytes_per_s > 0.0 { load.link_bytes_per_s } else { LINK_BYTES_PER_S_ASSUMED };
+        let mut newcomers = Vec::new();
+        for (at, load) in (0u16..).map(PeerIndex).zip(&mut loads).filter(|(at, _)| !current.contains(&Some(*at))) {
+            let carries = carries(load);
+            // What this leaves to be desired follows once its link is known.
+            load.memory = load.memory.min((carries * pause.as_secs_f64()) as u64);
+            newcomers.push((at, carries));
         }
         // Unless there is no room for them with those who are here.
         let owners = balance::share_out(&self.config.parts, &current, &loads);
         let owners = owners.unwrap_or_else(|_| self.lead.owners(&self.config.parts, &current, self.lead.loads(&takers)));
+        let fetch_s = longest_fetch_s(&self.config.parts, &owners, &newcomers);
         // Places among all, from places among those who take.
         let at: Vec<PeerIndex> = (0u16..).zip(&roster).filter(|(_, member)| !empty.contains(&member.id)).map(|(at, _)| PeerIndex(at)).collect();
-        let owners = owners.into_iter().map(|owner| at[owner.at()]).collect();
-        self.planned_with(plan, tick, roster, go, owners)
+        let place = |owner: PeerIndex| at[owner.at()];
+        let current: Option<Vec<PeerIndex>> = current.into_iter().map(|owner| owner.map(place)).collect();
+        let owners: Vec<PeerIndex> = owners.into_iter().map(place).collect();
+        let is_new = |owner: &PeerIndex| newcomers.iter().any(|(newcomer, _)| place(*newcomer) == *owner);
+        let only_to_newcomers = |current: &Vec<PeerIndex>| current.iter().zip(&owners).all(|(before, after)| before == after || is_new(after));
+        let current = current.filter(only_to_newcomers);
+        let mut next = self.planned_with(plan, tick, roster, go, owners);
+        // Where somebody wishes that no tick passes, nobody waits.
+        let is_worth_it = can_shadow && !next.is_paused && fetch_s > self.config.tuning.shadow_above.as_secs_f64();
+        if let Some(current) = current.filter(|_| is_worth_it) {
+            next.shadows = std::mem::replace(&mut next.owners, current);
+        }
+        next
     }
 
     fn planned_with(&self, plan: &EpochPlan, tick: u64, roster: Vec<MemberInfo>, leavers: &BTreeSet<MemberId>, owners: Vec<PeerIndex>) -> EpochPlan {
@@ -404,6 +440,7 @@ impl Member {
             roster,
             leaving: plan.roster.iter().filter(|member| leavers.contains(&member.id)).cloned().collect(),
             owners,
+            shadows: Vec::new(),
             sources,
             hashes: Vec::new(),
             is_paused: plan.is_paused,
@@ -478,7 +515,7 @@ impl Member {
             return;
         }
         progress.measured = (tick, busy_us, now);
-        let points: u64 = plan.owned(at).map(|part| self.config.parts.points(part)).sum();
+        let points: u64 = plan.computed(at).map(|part| self.config.parts.points(part)).sum();
         if points == 0 {
             return;
         }
@@ -546,7 +583,9 @@ impl Member {
             // Who has done what was granted owes nothing.
             None => (&self.lead.roster, &self.lead.progress, self.lead.until.min(plan.end)),
         };
-        let min = progress.iter().map(|progress| progress.tick).min().unwrap_or(0);
+        let min = min_tick(progress, false).unwrap_or(0);
+        // Where the next epoch is decided, who shadowed something has to get to its tick as anybody.
+        let min = if is_before { min_tick(progress, true).map_or(min, |tick| tick.min(min)) } else { min };
         let moved_at = progress.iter().map(|progress| progress.moved_at).max().unwrap_or(now);
         if min < end && moved_at + limit * 2 <= now && progress.iter().all(|progress| progress.waiting || !has_entered) {
             // Everybody waits and nobody is to blame: frames were lost that no link should lose.
@@ -557,7 +596,7 @@ impl Member {
             return;
         }
         let is_stalled = |progress: &Progress| {
-            let is_last = progress.tick == min && !progress.waiting && progress.tick < end;
+            let is_last = (progress.is_shadow || progress.tick == min) && !progress.waiting && progress.tick < end;
             (is_last || !(progress.entered || is_before)) && progress.report.is_none() && progress.moved_at + limit <= now
         };
         let stalled: Vec<MemberId> = progress.iter().zip(roster).filter(|(progress, _)| is_stalled(progress)).map(|(_, id)| *id).collect();
@@ -605,7 +644,8 @@ impl Member {
 
     /// Proposes a successor where somebody comes or goes, or where tiles should move.
     fn propose_changes(&mut self, plan: &Arc<EpochPlan>) {
-        if self.lead.frozen.is_some() || !self.lead.progress.iter().all(|progress| progress.entered) || self.lead.until >= plan.end {
+        let is_in = |progress: &Progress| progress.entered || progress.is_shadow;
+        if self.lead.frozen.is_some() || !self.lead.progress.iter().all(is_in) || self.lead.until >= plan.end {
             return;
         }
         // Whoever comes in relies on a snapshot that survives a loss; before the first, only a new beginning would.
@@ -626,7 +666,16 @@ impl Member {
         let empty: BTreeSet<MemberId> = leavers.iter().filter(|id| !go.contains(id)).copied().collect();
         let hands_over = empty.iter().any(|id| !is_emptied(id));
         let tick = self.lead.until.max(self.lead.min_tick());
-        let next = if joiners.is_empty() && go.is_empty() && !hands_over && self.lead.wishes.is_empty() {
+        let is_shadowing = !plan.shadows.is_empty();
+        let next = if is_shadowing && self.lead.progress.iter().all(|progress| progress.entered) {
+            let is_wanted = !joiners.is_empty() || !go.is_empty() || hands_over || !self.lead.wishes.is_empty();
+            if !self.shadows_take_over(is_wanted) {
+                return;
+            }
+            self.planned_with(plan, tick, plan.roster.clone(), &BTreeSet::new(), plan.shadows.clone())
+        } else if is_shadowing && go.is_empty() && !hands_over && self.lead.wishes.is_empty() && (joiners.is_empty() || !self.is_waited_for_long()) {
+            return;
+        } else if joiners.is_empty() && go.is_empty() && !hands_over && self.lead.wishes.is_empty() {
             if !leavers.is_empty() {
                 return;
             }
@@ -651,6 +700,11 @@ impl Member {
         let all_ready = ready.len() == self.lead.joiners.len();
         let waited = self.lead.joiners.values().any(|joiner| joiner.linked.is_some() && joiner.ready_at + TOGETHER <= self.now);
         if all_ready || waited { ready } else { Vec::new() }
+    }
+
+    /// Whether somebody who could join has waited for shadows whose tiles are still coming.
+    fn is_waited_for_long(&self) -> bool {
+        self.lead.joiners.values().any(|joiner| joiner.linked.is_some() && joiner.ready_at + JOINERS_WAIT <= self.now)
     }
 
     /// A successor in which tiles follow measured speed, where that pays for itself.
@@ -776,6 +830,7 @@ impl Member {
         if self.decided.as_ref().is_some_and(|plan| plan.epoch == epoch) {
             self.entered.insert(id);
         }
+        self.shadow_entered(identity, epoch);
     }
 
     /// Sees to it that this peer gets away: asks, serves until the others have entered, and goes.

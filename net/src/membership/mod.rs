@@ -19,6 +19,7 @@
 //! - **Snapshots** are taken by every owner at an agreed tick, offered to all by their hashes, and pulled by those who
 //!   replicate them (rendezvous hashing). A snapshot that is complete on all its holders replaces the one before.
 //!   Every epoch begins from a snapshot; whoever lacks a part of it pulls it, chunk by chunk, and checks its hash.
+//! - **Shadows**: a newcomer computes the tiles that it is to own behind their owners, and takes over when it has caught up.
 //! - **Agreement** ([`agree`]): the members of epoch e decide its one successor by single-decree Paxos. A quorum is
 //!   more than half of them, or exactly half with the coordinator among them; so of two halves of a split network at
 //!   most one goes on, and a host goes on when its only guest has vanished. The other half waits, says so, and joins
@@ -41,6 +42,7 @@ mod links;
 mod parts;
 mod plan;
 mod running;
+mod shadow;
 mod shelf;
 mod snapshots;
 mod succession;
@@ -69,6 +71,7 @@ use greet::Joining;
 use lead::Lead;
 use links::{Links, Opened};
 use running::Running;
+use shadow::Backlogs;
 use shelf::Shelf;
 use snapshots::Unhashed;
 use succession::Attempt;
@@ -114,6 +117,8 @@ pub struct Member {
     running: Option<Running>,
     /// Own parts of the newest snapshot that are yet to be hashed and offered.
     unhashed: Unhashed,
+    /// What shadows have yet to be sent.
+    backlogs: Backlogs,
     /// Questions to those who hold copies of own parts.
     audits: Audits,
     early: VecDeque<Early>,
@@ -171,6 +176,7 @@ impl Member {
             decided: None,
             running: None,
             unhashed: Unhashed::default(),
+            backlogs: Backlogs::default(),
             audits: Audits::default(),
             early: VecDeque::new(),
             early_bytes: 0,
@@ -345,8 +351,8 @@ impl Member {
     fn heard_from(&mut self, identity: &str, message: Message, bytes: usize) {
         let outcome = match message {
             Message::Data { epoch, .. } | Message::Progress { epoch, .. } if self.is_early(epoch) => return self.hold(identity, message, bytes),
-            // To a coordinator that has not heard yet that it is one.
-            Message::Wish { epoch, .. } if self.is_undecided(epoch) => return self.hold(identity, message, bytes),
+            // To a coordinator that has not heard yet that it is one; of a shadow in an epoch that its owners have yet to hear of.
+            Message::Wish { epoch, .. } | Message::Entered { epoch, .. } if self.is_undecided(epoch) => return self.hold(identity, message, bytes),
             Message::Offer { version, .. } if self.is_unknown(version) => {
                 return self.hold(identity, message, bytes);
             }

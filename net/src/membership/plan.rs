@@ -3,7 +3,7 @@
 //! ```text
 //! plan     epoch u32 | run [16] | tick u64 | end u64 | origin | replicas u16 | next_member u32
 //!          | roster: u16 n ≤ 1024, n × member | leaving: u16 n ≤ 1024, n × member
-//!          | owners: u32 n, n × u16 | sources: u32 n, n × u32 | hashes: u32 n, n × [32]
+//!          | owners: u32 n, n × u16 | shadows: u32 n, n × u16 | sources: u32 n, n × u32 | hashes: u32 n, n × [32]
 //!          | is_paused u8 | changes: u16 n ≤ 1024, n × change | task: u32 n ≤ 4 MiB, n
 //! origin   0 u8                                 the workload's own init passes
 //!          1 u8 | epoch u32 | tick u64          the snapshot of that epoch at that tick
@@ -93,6 +93,9 @@ pub struct EpochPlan {
     pub leaving: Vec<Member>,
     /// Per tile part, its owner's place in the roster.
     pub owners: Vec<PeerIndex>,
+    /// Per tile part, who computes it in the shadow of its owner, to own it next; the owner where nobody does. Empty where
+    /// nothing is shadowed. Who shadows something owns nothing.
+    pub shadows: Vec<PeerIndex>,
     /// Per part, a member that holds it; empty with [`Origin::Init`].
     pub sources: Vec<MemberId>,
     /// Per part, its hash in the snapshot; empty where the snapshot is yet to be taken, and with [`Origin::Init`].
@@ -131,6 +134,17 @@ impl EpochPlan {
         self.owners.iter().zip(0u32..).filter(move |(owner, _)| **owner == index).map(|(_, part)| PartId(part))
     }
 
+    /// The tile parts that a member computes, in order: those that it owns, or those that it shadows.
+    pub fn computed(&self, index: PeerIndex) -> impl Iterator<Item = PartId> + '_ {
+        let is_computed = move |at: usize, owner: PeerIndex| owner == index || self.shadows.get(at) == Some(&index);
+        self.owners.iter().zip(0u32..).filter(move |(owner, part)| is_computed(*part as usize, **owner)).map(|(_, part)| PartId(part))
+    }
+
+    /// Whether a member shadows something.
+    pub fn is_shadow(&self, index: PeerIndex) -> bool {
+        self.shadows.iter().zip(&self.owners).any(|(shadow, owner)| *shadow == index && *owner != index)
+    }
+
     /// The version that it begins from, where that is a snapshot.
     pub fn version(&self) -> Option<Version> {
         match self.origin {
@@ -157,6 +171,9 @@ impl EpochPlan {
         if self.owners.len() != parts.tile_count() || self.owners.iter().any(|owner| owner.at() >= self.roster.len()) {
             return Err("owners that do not fit the parts or the roster");
         }
+        if !self.shadows.is_empty() {
+            self.check_shadows()?;
+        }
         let is_snapshot = self.version().is_some();
         if self.sources.len() != if is_snapshot { parts.count() } else { 0 } {
             return Err("sources that do not fit the parts");
@@ -173,6 +190,25 @@ impl EpochPlan {
             _ if self.tick > self.end => Err("a tick beyond the end"),
             _ => Ok(()),
         }
+    }
+
+    fn check_shadows(&self) -> Result<(), &'static str> {
+        if self.shadows.len() != self.owners.len() || self.shadows.iter().any(|shadow| shadow.at() >= self.roster.len()) {
+            return Err("shadows that do not fit the parts or the roster");
+        }
+        if self.shadows == self.owners {
+            return Err("shadows of nothing");
+        }
+        let mut owns = vec![false; self.roster.len()];
+        self.owners.iter().for_each(|owner| owns[owner.at()] = true);
+        let is_owner = |(shadow, owner): (&PeerIndex, &PeerIndex)| shadow != owner && owns[shadow.at()];
+        if self.shadows.iter().zip(&self.owners).any(is_owner) {
+            return Err("a shadow that owns something");
+        }
+        if self.version().is_none() {
+            return Err("shadows where init makes the state");
+        }
+        Ok(())
     }
 
     /// The plan's only encoding.
@@ -200,6 +236,8 @@ impl EpochPlan {
         }
         out.extend((self.owners.len() as u32).to_le_bytes());
         out.extend(self.owners.iter().flat_map(|owner| owner.0.to_le_bytes()));
+        out.extend((self.shadows.len() as u32).to_le_bytes());
+        out.extend(self.shadows.iter().flat_map(|shadow| shadow.0.to_le_bytes()));
         out.extend((self.sources.len() as u32).to_le_bytes());
         out.extend(self.sources.iter().flat_map(|source| source.0.to_le_bytes()));
         out.extend((self.hashes.len() as u32).to_le_bytes());
@@ -228,7 +266,8 @@ impl EpochPlan {
         let replicas = reader.u16("replicas")?;
         let next_member = MemberId(reader.u32("next member")?);
         let (roster, leaving) = (take_members(&mut reader)?, take_members(&mut reader)?);
-        let owners = take_list(&mut reader, "owners", 2, |bytes| PeerIndex(u16::from_le_bytes([bytes[0], bytes[1]])))?;
+        let place = |bytes: &[u8]| PeerIndex(u16::from_le_bytes([bytes[0], bytes[1]]));
+        let (owners, shadows) = (take_list(&mut reader, "owners", 2, place)?, take_list(&mut reader, "shadows", 2, place)?);
         let sources = take_list(&mut reader, "sources", 4, |bytes| MemberId(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])))?;
         let hashes = take_list(&mut reader, "hashes", 32, |bytes| {
             let mut hash = [0; 32];
@@ -244,8 +283,24 @@ impl EpochPlan {
         wire::limit("task length", task_bytes, wire::PLAN_BYTES_MAX)?;
         let task = reader.take("task", task_bytes)?;
         reader.end()?;
-        let plan =
-            EpochPlan { epoch, run, tick, end, origin, replicas, next_member, roster, leaving, owners, sources, hashes, is_paused, changes, task };
+        let plan = EpochPlan {
+            epoch,
+            run,
+            tick,
+            end,
+            origin,
+            replicas,
+            next_member,
+            roster,
+            leaving,
+            owners,
+            shadows,
+            sources,
+            hashes,
+            is_paused,
+            changes,
+            task,
+        };
         plan.check(parts).map_err(|what| WireError::BadPlan { what })?;
         Ok(plan)
     }
@@ -325,6 +380,7 @@ mod tests {
             roster: vec![member],
             leaving: Vec::new(),
             owners: Vec::new(),
+            shadows: Vec::new(),
             sources: vec![MemberId(1)],
             hashes: Vec::new(),
             is_paused: true,
@@ -339,6 +395,59 @@ mod tests {
         let many = EpochPlan { changes: vec![change(40, "rate"); CHANGES_MAX + 1], ..plan };
         for wrong in [unordered, many] {
             assert!(matches!(EpochPlan::from_bytes(wrong.to_bytes(), &parts), Err(WireError::BadPlan { .. })));
+        }
+    }
+    #[test]
+    fn a_shadow_owns_nothing_and_stands_beside_an_owner() {
+        let grid = peercompute_buffers::Grid::new(&[8], &[2]).expect("a grid of four tiles");
+        let parts = Parts::new(&[grid], &[4], 4).expect("small parts");
+        let member = |id| Member {
+            id: MemberId(id),
+            identity: id.to_string(),
+            name: String::new(),
+            addresses: Vec::new(),
+            speed: 0.0,
+            memory: 1,
+            keep: Keep::Share,
+            seeds: false,
+        };
+        let places = |of: [u16; 4]| of.map(PeerIndex).to_vec();
+        let plan = |owners, shadows: Vec<PeerIndex>| EpochPlan {
+            epoch: 2,
+            run: [0; 16],
+            tick: 5,
+            end: 9,
+            origin: Origin::Snapshot(Version { epoch: 1, tick: 5 }),
+            replicas: 1,
+            next_member: MemberId(4),
+            roster: [1, 2, 3].map(member).to_vec(),
+            leaving: Vec::new(),
+            owners: places(owners),
+            shadows,
+            sources: vec![MemberId(1); 5],
+            hashes: Vec::new(),
+            is_paused: false,
+            changes: Vec::new(),
+            task: Bytes::new(),
+        };
+        let good = plan([0, 0, 1, 1], places([0, 2, 1, 2]));
+        assert_eq!(EpochPlan::from_bytes(good.to_bytes(), &parts), Ok(good.clone()));
+        let computed = |at| good.computed(PeerIndex(at)).map(|part| part.0).collect::<Vec<_>>();
+        assert_eq!([computed(0), computed(1), computed(2)], [vec![0, 1], vec![2, 3], vec![1, 3]]);
+        assert_eq!([0, 1, 2].map(|at| good.is_shadow(PeerIndex(at))), [false, false, true]);
+        assert_eq!(good.owned(PeerIndex(2)).count(), 0);
+        let wrong = [
+            (plan([0, 0, 1, 1], places([0, 0, 1, 1])), "shadows of nothing"),
+            (plan([0, 0, 1, 1], places([0, 1, 1, 1])), "a shadow that owns something"),
+            (plan([0, 0, 1, 1], places([0, 3, 1, 1])), "shadows that do not fit the parts or the roster"),
+            (plan([0, 0, 1, 1], vec![PeerIndex(2)]), "shadows that do not fit the parts or the roster"),
+            (
+                EpochPlan { origin: Origin::Init, tick: 0, sources: Vec::new(), ..plan([0, 0, 1, 1], places([0, 2, 1, 1])) },
+                "shadows where init makes the state",
+            ),
+        ];
+        for (plan, what) in wrong {
+            assert_eq!(plan.check(&parts), Err(what));
         }
     }
 }

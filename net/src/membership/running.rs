@@ -14,8 +14,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::shadow;
 use super::wire::{self, Message};
-use super::{EpochPlan, Member, MemberId, Output, Version};
+use super::{EpochPlan, Member, MemberId, Output, PartId, Version};
 use crate::core::exchange::{Exchanges, PostError};
 use crate::core::{Traffic, Violation};
 use crate::ownership::PeerIndex;
@@ -50,6 +51,8 @@ pub(super) struct Running {
     pub(super) done_said: bool,
     /// Whether frames of its exchanges were lost: it cannot be computed to an end.
     pub(super) is_lossy: bool,
+    /// What this member computed as a shadow, at the latest tick at which a snapshot was due.
+    pub(super) shadowed: Option<(Version, Vec<(PartId, Bytes)>)>,
     /// Frames for members that are yet to be linked, by identity, in order; no more than exchanges let be under way.
     pub(super) unsent: Vec<(String, Message)>,
 }
@@ -62,8 +65,13 @@ impl Member {
         match exchanges.post(sequence, exchange, payloads, now) {
             Ok(mut payloads) => {
                 for (to, payload) in payloads.drain(..) {
-                    self.send_at(to, &Message::Data { epoch, exchange, sequence, payload });
+                    let plan = self.running.as_ref().map(|running| &running.plan);
+                    let shadow = plan.and_then(|plan| plan.member(to)).map_or("", |member| member.identity.as_str());
+                    if !self.backlogs.keep(epoch, shadow, sequence, exchange, &payload) {
+                        self.send_at(to, &Message::Data { epoch, exchange, sequence, payload });
+                    }
                 }
+                self.feed_shadows();
                 if let Some(exchanges) = self.running.as_mut().and_then(|running| running.exchanges.as_mut()) {
                     exchanges.reuse(payloads);
                 }
@@ -148,6 +156,7 @@ impl Member {
     }
 
     pub(super) fn progress(&mut self, identity: &str, epoch: u32, sequence: u64) -> Result<(), Violation> {
+        self.shadow_took(identity, epoch, sequence);
         if self.is_lossy() {
             return Ok(());
         }
@@ -163,6 +172,9 @@ impl Member {
         let Some(running) = &mut self.running else { return };
         let Some(exchanges) = &mut running.exchanges else { return };
         let epoch = running.plan.epoch;
+        if self.backlogs.is_full(epoch) {
+            return;
+        }
         match exchanges.try_deliver() {
             Ok(None) => {}
             Ok(Some(delivery)) => {
@@ -183,10 +195,17 @@ impl Member {
         if let Err(what) = traffic.check(peers, running.me) {
             return self.misuse(&what);
         }
-        running.exchanges = Some(Exchanges::new(traffic, peers, 0));
+        let mut exchanges = Exchanges::new(traffic, peers, 0);
+        let (plan, is_shadow) = (running.plan.clone(), running.plan.is_shadow(running.me));
+        (0..peers as u16).map(PeerIndex).filter(|at| plan.is_shadow(*at)).for_each(|shadow| exchanges.uncount(shadow));
+        if is_shadow {
+            exchanges.widen(shadow::SENT_MAX);
+        }
+        running.exchanges = Some(exchanges);
         running.moved_at = self.now;
-        let plan = running.plan.clone();
-        for member in plan.roster.first().into_iter().chain(&plan.leaving) {
+        // Whoever it shadows keeps for it what it has yet to be sent.
+        let owners = if is_shadow { plan.roster.as_slice() } else { &plan.roster[..1] };
+        for member in owners.iter().chain(&plan.leaving) {
             self.send_to(member.id, &Message::Entered { epoch, link_bytes_per_s: self.fetch.link_bytes_per_s() });
         }
         if let Some(id) = self.id {
@@ -195,6 +214,7 @@ impl Member {
         if self.leads() {
             self.lead.begun(self.now);
         }
+        self.granted_by_next();
         self.release_early();
     }
 
@@ -287,10 +307,19 @@ impl Member {
         Ok(())
     }
 
+    /// The tick at which the next epoch is to begin is granted with it: who enters late may have heard of no horizon.
+    pub(super) fn granted_by_next(&mut self) {
+        let epoch = self.running.as_ref().map(|running| running.plan.epoch);
+        let next = self.decided.as_ref().filter(|next| next.hashes.is_empty()).and_then(|next| next.version());
+        if let Some(version) = next.filter(|version| Some(version.epoch) == epoch) {
+            self.granted(version.tick, vec![version.tick], None);
+        }
+    }
+
     pub(super) fn granted(&mut self, until: u64, snapshots: Vec<u64>, complete: Option<Version>) {
         let now = self.now;
         let Some(running) = &mut self.running else { return };
-        let taken = running.taken;
+        let (taken, is_shadow) = (running.taken, running.plan.is_shadow(running.me));
         // A tick that was granted may have been begun.
         let granted = running.until;
         let mut changed = until > running.until;
@@ -301,6 +330,12 @@ impl Member {
         for tick in snapshots {
             if taken.is_none_or(|taken| tick > taken) && tick >= granted && running.due.len() < wire::SNAPSHOTS_MAX {
                 changed |= running.due.insert(tick);
+            }
+            // A shadow keeps its share of what it is yet to compute.
+            let version = Version { epoch: running.plan.epoch, tick };
+            if is_shadow && running.keeping.is_none_or(|(keeping, _)| keeping < version) {
+                running.keeping = Some((version, false));
+                self.shelf.look_again();
             }
         }
         if changed {

@@ -81,6 +81,11 @@ impl Shelf {
         }
     }
 
+    /// Whoever waits for a change looks once more.
+    pub(super) fn look_again(&mut self) {
+        self.changed = true;
+    }
+
     /// Whether anything came since this was last asked.
     pub(super) fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.changed)

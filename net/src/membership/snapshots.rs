@@ -99,7 +99,7 @@ impl Member {
         let Some(running) = self.running.as_mut().filter(|running| running.plan.epoch == epoch) else { return };
         let (plan, me) = (running.plan.clone(), running.me);
         let tables = self.config.parts.tables();
-        let expected = plan.owned(me).chain([tables]);
+        let expected = plan.computed(me).chain([tables]);
         let fits = |(part, bytes): &(PartId, Bytes)| bytes.len() == self.config.parts.bytes(*part) as usize;
         if !parts.iter().map(|(part, _)| *part).eq(expected) || !parts.iter().all(fits) {
             return self.misuse("a snapshot of other parts than it owns, or of other lengths");
@@ -112,12 +112,21 @@ impl Member {
         running.tick = running.tick.max(tick);
         running.moved_at = self.now;
         let version = Version { epoch, tick };
-        running.keeping = Some((version, false));
+        if running.keeping.is_none_or(|(keeping, _)| keeping < version) {
+            running.keeping = Some((version, false));
+            self.shelf.look_again();
+        }
+        if plan.is_shadow(me) {
+            // Its owners offer them.
+            running.shadowed = Some((version, parts));
+            return self.pace(true);
+        }
         // What somebody waits for goes first.
         let next = self.decided.clone().filter(|next| next.version() == Some(version));
         let moves = |part: PartId| {
             let owner = next.as_ref().and_then(|next| next.member(*next.owners.get(part.at())?));
-            owner.is_some_and(|owner| Some(owner.id) != self.id)
+            let shadow = plan.shadows.get(part.at()).and_then(|shadow| plan.member(*shadow));
+            owner.is_some_and(|owner| Some(owner.id) != self.id && shadow.map(|shadow| shadow.id) != Some(owner.id))
         };
         let (first, rest): (Vec<_>, Vec<_>) = parts.into_iter().partition(|(part, _)| *part == tables || moves(*part));
         for (part, bytes) in first.into_iter().chain(rest) {
@@ -227,11 +236,13 @@ impl Member {
         let mut missing = false;
         if !said {
             let parts = self.config.parts.clone();
-            for part in (0..parts.tile_count() as u32).map(PartId) {
+            // The tables are everybody's, and a shadow's are not there in time.
+            let count = if plan.is_shadow(me) { parts.count() } else { parts.tile_count() };
+            for part in (0..count as u32).map(PartId) {
                 if self.shelf.get(version, part).is_some() {
                     continue;
                 }
-                if !keeps_all && !replicates(&plan, part, me) {
+                if !keeps_all && part != parts.tables() && !replicates(&plan, part, me) {
                     missing |= self.shelf.hash(version, part).is_none();
                     continue;
                 }
@@ -240,7 +251,7 @@ impl Member {
                 if let Some(bytes) = self.shelf.by_hash(part, &hash).cloned() {
                     self.shelf.put(version, part, hash, bytes);
                 } else if !self.fetch.wants(version, part)
-                    && let Some(owner) = plan.owners.get(part.at()).and_then(|owner| plan.member(*owner))
+                    && let Some(owner) = plan.owners.get(part.at()).or(plan.owners.first()).and_then(|owner| plan.member(*owner))
                 {
                     self.fetch.want(version, part, Need::Replica, vec![owner.id], self.now);
                 }
@@ -412,6 +423,7 @@ mod tests {
             roster: ids.iter().map(|id| member(*id)).collect(),
             leaving: vec![],
             owners: (0..60).map(|part| PeerIndex(part % ids.len() as u16)).collect(),
+            shadows: Vec::new(),
             sources: vec![],
             hashes: vec![],
             is_paused: false,

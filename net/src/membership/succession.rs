@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use peercompute_buffers::digest::tile_hash;
 
 use super::agree::{Accepted, Acceptor, Ballot, Proposal, is_quorum};
 use super::fetch::Need;
@@ -482,6 +483,7 @@ impl Member {
             roster,
             leaving: Vec::new(),
             owners,
+            shadows: Vec::new(),
             sources,
             hashes,
             is_paused: plan.is_paused,
@@ -566,7 +568,7 @@ impl Member {
         let computed = self.running.as_ref().map_or(plan.tick, |running| running.tick);
         self.notice(Notice::Epoch { epoch: plan.epoch, tick: plan.tick, members: plan.roster.len(), replayed: computed.saturating_sub(plan.tick) });
         if let Some(at) = self.id.and_then(|id| plan.index_of(id)) {
-            let bytes: u64 = plan.owned(at).map(|part| u64::from(self.config.parts.bytes(part))).sum();
+            let bytes: u64 = plan.computed(at).map(|part| u64::from(self.config.parts.bytes(part))).sum();
             let memory = plan.member(at).map_or(0, |member| member.memory);
             if bytes > memory {
                 self.notice(Notice::Overcommitted { bytes, memory });
@@ -583,6 +585,7 @@ impl Member {
         self.audits.clear();
         let suspects = std::mem::take(&mut self.suspects);
         self.decided = Some(plan.clone());
+        self.granted_by_next();
         self.offer_newcomers(&plan);
         self.members_changed = true;
         self.forget_succession();
@@ -622,16 +625,17 @@ impl Member {
             if plan.hashes.is_empty() && self.running.as_ref().is_some_and(is_on_its_way) {
                 return;
             }
-            let owned: Vec<PartId> = plan.owned(me).chain([self.config.parts.tables()]).collect();
+            let computed: Vec<PartId> = plan.computed(me).chain([self.config.parts.tables()]).collect();
             // All that is missing is asked for before anything is waited for.
-            parts = owned.iter().filter_map(|part| Some((*part, self.obtain(version, *part, &plan)?))).collect();
-            if parts.len() < owned.len() {
+            parts = computed.iter().filter_map(|part| Some((*part, self.obtain(version, *part, &plan)?))).collect();
+            if parts.len() < computed.len() {
                 return;
             }
         }
         self.fetch.retain(|_, need| need != Need::Enter);
         // What others wait for is still offered; after a loss nobody does.
         self.unhashed.keep(plan.version());
+        self.backlogs.begin(&plan, me, |id| self.entered.contains(&id));
         self.running = Some(Running {
             me,
             places: (0u16..).map(PeerIndex).zip(&plan.roster).map(|(at, member)| (member.identity.clone(), at)).collect(),
@@ -649,6 +653,7 @@ impl Member {
             done_said: false,
             is_lossy: false,
             unsent: Vec::new(),
+            shadowed: None,
             plan: plan.clone(),
         });
         self.outputs.push_back(Output::Enter { plan, me, parts });
@@ -657,11 +662,16 @@ impl Member {
     /// A part of the version that an epoch begins from; wanted, where it is not here.
     fn obtain(&mut self, version: Version, part: PartId, plan: &EpochPlan) -> Option<Bytes> {
         // The tables wait for their hash: it is held against the others'.
-        let computed = if part == self.config.parts.tables() { None } else { self.unhashed.get(version, part) };
+        let is_tables = part == self.config.parts.tables();
+        let computed = if is_tables { None } else { self.unhashed.get(version, part).or(self.shadowed(version, part)) };
         if let Some(bytes) = self.shelf.get(version, part).or(computed) {
             return Some(bytes.clone());
         }
         let hash = self.shelf.hash(version, part)?;
+        if let Some(bytes) = self.shadowed(version, part).filter(|bytes| is_tables && tile_hash(bytes) == hash).cloned() {
+            self.shelf.put(version, part, hash, bytes.clone());
+            return Some(bytes);
+        }
         if let Some(bytes) = self.shelf.by_hash(part, &hash).cloned() {
             self.shelf.put(version, part, hash, bytes.clone());
             return Some(bytes);

@@ -46,7 +46,7 @@ use crate::ownership::PEERS_MAX;
 use crate::wire::{self, Frame, LENGTH_BYTES, REPORT_BYTES_MAX, Reader, RefuseReason, WireError};
 
 /// The version of this layout.
-pub(super) const VERSION: u16 = 2;
+pub(super) const VERSION: u16 = 3;
 /// Snapshots due that one message names.
 pub(super) const SNAPSHOTS_MAX: usize = 8;
 /// Versions that one member tells of.

@@ -252,6 +252,7 @@ mod tests {
             roster: Vec::new(),
             leaving: Vec::new(),
             owners: Vec::new(),
+            shadows: Vec::new(),
             sources: Vec::new(),
             hashes: Vec::new(),
             is_paused: false,

@@ -561,6 +561,7 @@ mod tests {
             roster: vec![member(0, "alice"), member(1, "bob")],
             leaving: Vec::new(),
             owners: (0..8).map(|part| PeerIndex(part / 4)).collect(),
+            shadows: Vec::new(),
             sources: if is_first { Vec::new() } else { vec![MemberId(0); 9] },
             hashes: Vec::new(),
             is_paused: false,

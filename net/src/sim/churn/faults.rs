@@ -184,6 +184,8 @@ impl Scenario {
         let delay_max = one_of(random, &[2, 10, 10, 40]);
         // Newcomers get all at once, or a part or two at first.
         let join_pause = one_of(random, &[Duration::from_secs(1), Duration::from_micros(8)]);
+        // They wait for them with the others, or compute them in the shadow of their owners first.
+        let shadow_above = one_of(&mut fastrand::Rng::with_seed(seed ^ 0x54ad), &[Duration::ZERO, Duration::ZERO, Duration::MAX]);
         let tuning = Tuning {
             ping_every: silence_min / 4,
             silence_min,
@@ -196,6 +198,8 @@ impl Scenario {
             dial_limit: ms(2_000),
             balance: random.bool(),
             join_pause,
+            join_fetch: join_pause,
+            shadow_above,
             ..Tuning::default()
         };
         let points: u64 = (0..rules.parts().tile_count() as u32).map(|part| rules.parts().points(crate::membership::PartId(part))).sum();

@@ -50,6 +50,7 @@ impl Churn<'_> {
             arrives: opens,
             free_at: opens,
             latest: opens,
+            is_broken: false,
             frame_bytes_max: STRANGER_FRAME_BYTES_MAX,
             open: true,
             held: VecDeque::new(),
@@ -75,7 +76,7 @@ impl Churn<'_> {
     /// Puts an item under way; it arrives after all earlier ones of its link.
     pub(super) fn carry(&mut self, at: u16, link: LinkId, item: Item) {
         let now = self.now;
-        let Some(end) = self.life(at).and_then(|life| life.ends.get_mut(&link)).filter(|end| end.open) else { return };
+        let Some(end) = self.life(at).and_then(|life| life.ends.get_mut(&link)).filter(|end| end.open && !end.is_broken) else { return };
         let to = end.other.0;
         if self.is_cut(at, to) {
             if let Some(end) = self.life(at).and_then(|life| life.ends.get_mut(&link)) {
@@ -144,14 +145,18 @@ impl Churn<'_> {
         }
     }
 
-    /// Both ends see the link close, each in its time; what is under way then is lost.
+    /// Both ends see the link close, each in its time; what is under way then, or sent on it until then, is lost.
     pub(super) fn break_link(&mut self, at: u16, link: LinkId, reason: &str) {
         let (here, there) = (self.soon(), self.soon());
         let Some(life) = self.life(at) else { return };
         let id = life.id;
         let Some(end) = life.ends.get_mut(&link).filter(|end| end.open) else { return };
         end.held.clear();
+        end.is_broken = true;
         let other = end.other;
+        if let Some(end) = self.life_of(other.0, other.1).and_then(|life| life.ends.get_mut(&other.2)) {
+            end.is_broken = true;
+        }
         let closed = |link| Event::Closed { link, reason: reason.to_owned() };
         self.agenda.push(here, Happening::Event { place: at, life: id, event: closed(link) });
         self.agenda.push(there, Happening::Event { place: other.0, life: other.1, event: closed(other.2) });

@@ -35,6 +35,7 @@ use thiserror::Error;
 
 use super::agenda::{Agenda, between};
 use crate::core::LinkId;
+use crate::ownership::PeerIndex;
 use crate::membership::{EpochPlan, Event, Member, MemberConfig, MemberError, Notice, Output, Role, Stored, Wish, is_control};
 use check::{CheckError, Checker, LifeId};
 use faults::{Fault, Heals, Part, PlaceConfig, Scenario};
@@ -91,6 +92,10 @@ pub struct Summary {
     pub losses: u64,
     /// Members that an epoch left out, other than those that left.
     pub excluded: u64,
+    /// Epochs in which newcomers computed in the shadow of others, and those in which they took over.
+    pub shadowed: u64,
+    /// … of which these.
+    pub taken_over: u64,
     /// Epochs that computed ticks again, as members noticed.
     pub rollbacks: u64,
     /// Snapshots that somebody stored.
@@ -208,6 +213,8 @@ struct End {
     latest: Duration,
     frame_bytes_max: u32,
     open: bool,
+    /// It is about to close, and carries nothing any more.
+    is_broken: bool,
     /// What a cut holds back.
     held: VecDeque<Item>,
 }
@@ -788,6 +795,8 @@ impl<'a> Churn<'a> {
         }
         if self.newest.as_ref().is_none_or(|newest| newest.epoch < plan.epoch) {
             self.summary.epochs += 1;
+            self.summary.shadowed += u64::from(!plan.shadows.is_empty());
+            self.summary.taken_over += u64::from(self.newest.as_ref().is_some_and(|newest| takes_over(newest, plan)));
             self.newest = Some(Arc::new(plan.clone()));
         }
         if let Some(life) = self.life(at) {
@@ -834,6 +843,13 @@ impl<'a> Churn<'a> {
         self.schedule_work(at);
         Ok(())
     }
+}
+
+/// Whether in an epoch those own the tiles that shadowed them in the one before.
+fn takes_over(before: &EpochPlan, plan: &EpochPlan) -> bool {
+    let id = |plan: &EpochPlan, places: &[PeerIndex]| places.iter().map(|at| plan.member(*at).map(|member| member.id)).collect::<Vec<_>>();
+    let is_planned = plan.epoch == before.epoch + 1 && plan.hashes.is_empty();
+    is_planned && !before.shadows.is_empty() && id(before, &before.shadows) == id(plan, &plan.owners)
 }
 
 fn address_of(place: u16) -> String {

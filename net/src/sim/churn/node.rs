@@ -176,7 +176,7 @@ impl Node {
     fn enter(&mut self, plan: Arc<EpochPlan>, me: PeerIndex, parts: Vec<(PartId, Bytes)>) {
         let rules = self.config.rules.clone();
         let tables = rules.parts().tables();
-        let wanted: Vec<PartId> = plan.owned(me).chain([tables]).collect();
+        let wanted: Vec<PartId> = plan.computed(me).chain([tables]).collect();
         let by_init = parts.is_empty() && plan.origin == Origin::Init;
         if by_init && !self.config.seeds {
             self.misled = Some("has to run init, which it cannot".into());
@@ -214,7 +214,7 @@ impl Node {
         let peers = || (0..plan.roster.len() as u16).map(PeerIndex);
         let bytes = |parts: usize| (parts * DIGEST_BYTES) as u32;
         let border = |from, to| bytes(self.border_parts(plan, from, to).count());
-        let gather = |from: PeerIndex, to: PeerIndex| if from == to { 0 } else { bytes(plan.owned(from).count()) };
+        let gather = |from: PeerIndex, to: PeerIndex| bytes(gathered(plan, from, to).count());
         Traffic {
             exchanges: vec![
                 ExchangeTraffic {
@@ -229,10 +229,10 @@ impl Node {
         }
     }
 
-    /// Parts of one peer that lie beside parts of another.
+    /// Parts of one peer that lie beside parts which another computes.
     fn border_parts<'a>(&'a self, plan: &'a EpochPlan, from: PeerIndex, to: PeerIndex) -> impl Iterator<Item = PartId> + 'a {
-        let is_beside = move |part: &PartId| self.config.rules.beside(*part).iter().any(|other| plan.owners[other.at()] == to);
-        plan.owned(from).filter(move |_| from != to).filter(is_beside)
+        let is_beside = move |part: &PartId| self.config.rules.beside(*part).iter().any(|other| computes(plan, to, *other));
+        gathered(plan, from, to).filter(is_beside)
     }
 
     fn pace(&mut self, epoch: u32, until: u64, snapshots: Vec<u64>) {
@@ -278,7 +278,8 @@ impl Node {
         }
         if self.report_is_due() {
             self.reported = true;
-            events.push(Event::Report { epoch: plan.epoch, bytes: report(&self.own) });
+            let own = plan.owned(self.me).filter_map(|part| Some((part, self.own.get(&part)?.clone()))).collect();
+            events.push(Event::Report { epoch: plan.epoch, bytes: report(&own) });
         } else if self.may_compute() {
             let peers = (0..plan.roster.len() as u16).map(PeerIndex);
             let payload = |to| self.border_parts(&plan, self.me, to).flat_map(|part| digest(&self.own[&part]).to_le_bytes()).collect();
@@ -305,7 +306,7 @@ impl Node {
         let peers = (0..plan.roster.len() as u16).map(PeerIndex).filter(|peer| *peer != self.me);
         let owed: Vec<(PeerIndex, Vec<PartId>)> = match self.phase {
             Phase::Border => peers.map(|from| (from, self.border_parts(&plan, from, self.me).collect())).collect(),
-            _ => peers.map(|from| (from, plan.owned(from).collect())).collect(),
+            _ => peers.map(|from| (from, gathered(&plan, from, self.me).collect())).collect(),
         };
         let owed = owed.into_iter().filter(|(_, parts)| !parts.is_empty());
         let given = payloads.iter().map(|(from, payload)| (*from, payload.len()));
@@ -335,9 +336,9 @@ impl Node {
             return self.ticked(&plan);
         }
         self.digests = self.own.iter().map(|(part, content)| (*part, digest(content))).collect();
-        let payload: Bytes = self.digests.values().flat_map(|digest| digest.to_le_bytes()).collect();
-        let others = (0..plan.roster.len() as u16).map(PeerIndex).filter(|peer| *peer != self.me && !payload.is_empty());
-        let payloads = others.map(|to| (to, payload.clone())).collect();
+        let payload = |to| gathered(&plan, self.me, to).flat_map(|part| self.digests[&part].to_le_bytes()).collect();
+        let peers = (0..plan.roster.len() as u16).map(PeerIndex);
+        let payloads = peers.map(|to| (to, payload(to))).filter(|(_, payload): &(_, Bytes)| !payload.is_empty()).collect();
         self.phase = Phase::Gather;
         vec![self.post(&plan, GATHER, payloads)]
     }
@@ -354,6 +355,16 @@ impl Node {
         self.phase = Phase::Ready;
         vec![Event::Ticked { epoch: plan.epoch, tick: self.tick, busy: self.busy }]
     }
+}
+
+/// Whether a peer computes a part, as its owner or in its owner's shadow.
+fn computes(plan: &EpochPlan, peer: PeerIndex, part: PartId) -> bool {
+    plan.owners[part.at()] == peer || plan.shadows.get(part.at()) == Some(&peer)
+}
+
+/// Parts of one peer that another does not compute itself.
+fn gathered(plan: &EpochPlan, from: PeerIndex, to: PeerIndex) -> impl Iterator<Item = PartId> + '_ {
+    plan.owned(from).filter(move |part| !computes(plan, to, *part))
 }
 
 /// A node's last words: the digest of every part that it owns, in order.

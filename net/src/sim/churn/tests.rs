@@ -36,6 +36,7 @@ fn plan(rules: &Rules, peers: u16, owner: impl Fn(u32) -> u16) -> Arc<EpochPlan>
         roster: (0..peers).map(member).collect(),
         leaving: Vec::new(),
         owners: (0..rules.parts().tile_count() as u32).map(|part| PeerIndex(owner(part))).collect(),
+        shadows: Vec::new(),
         sources: Vec::new(),
         hashes: Vec::new(),
         is_paused: false,
