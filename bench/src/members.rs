@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! upkeep    four processes compute heat, with a snapshot every 2 s │ the same without: in turn
+//! join      one process, while another comes and takes half of its tiles │ the same one before
 //! balance   four processes, one of them slowed to a quarter on the way │ the best division of the tiles, computed
 //! ```
 //!
-//! In the second bench everybody computes less than half of the time. So processes do not take cores from each other, and a
+//! In the latter two everybody computes less than half of the time. So processes do not take cores from each other, and a
 //! member's speed is what it was told, on a machine with fewer cores than members too.
 
 use std::path::PathBuf;
@@ -24,6 +25,8 @@ use crate::{Bench, BenchError, BenchOptions, Effort};
 
 /// What of its speed a run keeps that takes snapshots.
 const UPKEEP_TARGET: f64 = 0.95;
+/// What of its speed a run keeps while a newcomer gets its tiles.
+const JOIN_TARGET: f64 = 0.8;
 /// What of the best division's speed a run keeps that had to find it.
 const BALANCE_TARGET: f64 = 0.85;
 const MEMBERS: usize = 4;
@@ -54,34 +57,47 @@ impl Crew {
         Ok(Crew { program: program()?, folder, key: bundle.signer().to_string() })
     }
 
+    fn bundle(&self) -> String {
+        self.folder.path().join(BUNDLE).display().to_string()
+    }
+
+    /// A host that waits for so many members, itself included; and the link to it.
     #[allow(clippy::disallowed_methods, reason = "a measurement")]
-    fn start(&self, host_options: &[&str], options: &[&str]) -> Result<Vec<Process>, BenchError> {
-        let bundle = self.folder.path().join(BUNDLE).display().to_string();
-        let owned = |options: &[&str]| options.iter().map(|option| (*option).to_owned()).collect::<Vec<String>>();
-        let assemble = MEMBERS.to_string();
-        let mut args = owned(&["host", &bundle, "--trust", &self.key, "--assemble", &assemble]);
-        args.extend(owned(host_options));
-        args.extend(owned(&MEMBER));
-        args.extend(owned(options));
-        let host = Process::start(&self.program, &args)?;
+    fn host(&self, assemble: usize, options: &[&[&str]]) -> Result<(Process, String), BenchError> {
+        let (bundle, assemble) = (self.bundle(), assemble.to_string());
+        let head = ["host", &bundle, "--trust", &self.key, "--assemble", &assemble];
+        let args = [&head[..], &MEMBER].into_iter().chain(options.iter().copied());
+        let host = Process::start(&self.program, &owned(args))?;
         let listening = host.next("listening", Instant::now() + PATIENCE)?;
-        let link = listening["link"].as_str().unwrap_or_default().to_owned();
+        Ok((host, listening["link"].as_str().unwrap_or_default().to_owned()))
+    }
+
+    fn join(&self, link: &str, options: &[&str]) -> Result<Process, BenchError> {
+        let bundle = self.bundle();
+        let head = ["join", link, "--bundle", &bundle, "--trust", &self.key];
+        Process::start(&self.program, &owned([&head[..], &MEMBER, options].into_iter()))
+    }
+
+    fn start(&self, host_options: &[&str], options: &[&str]) -> Result<Vec<Process>, BenchError> {
+        let (host, link) = self.host(MEMBERS, &[host_options, options])?;
         let mut members = vec![host];
         for _ in 1..MEMBERS {
-            let mut args = owned(&["join", &link, "--bundle", &bundle, "--trust", &self.key]);
-            args.extend(owned(&MEMBER));
-            args.extend(owned(options));
-            members.push(Process::start(&self.program, &args)?);
+            members.push(self.join(&link, options)?);
         }
         Ok(members)
     }
 }
 
-/// Both benches.
+fn owned<'a>(options: impl Iterator<Item = &'a [&'a str]>) -> Vec<String> {
+    options.flatten().map(|option| (*option).to_owned()).collect()
+}
+
+/// All of them.
 ///
 /// **Errors:** a process did not start, or a run did not go on.
 pub(crate) fn run(options: &BenchOptions, figures: &mut Vec<Figure>, progress: &mut dyn FnMut(&str)) -> Result<(), BenchError> {
     upkeep(options, figures, progress)?;
+    join(options, figures, progress)?;
     balance(options, figures, progress)
 }
 
@@ -144,6 +160,71 @@ impl Pace {
         let seconds = self.to.1.saturating_duration_since(from.1).as_secs_f64();
         if seconds > 0.0 { Ok(self.to.0.saturating_sub(from.0) as f64 / seconds) } else { Err(failed("the run stands still")) }
     }
+}
+
+/// A second process comes, and takes half of the tiles.
+#[allow(clippy::disallowed_methods, reason = "a measurement")]
+fn join(options: &BenchOptions, figures: &mut Vec<Figure>, progress: &mut dyn FnMut(&str)) -> Result<(), BenchError> {
+    let (size, tile, rounds, before) = match options.effort {
+        Effort::Tiny => (1024, 128, 1, 2),
+        Effort::Quick => (4096, 256, 2, 4),
+        Effort::Full => (4096, 256, 5, 8),
+    };
+    let case = format!("heat {size}², one process: until a second that comes owns half of it");
+    progress(&format!("members: {case}"));
+    let crew = Crew::new(size, tile)?;
+    let duty = DUTY.to_string();
+    let throttle = ["--throttle", &duty];
+    let (mut ratios, mut seconds, mut best) = (Vec::new(), Vec::new(), (0.0, 0.0));
+    for _ in 0..rounds {
+        let (host, link) = crew.host(1, &[&throttle])?;
+        Pace::listen(&host, Duration::from_secs(2))?;
+        let alone = Pace::listen(&host, Duration::from_secs(before))?;
+        let newcomer = crew.join(&link, &throttle)?;
+        let until = Instant::now() + PATIENCE;
+        // Its tiles come while it owns none, and then it owns them.
+        let owner = |members: &[serde_json::Value]| members.iter().skip(1).any(|member| member["tiles"] != 0);
+        let taken = loop {
+            let epoch = host.next("epoch", until)?;
+            if epoch["members"].as_array().is_some_and(|members| owner(members)) {
+                break epoch;
+            }
+        };
+        let (tick, at) = (taken["tick"].as_u64().unwrap_or(0), Instant::now());
+        let took = at.saturating_duration_since(alone.to.1).as_secs_f64();
+        let meanwhile = tick.saturating_sub(alone.to.0) as f64 / took.max(1e-9);
+        let alone = alone.ticks_per_second()?;
+        ratios.push(meanwhile / alone);
+        seconds.push(took);
+        if meanwhile > best.0 {
+            best = (meanwhile, alone);
+        }
+        drop(newcomer);
+    }
+    ratios.sort_by(f64::total_cmp);
+    seconds.sort_by(f64::total_cmp);
+    let ratio = ratios[ratios.len() / 2];
+    figures.push(
+        Figure {
+            bench: Bench::Members.name().into(),
+            case,
+            kind: Kind::Speed,
+            unit: "tick/s".into(),
+            value: best.0,
+            twin: "the same process before".into(),
+            twin_value: best.1,
+            ratio,
+            ratio_best: None,
+            floor: None,
+            target: None,
+            met: None,
+            rounds,
+            repeats: 0,
+            notes: vec![format!("{:.1} s from its start until it owns its tiles", seconds[seconds.len() / 2])],
+        }
+        .with_target(Some(JOIN_TARGET)),
+    );
+    Ok(())
 }
 
 /// One member is slowed to a quarter.

@@ -5,13 +5,13 @@
 //!                                       └─ Missing, wrong bytes, no answer: the next source, from offset 0 again
 //! ```
 //!
-//! What is needed to enter an epoch goes first and as fast as links allow; replicas stay within a budget and come as deltas
-//! to the version that is held.
+//! What is needed to enter an epoch goes first and as fast as links allow; replicas yield to all else on a link
+//! ([`Yielding`]), stay within a budget, and come as deltas to the version that is held.
 //!
 //! Invariants: at most [`AHEAD_BYTES`] are asked of one source and not there yet; a source that sent wrong bytes is not asked
 //! again; what is kept of a part under way is no more than its length.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,6 +22,7 @@ use super::parts::{PartId, Parts};
 use super::plan::{MemberId, Version};
 use super::shelf::Shelf;
 use super::wire::{CHUNK_BYTES, Message};
+use super::yielding::Yielding;
 
 /// Bytes asked of one source and not there yet.
 const AHEAD_BYTES: usize = 4 << 20;
@@ -48,6 +49,8 @@ pub(super) enum Need {
 #[derive(Debug)]
 struct Want {
     need: Need,
+    /// The part's length, which no encoding of it exceeds.
+    length: u32,
     /// Who may have it, best first; a source that failed is taken out.
     sources: Vec<MemberId>,
     /// Who is asked.
@@ -58,6 +61,8 @@ struct Want {
     received: Vec<u8>,
     /// The next offset to ask for.
     asked: u32,
+    /// When each chunk was asked for that is under way.
+    asked_at: VecDeque<Duration>,
     heard_at: Duration,
 }
 
@@ -68,18 +73,19 @@ impl Want {
         self.total = None;
         self.received = Vec::new();
         self.asked = 0;
+        self.asked_at.clear();
     }
 
     fn outstanding(&self) -> usize {
         (self.asked as usize).saturating_sub(self.received.len())
     }
 
-    /// Bytes that the next request would bring, as far as is known; 0 where all is asked for.
-    fn next_bytes(&self) -> usize {
+    /// Bytes that the next request for at most so many would bring, as far as is known; 0 where all is asked for.
+    fn next_bytes(&self, most: usize) -> usize {
         match self.total {
             None if self.asked > 0 => 0,
-            None => CHUNK_BYTES,
-            Some(total) => (total.saturating_sub(self.asked) as usize).min(CHUNK_BYTES),
+            None => (self.length as usize).clamp(1, most),
+            Some(total) => (total.saturating_sub(self.asked) as usize).min(most),
         }
     }
 }
@@ -109,6 +115,8 @@ pub(super) struct Fetch {
     wants: BTreeMap<(Version, PartId), Want>,
     /// Sources that sent wrong bytes.
     liars: BTreeSet<MemberId>,
+    /// What may be under way of replicas, by source.
+    yielding: BTreeMap<MemberId, Yielding>,
     /// What replicas may still take, in bytes.
     budget: f64,
     budgeted_at: Duration,
@@ -120,9 +128,10 @@ pub(super) struct Fetch {
 
 impl Fetch {
     /// Wants a part from one of the sources, the best first.
-    pub(super) fn want(&mut self, version: Version, part: PartId, need: Need, sources: Vec<MemberId>, now: Duration) {
+    pub(super) fn want(&mut self, version: Version, part: PartId, length: u32, need: Need, sources: Vec<MemberId>, now: Duration) {
         let want = self.wants.entry((version, part)).or_insert_with(|| Want {
             need,
+            length,
             sources: Vec::new(),
             from: None,
             base: None,
@@ -130,6 +139,7 @@ impl Fetch {
             total: None,
             received: Vec::new(),
             asked: 0,
+            asked_at: VecDeque::new(),
             heard_at: now,
         });
         want.need = want.need.max(need);
@@ -182,6 +192,7 @@ impl Fetch {
 
     /// A source is gone: whatever it was asked for is asked of the next.
     pub(super) fn lost(&mut self, source: MemberId) {
+        self.yielding.remove(&source);
         for want in self.wants.values_mut() {
             want.sources.retain(|s| *s != source);
             if want.from == Some(source) {
@@ -235,10 +246,17 @@ impl Fetch {
                     want.base = base.map(|(hash, bytes)| (hash, bytes.clone()));
                 }
                 let ahead = ahead.entry(from).or_default();
+                let (window, request) = match need {
+                    Need::Enter => (AHEAD_BYTES, CHUNK_BYTES),
+                    Need::Replica => {
+                        let yielding = self.yielding.entry(from).or_default();
+                        (yielding.window(), yielding.request_bytes())
+                    }
+                };
                 loop {
-                    let bytes = want.next_bytes();
+                    let bytes = want.next_bytes(request);
                     let over_budget = need == Need::Replica && self.budget < bytes as f64;
-                    if bytes == 0 || *ahead + bytes > AHEAD_BYTES || over_budget {
+                    if bytes == 0 || (*ahead > 0 && *ahead + bytes > window) || over_budget {
                         break;
                     }
                     if need == Need::Replica {
@@ -248,8 +266,9 @@ impl Fetch {
                         want.heard_at = now;
                     }
                     let base = want.base.as_ref().map(|(hash, _)| *hash);
-                    messages.push((from, Message::Want { version: *version, part: *part, base, offset: want.asked }));
+                    messages.push((from, Message::Want { version: *version, part: *part, base, offset: want.asked, length: bytes as u32 }));
                     want.asked += bytes as u32;
+                    want.asked_at.push_back(now);
                     *ahead += bytes;
                 }
             }
@@ -259,9 +278,9 @@ impl Fetch {
 
     /// When there may be something to ask, though nothing happens.
     pub(super) fn deadline(&self, rate: u64) -> Option<Duration> {
-        let waits = self.wants.values().filter(|want| want.need == Need::Replica && want.next_bytes() > 0 && !want.sources.is_empty());
+        let waits = self.wants.values().filter(|want| want.need == Need::Replica && want.next_bytes(CHUNK_BYTES) > 0 && !want.sources.is_empty());
         let budget = waits.map(|want| {
-            let lacking = (want.next_bytes() as f64 - self.budget).max(0.0);
+            let lacking = (want.next_bytes(CHUNK_BYTES) as f64 - self.budget).max(0.0);
             self.budgeted_at + Duration::from_secs_f64(lacking / rate.max(1) as f64) + Duration::from_millis(1)
         });
         let answers = self.wants.values().filter(|want| want.from.is_some() && want.outstanding() > 0).map(|want| want.heard_at + ANSWER_LIMIT);
@@ -300,6 +319,9 @@ impl Fetch {
         }
         self.arrived += bytes.len() as u64;
         want.heard_at = now;
+        if let (Some(asked_at), Need::Replica) = (want.asked_at.pop_front(), want.need) {
+            self.yielding.entry(from).or_default().came(bytes.len(), asked_at, now);
+        }
         want.encoding = encoding;
         if want.total.is_none() {
             want.total = Some(total);

@@ -48,6 +48,7 @@ mod snapshots;
 mod succession;
 mod wire;
 mod wishes;
+mod yielding;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -359,8 +360,12 @@ impl Member {
             Message::Data { epoch, exchange, sequence, payload } => self.data(identity, epoch, exchange, sequence, payload),
             Message::Progress { epoch, sequence } => self.progress(identity, epoch, sequence),
             Message::Offer { version, parts } => self.offered(identity, version, parts),
-            Message::Want { version, part, base, offset } => {
-                self.wanted(identity, version, part, base, offset);
+            // A grant can be sooner than what this member waits for to enter.
+            Message::Horizon { epoch, .. } if !self.is_undecided(epoch) && self.running.as_ref().is_none_or(|running| epoch > running.plan.epoch) => {
+                return self.hold(identity, message, bytes);
+            }
+            Message::Want { version, part, base, offset, length } => {
+                self.wanted(identity, version, part, base, (offset, length));
                 Ok(())
             }
             Message::Chunk { version, part, encoding, offset, total, bytes } => {

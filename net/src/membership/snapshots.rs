@@ -253,7 +253,7 @@ impl Member {
                 } else if !self.fetch.wants(version, part)
                     && let Some(owner) = plan.owners.get(part.at()).or(plan.owners.first()).and_then(|owner| plan.member(*owner))
                 {
-                    self.fetch.want(version, part, Need::Replica, vec![owner.id], self.now);
+                    self.fetch.want(version, part, parts.bytes(part), Need::Replica, vec![owner.id], self.now);
                 }
             }
             if missing {
@@ -313,7 +313,7 @@ impl Member {
     }
 
     /// Serves a part, chunk by chunk.
-    pub(super) fn wanted(&mut self, identity: &str, version: Version, part: PartId, base: Option<Hash>, offset: u32) {
+    pub(super) fn wanted(&mut self, identity: &str, version: Version, part: PartId, base: Option<Hash>, (offset, length): (u32, u32)) {
         if self.member_id(identity).is_none() {
             return;
         }
@@ -325,7 +325,7 @@ impl Member {
         if offset > total {
             return;
         }
-        let end = (offset + CHUNK_BYTES).min(total);
+        let end = (offset + (length as usize).clamp(1, CHUNK_BYTES)).min(total);
         let message = Message::Chunk { version, part, encoding, offset: offset as u32, total: total as u32, bytes: payload.slice(offset..end) };
         self.send(link, &message);
         if end == total {

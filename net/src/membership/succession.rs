@@ -682,7 +682,7 @@ impl Member {
             let me = self.id;
             let others = plan.roster.iter().chain(&plan.leaving).map(|member| member.id);
             let sources = source.into_iter().chain(others).filter(|id| Some(*id) != me).collect();
-            self.fetch.want(version, part, Need::Enter, sources, self.now);
+            self.fetch.want(version, part, self.config.parts.bytes(part), Need::Enter, sources, self.now);
         }
         None
     }

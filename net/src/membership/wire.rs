@@ -12,7 +12,7 @@
 //! 41 Pace      epoch u32 | tick u64 | busy_us u64 | waiting u8
 //! 42 Horizon   epoch u32 | until u64 | snapshots: u32 n, n × u64 | complete u8, version
 //! 43 Offer     version | u32 n, n × (part u32 | hash [32])
-//! 44 Want      version | part u32 | has_base u8, base [32] | offset u32
+//! 44 Want      version | part u32 | has_base u8, base [32] | offset u32 | length u32
 //! 45 Chunk     version | part u32 | encoding u8 | offset u32 | total u32 | bytes [..]
 //! 46 Missing   version | part u32                     47 Kept      version
 //! 48 Suspect   epoch u32 | member u32 | text          49 Leave
@@ -148,6 +148,8 @@ pub(super) enum Message {
         part: PartId,
         base: Option<Hash>,
         offset: u32,
+        /// Bytes wanted from there on, ≤ [`CHUNK_BYTES`].
+        length: u32,
     },
     Chunk {
         version: Version,
@@ -343,12 +345,13 @@ pub(super) fn encode(message: &Message) -> Frame {
             }
             body = list.into();
         }
-        Message::Want { version, part, base, offset } => {
+        Message::Want { version, part, base, offset, length } => {
             put_version(&mut head, *version);
             head.extend(part.0.to_le_bytes());
             head.push(u8::from(base.is_some()));
             head.extend(base.iter().flatten().copied());
             head.extend(offset.to_le_bytes());
+            head.extend(length.to_le_bytes());
         }
         Message::Chunk { version, part, encoding, offset, total, bytes } => {
             put_version(&mut head, *version);
@@ -503,7 +506,7 @@ pub(super) fn decode(content: Bytes) -> Result<Message, WireError> {
         44 => {
             let (version, part) = (take_version(r)?, PartId(r.u32("part")?));
             let base = if r.flag("base")? { Some(r.array("base")?) } else { None };
-            Message::Want { version, part, base, offset: r.u32("offset")? }
+            Message::Want { version, part, base, offset: r.u32("offset")?, length: r.u32("length")? }
         }
         45 => {
             let (version, part) = (take_version(r)?, PartId(r.u32("part")?));
@@ -680,8 +683,8 @@ mod tests {
             Message::Horizon { epoch: 3, until: 10, snapshots: vec![4, 8], complete: Some(version) },
             Message::Horizon { epoch: 3, until: 10, snapshots: vec![], complete: None },
             Message::Offer { version, parts: vec![(PartId(3), [9; 32]), (PartId(4), [8; 32])] },
-            Message::Want { version, part: PartId(1), base: Some([1; 32]), offset: 5 },
-            Message::Want { version, part: PartId(1), base: None, offset: 0 },
+            Message::Want { version, part: PartId(1), base: Some([1; 32]), offset: 5, length: 9 },
+            Message::Want { version, part: PartId(1), base: None, offset: 0, length: 1 << 18 },
             Message::Chunk { version, part: PartId(1), encoding: Encoding::Planes, offset: 0, total: 5, bytes: bytes.clone() },
             Message::Missing { version, part: PartId(1) },
             Message::Kept { version },

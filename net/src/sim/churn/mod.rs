@@ -56,6 +56,8 @@ const RESUME_LOOKS_BETWEEN: u32 = 6;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// So near the end nobody needs to be let in.
 const END_TICKS: u64 = 30;
+/// … nor so many times the least silence before it: one that was left out and told by nobody asks after three.
+const END_SILENCES: u32 = 5;
 /// Clocks of one member without time passing.
 const CLOCKS_MAX: u32 = 64;
 
@@ -306,6 +308,8 @@ pub struct Churn<'a> {
     calm_since: Duration,
     /// The newest epoch, and when it was first seen.
     newest_at: (u32, Duration),
+    /// When somebody first reached the run's end.
+    finished_at: Option<Duration>,
     summary: Summary,
 }
 
@@ -348,6 +352,7 @@ impl<'a> Churn<'a> {
             progress_at: Duration::ZERO,
             calm_since: Duration::ZERO,
             newest_at: (0, Duration::ZERO),
+            finished_at: None,
             summary: Summary::default(),
             scenario,
         }
@@ -426,7 +431,11 @@ impl<'a> Churn<'a> {
             let Some(life) = &place.life else { continue };
             let is_due = matches!(place.config.part, Part::Host | Part::Joiner) && life.node.plan().is_some() && !life.touched;
             // Whoever was left out so near the end does not get in again.
-            let is_late = |newest: &EpochPlan| newest.tick + END_TICKS >= newest.end && life.node.plan().is_some_and(|own| own.epoch < newest.epoch);
+            let is_near = |newest: &EpochPlan| {
+                let lasted = self.finished_at.map(|at| at.saturating_sub(self.newest_at.1));
+                newest.tick + END_TICKS >= newest.end || lasted.is_some_and(|lasted| lasted < self.scenario.tuning.silence_min * END_SILENCES)
+            };
+            let is_late = |newest: &EpochPlan| is_near(newest) && life.node.plan().is_some_and(|own| own.epoch < newest.epoch);
             match &life.over {
                 Some(Outcome::Failed(error)) if is_due && !self.checker.newest().is_some_and(|newest| is_late(newest)) => {
                     return Err(CheckError::NotFinished { life: life.id, text: error.to_string() });
@@ -805,8 +814,11 @@ impl<'a> Churn<'a> {
     }
 
     fn end(&mut self, at: u16, outcome: Outcome) {
+        let now = self.now;
         if let Some(life) = self.life(at) {
             life.over = Some(outcome.clone());
+            let is_finished = outcome == Outcome::Finished;
+            self.finished_at = self.finished_at.or(is_finished.then_some(now));
             self.summary.outcomes.push((at, outcome));
         }
     }

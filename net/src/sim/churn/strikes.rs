@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::check::LifeId;
-use super::faults::Fault;
+use super::faults::{Fault, Part};
 use super::{Checked, Churn, Fuse, Happening, LOOK_EVERY, Place, RESUME_LOOKS};
 use crate::membership::{Event, Wish};
 
@@ -112,7 +112,9 @@ impl Churn<'_> {
 
     /// This one, or else anybody, wishes for something; who did.
     pub(super) fn wish(&mut self, wisher: Option<(u16, LifeId)>, wish: Wish) -> Checked<Option<(u16, LifeId)>> {
-        let all: Vec<u16> = self.living().collect();
+        // Somebody who can be a member: an onlooker's wish is nobody's.
+        let takes_part = |at: &u16| matches!(self.places[usize::from(*at)].config.part, Part::Host | Part::Joiner);
+        let all: Vec<u16> = self.living().filter(takes_part).collect();
         let anybody = self.random.choice(all).and_then(|at| Some((at, self.life(at)?.id)));
         let wisher = wisher.or(anybody);
         if let Some((at, id)) = wisher {

@@ -1,0 +1,101 @@
+//! How much of what can wait may be under way on a link, so that what cannot wait is not behind it.
+//!
+//! Ticks wait for strips; copies of snapshots do not. Both share a link, and a queue of chunks in front of a strip costs every
+//! member that time. So each source is asked for as much as keeps the delay of its answers near the least that was seen: the
+//! window grows while answers are prompt and halves when they are late, as LEDBAT (RFC 6817) does for transports that yield.
+//!
+//! Invariant: one request may always be under way.
+
+use std::time::Duration;
+
+use super::wire::CHUNK_BYTES;
+
+/// Answers may be later than the least delay by this.
+const TARGET: Duration = Duration::from_millis(25);
+/// The least delay is forgotten after this: routes change.
+const LEAST_FOR: Duration = Duration::from_secs(30);
+const WINDOW_MIN: usize = 16 << 10;
+const WINDOW_MAX: usize = 4 << 20;
+
+/// What is known of one source.
+#[derive(Debug)]
+pub(super) struct Yielding {
+    window: usize,
+    /// The least delay of an answer, and when it was seen.
+    least: Option<(Duration, Duration)>,
+    /// When the window was last halved: answers to what was asked before say nothing new.
+    halved_at: Duration,
+}
+
+impl Default for Yielding {
+    fn default() -> Yielding {
+        Yielding { window: WINDOW_MIN, least: None, halved_at: Duration::ZERO }
+    }
+}
+
+impl Yielding {
+    /// Bytes that may be asked for and not be here.
+    pub(super) fn window(&self) -> usize {
+        self.window
+    }
+
+    /// Bytes of one request: several are under way, so that a late answer tells of a queue and not of its own length.
+    pub(super) fn request_bytes(&self) -> usize {
+        (self.window / 4).clamp(WINDOW_MIN, CHUNK_BYTES)
+    }
+
+    /// So many bytes are here that were asked for then.
+    pub(super) fn came(&mut self, bytes: usize, asked_at: Duration, now: Duration) {
+        let delay = now.saturating_sub(asked_at);
+        let least = match self.least {
+            Some((least, at)) if least <= delay && now < at + LEAST_FOR => least,
+            _ => {
+                self.least = Some((delay, now));
+                delay
+            }
+        };
+        if delay <= least + TARGET {
+            self.window = (self.window + bytes).min(WINDOW_MAX);
+        } else if asked_at >= self.halved_at {
+            self.halved_at = now;
+            self.window = (self.window / 2).max(WINDOW_MIN);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A line that carries so many bytes per second, asked for chunks as large as the window lets; the window after some seconds, and the
+    /// longest that a chunk waited in the end.
+    fn settled(bytes_per_s: f64, round_trip: Duration) -> (usize, Duration) {
+        let mut yielding = Yielding::default();
+        let (mut now, mut free_at, mut delay) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
+        let mut under_way: std::collections::VecDeque<(Duration, Duration, usize)> = std::collections::VecDeque::new();
+        while now < Duration::from_secs(20) {
+            let chunk = yielding.request_bytes();
+            while under_way.is_empty() || under_way.iter().map(|(_, _, bytes)| bytes).sum::<usize>() + chunk <= yielding.window() {
+                free_at = free_at.max(now + round_trip / 2) + Duration::from_secs_f64(chunk as f64 / bytes_per_s);
+                under_way.push_back((now, free_at + round_trip / 2, chunk));
+            }
+            let Some((asked_at, comes, bytes)) = under_way.pop_front() else { break };
+            now = now.max(comes);
+            delay = now - asked_at;
+            yielding.came(bytes, asked_at, now);
+        }
+        (yielding.window(), delay)
+    }
+
+    #[test]
+    fn a_slow_line_is_kept_nearly_empty_and_a_fast_one_busy() {
+        let ms = Duration::from_millis;
+        let (window, delay) = settled(400e3, ms(1));
+        assert!(window <= 32 << 10 && delay < ms(90), "{window} bytes, {delay:?}");
+        let (window, delay) = settled(1e9, ms(1));
+        assert!(window > 3 << 20 && delay < ms(40), "{window} bytes, {delay:?}");
+        // Far away: what is under way keeps the line busy all the same.
+        let (window, delay) = settled(20e6, ms(80));
+        assert!(window > 1 << 20 && delay < ms(200), "{window} bytes, {delay:?}");
+    }
+}
