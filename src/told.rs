@@ -2,7 +2,7 @@
 //!
 //! Invariant: whoever reads the lines of any member knows who was in the run when, and how it ended.
 
-use peercompute_net::membership::{EpochPlan, MemberId, Notice, Standing};
+use peercompute_net::membership::{EpochPlan, MemberId, MemberInfo, Notice, Standing};
 use serde::{Deserialize, Serialize};
 
 use crate::launch::Summary;
@@ -17,6 +17,9 @@ pub struct Present {
     pub name: String,
     /// Tiles that it owns.
     pub tiles: u32,
+    /// Tiles that it catches up on in the shadow of their owners, and owns next.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub shadows: u32,
 }
 
 /// One line.
@@ -116,6 +119,9 @@ impl std::fmt::Display for Line {
                 for (place, member) in members.iter().enumerate() {
                     let own = if member.id == *me { " (here)" } else { "" };
                     write!(f, "{} {}{own} {} tile{}", if place > 0 { "," } else { "" }, member.name, member.tiles, plural(member.tiles))?;
+                    if member.shadows > 0 {
+                        write!(f, " and {} to come", member.shadows)?;
+                    }
                 }
                 Ok(())
             }
@@ -132,6 +138,11 @@ impl std::fmt::Display for Line {
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
 fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_none(count: &u32) -> bool {
     *count == 0
 }
 
@@ -173,10 +184,17 @@ impl Teller {
     }
 
     fn entered(&mut self, plan: &EpochPlan, me: MemberId) -> Vec<Line> {
-        let mut tiles = vec![0; plan.roster.len()];
-        plan.owners.iter().for_each(|owner| tiles[owner.at()] += 1);
-        let present: Vec<Present> =
-            plan.roster.iter().zip(tiles).map(|(member, tiles)| Present { id: member.id.0, name: member.name.clone(), tiles }).collect();
+        // Who owns nothing shadows something.
+        let mut tiles = vec![(0, 0); plan.roster.len()];
+        plan.owners.iter().for_each(|owner| tiles[owner.at()].0 += 1);
+        plan.shadows.iter().for_each(|shadow| tiles[shadow.at()].1 += 1);
+        let present = |(member, (tiles, shadows)): (&MemberInfo, (u32, u32))| Present {
+            id: member.id.0,
+            name: member.name.clone(),
+            tiles,
+            shadows: if tiles == 0 { shadows } else { 0 },
+        };
+        let present: Vec<Present> = plan.roster.iter().zip(tiles).map(present).collect();
         let missing = |from: &[Present], of: &[Present]| -> Vec<Present> {
             of.iter().filter(|member| from.iter().all(|other| other.id != member.id)).cloned().collect()
         };
@@ -259,7 +277,7 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use peercompute_net::membership::{Keep, MemberInfo, Origin};
+    use peercompute_net::membership::{Keep, Origin};
     use peercompute_net::ownership::PeerIndex;
 
     fn plan(epoch: u32, ids: &[u32], owners: &[u16]) -> EpochPlan {
@@ -305,7 +323,9 @@ mod tests {
             }
         };
         check(&plan(1, &[1], &[0, 0, 0]), 0, &["epoch 1 from tick 10: host (here) 3 tiles"]);
-        check(&plan(2, &[1, 2], &[0, 1, 0]), 0, &["ann joined as member 2", "epoch 2 from tick 20: host (here) 2 tiles, ann 1 tile"]);
+        let shadowed = EpochPlan { shadows: [0, 1, 0].map(PeerIndex).to_vec(), ..plan(1, &[1, 2], &[0, 0, 0]) };
+        check(&shadowed, 0, &["ann joined as member 2", "epoch 1 from tick 10: host (here) 3 tiles, ann 0 tiles and 1 to come"]);
+        check(&plan(2, &[1, 2], &[0, 1, 0]), 0, &["epoch 2 from tick 20: host (here) 2 tiles, ann 1 tile"]);
         check(&plan(3, &[1, 2], &[0, 1, 1]), 0, &["epoch 3 from tick 30: host (here) 1 tile, ann 2 tiles"]);
         // It was left out, and is another member now.
         check(&plan(4, &[2, 3], &[0, 0, 1]), 1, &["epoch 4 from tick 40: ann 2 tiles, bob (here) 1 tile"]);

@@ -20,7 +20,11 @@ const TICKS: u64 = 60;
 
 /// Six tiles of heat.
 fn heat() -> VerifiedBundle {
-    let overrides = Overrides { shapes: vec![(None, vec![96, 64])], tiles: vec![(None, vec![32, 32])], ..Overrides::default() };
+    heat_of([96, 64], [32, 32])
+}
+
+fn heat_of(shape: [u32; 2], tile: [u32; 2]) -> VerifiedBundle {
+    let overrides = Overrides { shapes: vec![(None, shape.to_vec())], tiles: vec![(None, tile.to_vec())], ..Overrides::default() };
     let manifest = Manifest::from_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders/physics/heat"), &overrides).unwrap();
     let key = SecretKey::generate().unwrap();
     VerifiedBundle::verify(&bundle::sign(&manifest, &key), &Trust::key(key.public())).unwrap()
@@ -88,6 +92,38 @@ fn members_without_tiles_take_part() {
             assert_eq!((&outcome.state_hash, outcome.adapters.len()), (&alone.state_hash, 8));
         }
     });
+}
+
+#[test]
+fn a_newcomer_catches_up_in_the_shadow_of_owners() {
+    // A megabyte to come: others would wait for it.
+    let bundle = heat_of([1024, 512], [128, 128]);
+    let alone = block_on(run_alone(&cpu(None), &bundle, &Task { ticks: TICKS, ..Task::default() }, &mut |_| {})).unwrap();
+    let (say, hear) = std::sync::mpsc::sync_channel(1);
+    // The host takes its time until the newcomer owns something.
+    let throttle = Throttle::default();
+    throttle.set(0.02);
+    // Tiles that the newcomer shadows and owns, in the order of its epochs.
+    let seen = std::sync::Mutex::new(Vec::new());
+    let mut tell = |told: Told<'_>| {
+        if let Told::Entered { plan, me } = told {
+            let owned = plan.owned(me).count();
+            seen.lock().unwrap().push((plan.computed(me).count() - owned, owned));
+            throttle.set(if owned > 0 { 1.0 } else { 0.02 });
+        }
+    };
+    std::thread::scope(|scope| {
+        let host = scope.spawn(|| {
+            let started = |session: &MemberSession| say.send(session.addresses().to_vec()).unwrap();
+            take_part(&bundle, &cpu(None), host_role(1), "host", &throttle, started, &mut |_| {})
+        });
+        let role = Role::Join { addresses: hear.recv().unwrap() };
+        let joined = take_part(&bundle, &cpu(None), role, "newcomer", &Throttle::default(), |_| {}, &mut tell).unwrap();
+        assert_eq!((&joined.state_hash, &host.join().unwrap().unwrap().state_hash), (&alone.state_hash, &alone.state_hash));
+    });
+    let seen = seen.into_inner().unwrap();
+    let (shadowed, owned) = (seen[0], seen.get(1).copied());
+    assert!(shadowed.0 > 0 && owned == Some((0, shadowed.0)), "it shadows tiles, and then owns them: {seen:?}");
 }
 
 #[test]

@@ -27,7 +27,7 @@ use super::wire::Message;
 use super::{Member, PartId, Parts};
 use crate::ownership::PeerIndex;
 
-/// Payloads under way to a shadow: with the chunks that are asked for, they fit a link's queue.
+/// Payloads under way to a shadow: with the chunks that it may ask for at once, they fit a link's queue.
 pub(super) const SENT_MAX: usize = 24;
 /// … and their bytes, where they are more than one.
 const SENT_BYTES_MAX: usize = 4 << 20;
