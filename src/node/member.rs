@@ -2,14 +2,15 @@
 //!
 //! ```text
 //!            Prepare: load on trial ─► Prepared | Declined
-//!  ┌───────► Enter: load, write parts (or init, imports) ─► Entered
+//!  ┌───────► Enter: load, write parts (or init, imports; or keep what lies there) ─► Entered
 //!  │           every tick below the pace:  params due ─ op ─ op ─ …   exchanges wait for Deliver
 //!  │           at due ticks and at the end: read own parts ─► Snapshot; at the end ─► Report
 //!  └─ Enter ─┘ whenever it comes, between ticks or in the midst of one: all that was computed is dropped
 //! ```
 //!
 //! An epoch's first tick takes the steps of a run's first tick, which trust no strip, and so on; what they compute is told
-//! the true tick. Invariants: what a member computes depends on the bundle, the task, the epoch's parts and its tick, never
+//! the true tick. Where an epoch begins with what this member has just computed, and with the same tiles, only its exchanges are laid out anew.
+//! Invariants: what a member computes depends on the bundle, the task, the epoch's parts and its tick, never
 //! on when others came or went; of an epoch that was abandoned nothing is left but memory to be used again.
 
 use std::collections::VecDeque;
@@ -205,6 +206,12 @@ struct Start {
     parts: Vec<(PartId, Bytes)>,
 }
 
+/// What is left of an epoch: a run as it was when a snapshot was taken of it, and of which that is.
+struct Kept<'a> {
+    run: AnyRun<'a>,
+    version: Version,
+}
+
 /// What ends an epoch here.
 enum Turn {
     Enter(Start),
@@ -238,6 +245,8 @@ struct Epoch<'a> {
     /// Ticks that the executor may have queued, and how many it may.
     queued: u64,
     queued_max: u64,
+    /// Something of the next tick is computed.
+    is_midway: bool,
     is_reported: bool,
     /// Computes nothing, and would take something.
     is_idle: bool,
@@ -293,11 +302,13 @@ impl<'a> MemberNode<'a> {
     /// **Errors:** [`NodeError`]; the others have been told.
     pub async fn take_part(mut self) -> Result<End, NodeError> {
         let mut turn = self.wait(None).await;
+        let mut kept = None;
         loop {
             turn = match turn {
                 Ok(Turn::Over(end)) => return Ok(end),
-                Ok(Turn::Enter(start)) => self.epoch(start).await,
+                Ok(Turn::Enter(start)) => self.epoch(start, &mut kept).await,
                 Ok(Turn::Prepare(plan, me)) => {
+                    kept = None;
                     self.prepare(&plan, me).await;
                     self.wait(None).await
                 }
@@ -373,12 +384,11 @@ impl<'a> MemberNode<'a> {
 
     /// Takes an epoch up and computes until something ends it.
     #[allow(clippy::disallowed_methods, reason = "a member tells how long it computed; nothing that it computes depends on it")]
-    async fn epoch(&mut self, start: Start) -> Result<Turn, NodeError> {
+    async fn epoch(&mut self, start: Start, kept: &mut Option<Kept<'a>>) -> Result<Turn, NodeError> {
         let Start { plan, me, parts } = start;
         let program = self.bundle.program();
         let task = SharedTask::from_bytes(&plan.task, program)?;
-        let mut run = self.executor.load(self.bundle, &placement(program, &self.parts, &plan, me)).await?;
-        write(program, &self.parts, &mut run, &parts).map_err(|cause| NodeError::Parts { cause })?;
+        let run = self.begin(&plan, me, &parts, kept.take()).await?;
         drop(parts);
         self.shipping.begin(run.layout());
         let event = Event::Entered { epoch: plan.epoch, traffic: traffic(run.layout())? };
@@ -398,6 +408,7 @@ impl<'a> MemberNode<'a> {
             told_tick: plan.tick,
             queued: 0,
             queued_max: 1,
+            is_midway: false,
             is_reported: false,
             is_shadow: plan.is_shadow(me),
             is_idle: plan.computed(me).next().is_none() && plan.member(me).is_some_and(|member| member.memory > 0),
@@ -412,7 +423,23 @@ impl<'a> MemberNode<'a> {
             let parts: Vec<Bytes> = parts.into_iter().map(|(_, content)| content).collect();
             (self.tell)(Told::Stored { version: Version { epoch: epoch.plan.epoch, tick: epoch.tick }, parts: &parts });
         }
+        let is_as_snapshot = epoch.snapshot == Some(epoch.tick) && !epoch.is_midway;
+        *kept = is_as_snapshot.then_some(Kept { version: Version { epoch: epoch.plan.epoch, tick: epoch.tick }, run: epoch.run });
         Ok(turn)
+    }
+
+    /// A run with an epoch's parts: the one before, where it has them already.
+    async fn begin(&self, plan: &EpochPlan, me: PeerIndex, parts: &[(PartId, Bytes)], kept: Option<Kept<'a>>) -> Result<AnyRun<'a>, NodeError> {
+        let program = self.bundle.program();
+        let placement = placement(program, &self.parts, plan, me);
+        if let Some(Kept { mut run, .. }) = kept.filter(|kept| plan.version() == Some(kept.version))
+            && run.reship(&placement).await?
+        {
+            return Ok(run);
+        }
+        let mut run = self.executor.load(self.bundle, &placement).await?;
+        write(program, &self.parts, &mut run, parts).map_err(|cause| NodeError::Parts { cause })?;
+        Ok(run)
     }
 
     /// Computes until something ends the epoch.
@@ -514,9 +541,11 @@ impl<'a> MemberNode<'a> {
         let before = epoch.busy;
         epoch.params.advance(&mut epoch.run, epoch.tick)?;
         let steps = program.tick(epoch.tick - epoch.plan.tick);
+        epoch.is_midway = true;
         if let Some(turn) = self.steps(epoch, steps, epoch.tick).await? {
             return Ok(Some(turn));
         }
+        epoch.is_midway = false;
         epoch.tick += 1;
         epoch.queued += 1;
         if epoch.queued >= epoch.queued_max || epoch.told.elapsed() >= TOLD_EVERY {

@@ -39,6 +39,9 @@ impl<R: Run> Run for Counting<R> {
     fn unpack(&mut self, exchange: usize) -> Result<(), ExecutorError> {
         self.run.unpack(exchange)
     }
+    async fn reship(&mut self, placement: &Placement) -> Result<bool, ExecutorError> {
+        self.run.reship(placement).await
+    }
     fn set_params(&mut self, bytes: &[u8]) {
         self.run.set_params(bytes);
     }

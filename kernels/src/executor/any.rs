@@ -216,6 +216,10 @@ impl Run for AnyRun<'_> {
         on!(self, run => run.unpack(exchange))
     }
 
+    async fn reship(&mut self, placement: &Placement) -> Result<bool, ExecutorError> {
+        on!(self, run => run.reship(placement).await)
+    }
+
     fn set_params(&mut self, bytes: &[u8]) {
         on!(self, run => run.set_params(bytes))
     }

@@ -52,6 +52,16 @@ impl Placement {
     }
 }
 
+impl Layout {
+    /// The layout under another placement, if this peer computes the same tiles under it: then only exchanges are others.
+    pub(crate) fn reshipped(&self, program: &Program, placement: &Placement, page_bytes_max: u64) -> Result<Option<Layout>, ResidencyError> {
+        let computed = |placement: &Placement, grid: usize| placement.computed_by(grid, placement.me);
+        let is_same = placement.owners.len() == self.grids.len()
+            && (0..self.grids.len()).all(|grid| computed(placement, grid) == computed(&self.placement, grid));
+        if is_same { Layout::new(program, placement, page_bytes_max).map(Some) } else { Ok(None) }
+    }
+}
+
 /// The shares of a reduced table: one row of words per tile of the contributing grid.
 #[derive(Clone, Debug)]
 pub struct Shares {

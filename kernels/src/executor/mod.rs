@@ -170,6 +170,12 @@ pub trait Run {
     /// **Errors:** the device was lost.
     fn unpack(&mut self, exchange: usize) -> Result<(), ExecutorError>;
 
+    /// Takes up another placement under which this peer computes the same tiles: what it computed stays where it is, and only
+    /// exchanges change. Whether it could; `false` where the tiles are others, or the executor must load anew.
+    ///
+    /// **Errors:** no memory, or the device was lost.
+    async fn reship(&mut self, placement: &Placement) -> Result<bool, ExecutorError>;
+
     /// Replaces the bytes of `struct Params` for passes queued from now on.
     fn set_params(&mut self, bytes: &[u8]);
 

@@ -14,7 +14,7 @@ use super::wire::CHUNK_BYTES;
 const TARGET: Duration = Duration::from_millis(25);
 /// The least delay is forgotten after this: routes change.
 const LEAST_FOR: Duration = Duration::from_secs(30);
-const WINDOW_MIN: usize = 16 << 10;
+const WINDOW_MIN: usize = 64 << 10;
 const WINDOW_MAX: usize = 4 << 20;
 
 /// What is known of one source.
@@ -90,8 +90,8 @@ mod tests {
     #[test]
     fn a_slow_line_is_kept_nearly_empty_and_a_fast_one_busy() {
         let ms = Duration::from_millis;
-        let (window, delay) = settled(400e3, ms(1));
-        assert!(window <= 32 << 10 && delay < ms(90), "{window} bytes, {delay:?}");
+        let (window, delay) = settled(1e6, ms(1));
+        assert!(window <= 128 << 10 && delay < ms(140), "{window} bytes, {delay:?}");
         let (window, delay) = settled(1e9, ms(1));
         assert!(window > 3 << 20 && delay < ms(40), "{window} bytes, {delay:?}");
         // Far away: what is under way keeps the line busy all the same.

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! words | params | dispatch | tile tables … | arenas: page by page, one or two sides … |
-//!       | tables: shares, rows, tile numbers, shapes … | outboxes, inboxes … |
+//!       | tables: shares, rows, tile numbers, shapes … | outboxes, inboxes … | room for more of them |
 //! ```
 //!
 //! Invariants: spans do not overlap, begin at a cache line and hold at least a word; nothing is added
-//! once a run is loaded.
+//! once a run is loaded, but that mailboxes take up their room.
 
 use super::words::{Span, Words};
 use crate::executor::tables::{Reduction, StepPlan};
@@ -17,6 +17,8 @@ use crate::program::Program;
 const ALIGNMENT_WORDS: u64 = 16;
 /// Words of the dispatch's own numbers, with room for alignment.
 const DISPATCH_WORDS: u64 = 16;
+/// Mailboxes have room to become twice as large when exchanges change, or by so many words.
+const MAIL_ROOM_WORDS: u64 = 16 << 10;
 
 /// The spans of a run.
 pub(crate) struct Places {
@@ -32,6 +34,8 @@ pub(crate) struct Places {
     pub(crate) tables: Vec<Option<TablePlaces>>,
     /// Per exchange, outbox and inbox.
     pub(crate) mail: Vec<[Span; 2]>,
+    /// The first word of mailboxes; behind their room nothing else lies.
+    mail_first: u64,
     /// Words in all. Beyond what a span can name, the spans are wrong and must not be used.
     pub(crate) words: u64,
 }
@@ -84,8 +88,21 @@ impl Places {
             })
             .collect();
         let tables = reductions.iter().map(|reduction| Some(planner.table(reduction.as_ref()?))).collect();
-        let mail = layout.exchanges.iter().map(|plan| [planner.span(plan.outbox_words), planner.span(plan.inbox_words)]).collect();
-        Places { params, dispatch, tile_tables, arenas, tables, mail, words: planner.words }
+        let mail_first = planner.words;
+        let mail: Vec<[Span; 2]> = planner.mail(layout);
+        let room = if mail.is_empty() { 0 } else { (planner.words - mail_first).max(MAIL_ROOM_WORDS) };
+        Places { params, dispatch, tile_tables, arenas, tables, mail, mail_first, words: planner.words + room }
+    }
+
+    /// Lays out the mailboxes of another layout in their room; whether they fit.
+    pub(crate) fn reship(&mut self, layout: &Layout) -> bool {
+        let mut planner = Planner { words: self.mail_first };
+        let mail = planner.mail(layout);
+        let fits = planner.words <= self.words;
+        if fits {
+            self.mail = mail;
+        }
+        fits
     }
 
     /// Writes what never changes: tile tables, boundary constants, what reductions are told; and what tables start from.
@@ -114,6 +131,10 @@ impl Places {
 }
 
 impl Planner {
+    fn mail(&mut self, layout: &Layout) -> Vec<[Span; 2]> {
+        layout.exchanges.iter().map(|plan| [self.span(plan.outbox_words), self.span(plan.inbox_words)]).collect()
+    }
+
     fn table(&mut self, reduction: &Reduction) -> TablePlaces {
         // A peer without tiles has no shares, and yet binds what one workgroup would write.
         let shares = self.span(reduction.share_words.max(reduction.row_words));

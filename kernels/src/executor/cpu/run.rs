@@ -22,7 +22,7 @@ use crate::declaration::Extent;
 use crate::executor::arenas::{self, Shown};
 use crate::executor::dispatch::{Part, PassDispatches};
 use crate::executor::tables::{self, Reduction, StepPlan};
-use crate::executor::{ExecutorError, Layout, Run};
+use crate::executor::{ExecutorError, Layout, Placement, Run};
 use crate::program::{Fresh, Program, Role, Write};
 
 /// Workgroups along an axis of one dispatch: invocations along it, and those of a tile table's rows, stay far from 2³².
@@ -79,6 +79,13 @@ pub struct CpuRun {
     memory_bytes: u64,
     /// The entry point of a dispatch that was stopped.
     stopped: Option<String>,
+    /// What its pages were laid out with.
+    page_bytes_max: u64,
+}
+
+/// Bytes that an exchange sends to others, of the largest.
+fn outgoing_bytes(layout: &Layout) -> usize {
+    layout.exchanges.iter().map(|plan| plan.send.last().map_or(0, |run| run.end)).max().unwrap_or(0) * 4
 }
 
 /// The kernels of a program on one peer, by number, and what they are compiled from.
@@ -138,7 +145,7 @@ impl CpuRun {
         let (program, shared) = (Arc::new(program), cpu.shared.clone());
         let reductions: Vec<_> = (0..program.manifest.buffers.len()).map(|buffer| Reduction::new(&program, &layout, buffer)).collect();
         let places = Places::new(&program, &layout, &reductions);
-        let outgoing = layout.exchanges.iter().map(|plan| plan.send.last().map_or(0, |run| run.end)).max().unwrap_or(0) * 4;
+        let outgoing = outgoing_bytes(&layout);
         cpu.check_memory(&program, places.words * 4 + outgoing as u64)?;
 
         let dispatches: Vec<_> =
@@ -170,6 +177,7 @@ impl CpuRun {
             outgoing: vec![0; outgoing],
             memory_bytes: seats.words * 4 + beside_bytes,
             stopped: None,
+            page_bytes_max: cpu.page_bytes_max(),
             shared,
             program,
             layout,
@@ -362,6 +370,16 @@ impl Run for CpuRun {
             self.step(|table| &table.combine, self.combined[exchange][index])?;
         }
         Ok(())
+    }
+
+    async fn reship(&mut self, placement: &Placement) -> Result<bool, ExecutorError> {
+        self.check()?;
+        let refused = |cause| ExecutorError::layout(&self.program, &self.shared.info, cause);
+        let layout = self.layout.reshipped(&self.program, placement, self.page_bytes_max).map_err(refused)?;
+        let Some(layout) = layout.filter(|layout| self.places.reship(layout)) else { return Ok(false) };
+        self.outgoing.resize(outgoing_bytes(&layout), 0);
+        self.layout = layout;
+        Ok(true)
     }
 
     fn set_params(&mut self, bytes: &[u8]) {

@@ -24,6 +24,11 @@ impl<'a> Memory<'a> {
         self.bytes.get()
     }
 
+    /// Buffers of so many bytes are used no more.
+    pub(crate) fn freed(&self, bytes: u64) {
+        self.bytes.set(self.bytes.get() - bytes);
+    }
+
     /// A buffer of at least `bytes` (a multiple of 4), zeroed.
     pub(crate) fn buffer(&self, label: &str, bytes: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
         let size = bytes.max(4).next_multiple_of(4);

@@ -21,7 +21,7 @@ use super::{CachedPipeline, Checks, Gpu, Submitted};
 use crate::declaration::Extent;
 use crate::executor::arenas::{self, Shown};
 use crate::executor::dispatch::{DispatchUniform, Part, PassDispatches};
-use crate::executor::{ExecutorError, Layout, Run};
+use crate::executor::{ExecutorError, Layout, Placement, Run};
 use crate::manifest::Pass;
 use crate::program::{CheckedPass, Fresh, Program, Role, Write};
 
@@ -63,6 +63,8 @@ struct Mail {
     send_bytes: u64,
     receive_bytes: Vec<std::ops::Range<usize>>,
     tables: Vec<usize>,
+    /// Of its buffers.
+    bytes: u64,
 }
 
 /// A program resident on a [`Gpu`].
@@ -82,6 +84,7 @@ pub struct GpuRun<'a> {
     params_changed: bool,
     pipelines: Vec<PassPipelines>,
     bind_groups: HashMap<(usize, usize, u64), wgpu::BindGroup>,
+    copy_layout: wgpu::BindGroupLayout,
     copy_pipeline: wgpu::ComputePipeline,
     mail: Vec<Mail>,
     ring: wgpu::Buffer,
@@ -143,6 +146,7 @@ impl<'a> GpuRun<'a> {
             params_changed: false,
             pipelines,
             bind_groups: HashMap::new(),
+            copy_layout,
             copy_pipeline,
             mail,
             ring,
@@ -590,6 +594,22 @@ impl Run for GpuRun<'_> {
         Ok(())
     }
 
+    async fn reship(&mut self, placement: &Placement) -> Result<bool, ExecutorError> {
+        let refused = |cause| ExecutorError::layout(&self.program, &self.gpu.info, cause);
+        let layout = self.layout.reshipped(&self.program, placement, self.gpu.page_bytes_max()).map_err(refused)?;
+        let Some(layout) = layout else { return Ok(false) };
+        // What is recorded goes by the old ones.
+        self.submit()?;
+        let mail = self.memory.guarded(|| {
+            let mail = |exchange| make_mail(self.gpu, &self.memory, &self.program, &layout, &self.arenas, &self.tables, &self.copy_layout, exchange);
+            (0..layout.exchanges.len()).map(mail).collect()
+        });
+        let before: Vec<Mail> = std::mem::replace(&mut self.mail, mail.await?);
+        self.memory.freed(before.iter().map(|mail| mail.bytes).sum());
+        self.layout = layout;
+        Ok(true)
+    }
+
     fn set_params(&mut self, bytes: &[u8]) {
         self.params_bytes = bytes.to_vec();
         self.params_changed = true;
@@ -765,6 +785,7 @@ fn make_mail(
     exchange: usize,
 ) -> Mail {
     let plan = &layout.exchanges[exchange];
+    let before = memory.bytes();
     let outbox = memory.storage("outbox", plan.outbox_words * 4);
     let inbox = memory.storage("inbox", plan.inbox_words * 4);
     let send_words = plan.send.last().map_or(0, |run| run.end) as u64;
@@ -801,6 +822,7 @@ fn make_mail(
         pack: jobs(&plan.pack, &outbox, true),
         unpack_local: jobs(&plan.unpack_local, &outbox, false),
         unpack: jobs(&plan.unpack, &inbox, false),
+        bytes: memory.bytes() - before,
         send_bytes: send_words * 4,
         receive_bytes: plan.receive.iter().map(|run| run.start * 4..run.end * 4).collect(),
         outbox,
