@@ -114,6 +114,13 @@ impl Backlogs {
         self.of = shadows.into_iter().map(|(_, member)| (member.identity.clone(), backlog(member.id))).collect();
     }
 
+    /// A member is in this epoch: what an earlier one kept for it is wanted no more.
+    pub(super) fn is_in(&mut self, identity: &str, epoch: u32) {
+        if epoch > self.epoch {
+            self.of.remove(identity);
+        }
+    }
+
     /// Forgets all.
     pub(super) fn clear(&mut self) {
         self.of.clear();

@@ -192,6 +192,7 @@ impl Member {
 
     pub(super) fn offered(&mut self, identity: &str, version: Version, parts: Vec<(PartId, Hash)>) -> Result<(), Violation> {
         let tables = self.config.parts.tables();
+        self.backlogs.is_in(identity, version.epoch);
         // Its owner under the epoch that took it; a newcomer, which knows no such epoch, goes by the sources of its own.
         let plan = self.plan_of(version.epoch).cloned();
         let next = self.decided.clone().filter(|next| next.version() == Some(version));

@@ -178,7 +178,10 @@ impl Scenario {
         let peers_max = peers_max.max(2);
         let count = if random.u8(..4) == 0 { random.u16(2..=peers_max) } else { random.u16(2..=peers_max.min(6)) };
         let survives = random.u8(..3) > 0;
-        let rules = draw_rules(random);
+        // In every eighth run a tile is some kilobytes, and takes its time on a link.
+        let heavy = &mut fastrand::Rng::with_seed(seed ^ 0x11ea);
+        let weight = if heavy.u8(..8) == 0 { heavy.u64(100..1_000) } else { 1 };
+        let rules = draw_rules(random, weight);
         let snapshot_every = ms(random.u64(150..800));
         let silence_min = ms(random.u64(250..700));
         let delay_max = one_of(random, &[2, 10, 10, 40]);
@@ -230,13 +233,13 @@ impl Scenario {
     }
 }
 
-fn draw_rules(random: &mut fastrand::Rng) -> Arc<Rules> {
+fn draw_rules(random: &mut fastrand::Rng, weight: u64) -> Arc<Rules> {
     let (width, height) = (random.u32(4..12), random.u32(4..12));
     let mut grids = vec![(vec![width, height], vec![2, 2], 4 * random.u64(1..4))];
     if random.u8(..4) == 0 {
         grids.push((vec![random.u32(1..20)], vec![3], 8));
     }
-    let point_bytes: Vec<u64> = grids.iter().map(|(_, _, bytes)| *bytes).collect();
+    let point_bytes: Vec<u64> = grids.iter().map(|(_, _, bytes)| *bytes * weight).collect();
     let grids: Vec<Grid> = grids.iter().filter_map(|(shape, tile, _)| Grid::new(shape, tile).ok()).collect();
     let parts = match Parts::new(&grids, &point_bytes, 4 * random.u64(1..6)) {
         Ok(parts) => parts,
