@@ -5,10 +5,10 @@
 //!                                       └─ Missing, wrong bytes, no answer: the next source, from offset 0 again
 //! ```
 //!
-//! What is needed to enter an epoch goes first and as fast as links allow; replicas yield to all else on a link
-//! ([`Yielding`]), stay within a budget, and come as deltas to the version that is held.
+//! What is needed to enter an epoch goes first; replicas stay within a budget, and come as deltas to the version that is held. Both
+//! leave room for strips and pings on a link ([`Yielding`]).
 //!
-//! Invariants: at most [`AHEAD_BYTES`] are asked of one source and not there yet; a source that sent wrong bytes is not asked
+//! Invariants: no more is asked of one source and not there yet than its window; a source that sent wrong bytes is not asked
 //! again; what is kept of a part under way is no more than its length.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -24,8 +24,6 @@ use super::shelf::Shelf;
 use super::wire::{CHUNK_BYTES, Message};
 use super::yielding::Yielding;
 
-/// Bytes asked of one source and not there yet.
-const AHEAD_BYTES: usize = 4 << 20;
 /// A source that does not answer for this long has not got it.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 /// What a link carries is told by so many bytes that came one after another, …
@@ -115,7 +113,7 @@ pub(super) struct Fetch {
     wants: BTreeMap<(Version, PartId), Want>,
     /// Sources that sent wrong bytes.
     liars: BTreeSet<MemberId>,
-    /// What may be under way of replicas, by source.
+    /// What may be under way, by source.
     yielding: BTreeMap<MemberId, Yielding>,
     /// What replicas may still take, in bytes.
     budget: f64,
@@ -246,15 +244,10 @@ impl Fetch {
                     want.base = base.map(|(hash, bytes)| (hash, bytes.clone()));
                 }
                 let ahead = ahead.entry(from).or_default();
-                let (window, request) = match need {
-                    Need::Enter => (AHEAD_BYTES, CHUNK_BYTES),
-                    Need::Replica => {
-                        let yielding = self.yielding.entry(from).or_default();
-                        (yielding.window(), yielding.request_bytes())
-                    }
-                };
+                let yielding = self.yielding.entry(from).or_default();
+                let window = yielding.window();
                 loop {
-                    let bytes = want.next_bytes(request);
+                    let bytes = want.next_bytes(yielding.request_bytes());
                     let over_budget = need == Need::Replica && self.budget < bytes as f64;
                     if bytes == 0 || (*ahead > 0 && *ahead + bytes > window) || over_budget {
                         break;
@@ -319,7 +312,7 @@ impl Fetch {
         }
         self.arrived += bytes.len() as u64;
         want.heard_at = now;
-        if let (Some(asked_at), Need::Replica) = (want.asked_at.pop_front(), want.need) {
+        if let Some(asked_at) = want.asked_at.pop_front() {
             self.yielding.entry(from).or_default().came(bytes.len(), asked_at, now);
         }
         want.encoding = encoding;

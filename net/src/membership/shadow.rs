@@ -39,7 +39,7 @@ const NEAR: Duration = Duration::from_millis(25);
 /// One that has come no nearer for so long will not.
 const FALLS_BEHIND: Duration = Duration::from_secs(5);
 /// Somebody who wants to join waits this long for shadows whose tiles are still coming.
-pub(super) const JOINERS_WAIT: Duration = Duration::from_secs(10);
+pub(super) const JOINERS_WAIT: Duration = Duration::from_secs(4);
 
 /// What a shadow has yet to be sent, by one owner.
 #[derive(Debug, Default)]

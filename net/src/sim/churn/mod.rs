@@ -35,8 +35,8 @@ use thiserror::Error;
 
 use super::agenda::{Agenda, between};
 use crate::core::LinkId;
-use crate::ownership::PeerIndex;
 use crate::membership::{EpochPlan, Event, Member, MemberConfig, MemberError, Notice, Output, Role, Stored, Wish, is_control};
+use crate::ownership::PeerIndex;
 use check::{CheckError, Checker, LifeId};
 use faults::{Fault, Heals, Part, PlaceConfig, Scenario};
 use node::{Node, NodeConfig};
