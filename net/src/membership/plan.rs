@@ -140,6 +140,11 @@ impl EpochPlan {
         self.owners.iter().zip(0u32..).filter(move |(owner, part)| is_computed(*part as usize, **owner)).map(|(_, part)| PartId(part))
     }
 
+    /// Whether a part is computed in its owner's shadow.
+    pub fn is_shadowed(&self, part: PartId) -> bool {
+        self.shadows.get(part.at()).is_some_and(|shadow| self.owners.get(part.at()) != Some(shadow))
+    }
+
     /// Whether a member shadows something.
     pub fn is_shadow(&self, index: PeerIndex) -> bool {
         self.shadows.iter().zip(&self.owners).any(|(shadow, owner)| *shadow == index && *owner != index)

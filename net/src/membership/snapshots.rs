@@ -50,6 +50,8 @@ fn weight(part: PartId, id: MemberId) -> (u64, u32) {
 
 /// Bytes hashed in one go where somebody waits for them: some milliseconds.
 const HASHED_AT_ONCE: usize = 8 << 20;
+/// … where a shadow does, …
+const HASHED_FOR_SHADOWS: usize = 4 << 20;
 /// … and where nobody does: less than a round trip, as strips and pings are served in between.
 const HASHED_BESIDE: usize = 1 << 20;
 
@@ -75,6 +77,11 @@ impl Unhashed {
     /// The version of the next part.
     fn version(&self) -> Option<Version> {
         self.order.front().map(|(version, _)| *version)
+    }
+
+    /// The next part.
+    fn front(&self) -> Option<PartId> {
+        self.order.front().map(|(_, part)| *part)
     }
 
     /// A part that waits: what this member computed itself needs no hash to be believed.
@@ -124,9 +131,11 @@ impl Member {
         // What somebody waits for goes first.
         let next = self.decided.clone().filter(|next| next.version() == Some(version));
         let moves = |part: PartId| {
-            let owner = next.as_ref().and_then(|next| next.member(*next.owners.get(part.at())?));
+            let Some(next) = &next else { return false };
+            let owner = next.owners.get(part.at()).and_then(|owner| next.member(*owner));
             let shadow = plan.shadows.get(part.at()).and_then(|shadow| plan.member(*shadow));
-            owner.is_some_and(|owner| Some(owner.id) != self.id && shadow.map(|shadow| shadow.id) != Some(owner.id))
+            let is_fetched = owner.is_some_and(|owner| Some(owner.id) != self.id && shadow.map(|shadow| shadow.id) != Some(owner.id));
+            is_fetched || next.is_shadowed(part)
         };
         let (first, rest): (Vec<_>, Vec<_>) = parts.into_iter().partition(|(part, _)| *part == tables || moves(*part));
         for (part, bytes) in first.into_iter().chain(rest) {
@@ -143,7 +152,12 @@ impl Member {
         let Some(version) = self.unhashed.version() else { return };
         // What moves was first; once its own next epoch is entered, nobody waits here.
         let is_waited_for = version.epoch == plan.epoch && self.decided.as_ref().is_some_and(|next| next.version() == Some(version));
-        let mut bytes_left = if is_waited_for { HASHED_AT_ONCE } else { HASHED_BESIDE };
+        let is_fetched = plan.version() == Some(version) && self.unhashed.front().is_some_and(|part| plan.is_shadowed(part));
+        let mut bytes_left = match (is_waited_for, is_fetched) {
+            (true, _) => HASHED_AT_ONCE,
+            (_, true) => HASHED_FOR_SHADOWS,
+            _ => HASHED_BESIDE,
+        };
         let mut offers = Vec::new();
         while let Some((part, bytes)) = self.unhashed.pop(version) {
             let hash = tile_hash(&bytes);
