@@ -157,7 +157,7 @@ pub fn moved_throughput(listen: &str, part_bytes: u32, parts: u32) -> Result<Thr
         frame_bytes_max: 8 << 20,
         tuning: membership::Tuning {
             snapshot_every: Duration::from_secs(3600),
-            join_pause: Duration::from_secs(3600),
+            join_fetch: Duration::from_secs(3600),
             balance: false,
             ..membership::Tuning::default()
         },
