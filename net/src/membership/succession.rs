@@ -691,7 +691,8 @@ impl Member {
     pub(super) fn leads(&self) -> bool {
         match &self.decided {
             Some(plan) => self.id == Some(plan.coordinator()),
-            None => matches!(self.config.role, super::Role::Host { .. }),
+            // One that hosted, was left out and joins again has no number, and takes nobody in.
+            None => matches!(self.config.role, super::Role::Host { .. }) && self.id.is_some(),
         }
     }
 
