@@ -18,7 +18,7 @@ pub struct Present {
     /// Tiles that it owns.
     pub tiles: u32,
     /// Tiles that it catches up on in the shadow of their owners, and owns next.
-    #[serde(default, skip_serializing_if = "is_none")]
+    #[serde(default, skip_serializing_if = "is_zero")]
     pub shadows: u32,
 }
 
@@ -136,14 +136,8 @@ impl std::fmt::Display for Line {
     }
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
-fn is_zero(count: &u64) -> bool {
-    *count == 0
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
-fn is_none(count: &u32) -> bool {
-    *count == 0
+fn is_zero<T: Default + PartialEq>(count: &T) -> bool {
+    *count == T::default()
 }
 
 fn plural(count: u32) -> &'static str {

@@ -24,6 +24,8 @@ use super::shelf::Shelf;
 use super::wire::{CHUNK_BYTES, Message};
 use super::yielding::Yielding;
 
+/// Requests to one source that are not answered yet, however small: what comes of them fits a link's queue, beside strips.
+const REQUESTS_MAX: usize = 32;
 /// A source that does not answer for this long has not got it.
 const ANSWER_LIMIT: Duration = Duration::from_secs(5);
 /// What a link carries is told by so many bytes that came one after another, …
@@ -218,14 +220,17 @@ impl Fetch {
         self.budgeted_at = now;
         let burst = (rate as f64 * BUDGET_BURST.as_secs_f64()).max(CHUNK_BYTES as f64);
         self.budget = (self.budget + rate as f64 * elapsed.as_secs_f64()).min(burst);
-        let mut ahead: BTreeMap<MemberId, usize> = BTreeMap::new();
+        // Bytes and requests under way, by source.
+        let mut ahead: BTreeMap<MemberId, (usize, usize)> = BTreeMap::new();
         for want in self.wants.values_mut() {
             if let Some(from) = want.from {
                 if want.heard_at + ANSWER_LIMIT <= now && want.outstanding() > 0 {
                     want.sources.retain(|s| *s != from);
                     want.restart();
                 } else {
-                    *ahead.entry(from).or_default() += want.outstanding();
+                    let (bytes, requests) = ahead.entry(from).or_default();
+                    *bytes += want.outstanding();
+                    *requests += want.asked_at.len();
                 }
             }
         }
@@ -243,13 +248,13 @@ impl Fetch {
                     let base = shelf.base(*version, *part).filter(|_| need == Need::Replica);
                     want.base = base.map(|(hash, bytes)| (hash, bytes.clone()));
                 }
-                let ahead = ahead.entry(from).or_default();
+                let (ahead, requests) = ahead.entry(from).or_default();
                 let yielding = self.yielding.entry(from).or_default();
                 let window = yielding.window();
                 loop {
                     let bytes = want.next_bytes(yielding.request_bytes());
                     let over_budget = need == Need::Replica && self.budget < bytes as f64;
-                    if bytes == 0 || (*ahead > 0 && *ahead + bytes > window) || over_budget {
+                    if bytes == 0 || (*ahead > 0 && *ahead + bytes > window) || *requests >= REQUESTS_MAX || over_budget {
                         break;
                     }
                     if need == Need::Replica {
@@ -263,6 +268,7 @@ impl Fetch {
                     want.asked += bytes as u32;
                     want.asked_at.push_back(now);
                     *ahead += bytes;
+                    *requests += 1;
                 }
             }
         }
@@ -307,6 +313,7 @@ impl Fetch {
             // One that came twice, or overtook another: ask again from where this stands.
             if offset as usize > want.received.len() {
                 want.asked = want.received.len() as u32;
+                want.asked_at.clear();
             }
             return Step::Nothing;
         }

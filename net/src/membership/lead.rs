@@ -666,16 +666,17 @@ impl Member {
         let empty: BTreeSet<MemberId> = leavers.iter().filter(|id| !go.contains(id)).copied().collect();
         let hands_over = empty.iter().any(|id| !is_emptied(id));
         let tick = self.lead.until.max(self.lead.min_tick());
+        let is_wished = !go.is_empty() || hands_over || !self.lead.wishes.is_empty();
+        let is_wanted = is_wished || !joiners.is_empty();
         let is_shadowing = !plan.shadows.is_empty();
         let next = if is_shadowing && self.lead.progress.iter().all(|progress| progress.entered) {
-            let is_wanted = !joiners.is_empty() || !go.is_empty() || hands_over || !self.lead.wishes.is_empty();
             if !self.shadows_take_over(is_wanted) {
                 return;
             }
             self.planned_with(plan, tick, plan.roster.clone(), &BTreeSet::new(), plan.shadows.clone())
-        } else if is_shadowing && go.is_empty() && !hands_over && self.lead.wishes.is_empty() && (joiners.is_empty() || !self.is_waited_for_long()) {
+        } else if is_shadowing && !is_wished && (joiners.is_empty() || !self.is_waited_for_long()) {
             return;
-        } else if joiners.is_empty() && go.is_empty() && !hands_over && self.lead.wishes.is_empty() {
+        } else if !is_wanted {
             if !leavers.is_empty() {
                 return;
             }

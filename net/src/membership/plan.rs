@@ -136,8 +136,12 @@ impl EpochPlan {
 
     /// The tile parts that a member computes, in order: those that it owns, or those that it shadows.
     pub fn computed(&self, index: PeerIndex) -> impl Iterator<Item = PartId> + '_ {
-        let is_computed = move |at: usize, owner: PeerIndex| owner == index || self.shadows.get(at) == Some(&index);
-        self.owners.iter().zip(0u32..).filter(move |(owner, part)| is_computed(*part as usize, **owner)).map(|(_, part)| PartId(part))
+        (0..self.owners.len() as u32).map(PartId).filter(move |part| self.computes(index, *part))
+    }
+
+    /// Whether a member computes a tile part, as its owner or in its owner's shadow.
+    pub fn computes(&self, index: PeerIndex, part: PartId) -> bool {
+        [&self.owners, &self.shadows].iter().any(|places| places.get(part.at()) == Some(&index))
     }
 
     /// Whether a part is computed in its owner's shadow.
@@ -360,20 +364,24 @@ pub(super) fn take_list<T>(reader: &mut Reader, field: &'static str, item_bytes:
 mod tests {
     use super::*;
 
+    fn member(id: u32) -> Member {
+        Member {
+            id: MemberId(id),
+            identity: format!("somebody {id}"),
+            name: format!("Some Body {id}"),
+            addresses: Vec::new(),
+            speed: 0.0,
+            memory: 7,
+            keep: Keep::Share,
+            seeds: false,
+        }
+    }
+
     #[test]
     fn a_plan_with_changes_comes_back_and_one_out_of_order_does_not() {
         let parts = Parts::new(&[], &[], 4).expect("a table alone is a state");
         let change = |tick, key: &str| Change { tick, key: key.into(), value: "[1.0, 2.0]".into() };
-        let member = Member {
-            id: MemberId(1),
-            identity: "somebody".into(),
-            name: "Some Body".into(),
-            addresses: vec!["sim/1".into()],
-            speed: 1e9,
-            memory: 7,
-            keep: Keep::All,
-            seeds: true,
-        };
+        let member = Member { addresses: vec!["sim/1".into()], speed: 1e9, keep: Keep::All, seeds: true, ..member(1) };
         let plan = EpochPlan {
             epoch: 3,
             run: [5; 16],
@@ -406,16 +414,6 @@ mod tests {
     fn a_shadow_owns_nothing_and_stands_beside_an_owner() {
         let grid = peercompute_buffers::Grid::new(&[8], &[2]).expect("a grid of four tiles");
         let parts = Parts::new(&[grid], &[4], 4).expect("small parts");
-        let member = |id| Member {
-            id: MemberId(id),
-            identity: id.to_string(),
-            name: String::new(),
-            addresses: Vec::new(),
-            speed: 0.0,
-            memory: 1,
-            keep: Keep::Share,
-            seeds: false,
-        };
         let places = |of: [u16; 4]| of.map(PeerIndex).to_vec();
         let plan = |owners, shadows: Vec<PeerIndex>| EpochPlan {
             epoch: 2,

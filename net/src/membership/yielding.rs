@@ -1,7 +1,7 @@
 //! How much of parts may be under way on a link, so that what is small and urgent is not behind it.
 //!
-//! Ticks wait for strips, and a member that nothing is heard of for a second is taken for lost; parts share their links. So each source is asked for as much as keeps the delay of its answers near the least that was seen: the
-//! window grows while answers are prompt and halves when they are late, as LEDBAT (RFC 6817) does for transports that yield. Answers
+//! Ticks wait for strips, and a member that nothing is heard of for a second is taken for lost; parts share their links. So each source
+//! is asked for as much as keeps the delay of its answers near the least that was seen: the window grows while answers are prompt and halves when they are late, as LEDBAT (RFC 6817) does for transports that yield. Answers
 //! are late too where a busy machine lets threads wait; so the window is never less than what has been seen to come in that time.
 //!
 //! Invariant: one request may always be under way.

@@ -231,7 +231,7 @@ impl Node {
 
     /// Parts of one peer that lie beside parts which another computes.
     fn border_parts<'a>(&'a self, plan: &'a EpochPlan, from: PeerIndex, to: PeerIndex) -> impl Iterator<Item = PartId> + 'a {
-        let is_beside = move |part: &PartId| self.config.rules.beside(*part).iter().any(|other| computes(plan, to, *other));
+        let is_beside = move |part: &PartId| self.config.rules.beside(*part).iter().any(|other| plan.computes(to, *other));
         gathered(plan, from, to).filter(is_beside)
     }
 
@@ -357,14 +357,9 @@ impl Node {
     }
 }
 
-/// Whether a peer computes a part, as its owner or in its owner's shadow.
-fn computes(plan: &EpochPlan, peer: PeerIndex, part: PartId) -> bool {
-    plan.owners[part.at()] == peer || plan.shadows.get(part.at()) == Some(&peer)
-}
-
 /// Parts of one peer that another does not compute itself.
 fn gathered(plan: &EpochPlan, from: PeerIndex, to: PeerIndex) -> impl Iterator<Item = PartId> + '_ {
-    plan.owned(from).filter(move |part| !computes(plan, to, *part))
+    plan.owned(from).filter(move |part| !plan.computes(to, *part))
 }
 
 /// A node's last words: the digest of every part that it owns, in order.
