@@ -61,7 +61,7 @@ pub(crate) fn moves(options: &BenchOptions, figures: &mut Vec<Figure>, progress:
         &mut |_| moved_throughput(LISTEN, part_bytes, parts).map(|t| seconds(t.megabytes_per_second)).map_err(failed),
         &mut |_| raw_one_way_throughput(LISTEN, part_bytes, parts.into()).map(|t| seconds(t.megabytes_per_second)).map_err(failed),
     )?;
-    let figure = measured.figure(Bench::Move, case, Kind::Speed, "MB/s", bytes / 1e6, "bare libp2p stream, one way");
+    let figure = measured.figure(Bench::Move, case, Kind::Speed, "MB/s", bytes / 1e6, "bare libp2p stream into memory");
     figures.push(figure.with_target(Some(MOVE_TARGET)));
     Ok(())
 }

@@ -16,6 +16,7 @@
 
 pub mod core;
 pub mod driver;
+mod fill;
 pub mod membership;
 pub mod ownership;
 pub mod pool;

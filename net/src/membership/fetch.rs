@@ -23,6 +23,7 @@ use super::plan::{MemberId, Version};
 use super::shelf::Shelf;
 use super::wire::{CHUNK_BYTES, Message};
 use super::yielding::Yielding;
+use crate::fill::Fill;
 
 /// Requests to one source that are not answered yet, however small: what comes of them fits a link's queue, beside strips.
 const REQUESTS_MAX: usize = 32;
@@ -58,7 +59,7 @@ struct Want {
     base: Option<(Hash, Bytes)>,
     encoding: Encoding,
     total: Option<u32>,
-    received: Vec<u8>,
+    received: Fill,
     /// The next offset to ask for.
     asked: u32,
     /// When each chunk was asked for that is under way.
@@ -71,7 +72,7 @@ impl Want {
         self.from = None;
         self.base = None;
         self.total = None;
-        self.received = Vec::new();
+        self.received = Fill::default();
         self.asked = 0;
         self.asked_at.clear();
     }
@@ -137,7 +138,7 @@ impl Fetch {
             base: None,
             encoding: Encoding::Raw,
             total: None,
-            received: Vec::new(),
+            received: Fill::default(),
             asked: 0,
             asked_at: VecDeque::new(),
             heard_at: now,
@@ -325,28 +326,28 @@ impl Fetch {
         want.encoding = encoding;
         if want.total.is_none() {
             want.total = Some(total);
-            want.received.reserve_exact(total as usize);
+            want.received = Fill::of(total as usize);
             want.asked = want.asked.min(total).max(bytes.len() as u32);
         }
-        want.received.extend_from_slice(bytes);
+        want.received.extend(bytes);
         want.asked = want.asked.max(want.received.len() as u32);
         if want.received.len() < total as usize {
             return Step::Nothing;
         }
-        let payload = std::mem::take(&mut want.received);
+        let payload = std::mem::take(&mut want.received).close();
         let whole = if encoding == Encoding::Raw && payload.len() == length as usize {
             Some(payload)
         } else {
             let mut whole = vec![0; length as usize];
             let base = want.base.as_ref().map(|(_, bytes)| bytes.as_ref());
-            delta::decode(encoding, &payload, base, &mut whole).is_ok().then_some(whole)
+            delta::decode(encoding, &payload, base, &mut whole).is_ok().then(|| whole.into())
         };
         let known = shelf.hash(version, part);
         match whole {
             Some(whole) if known == Some(tile_hash(&whole)) => {
                 let need = want.need;
                 self.wants.remove(&(version, part));
-                Step::Whole { need, bytes: whole.into(), hash: known.unwrap_or_default() }
+                Step::Whole { need, bytes: whole, hash: known.unwrap_or_default() }
             }
             _ => self.wrong(from),
         }

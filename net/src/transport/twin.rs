@@ -236,7 +236,7 @@ fn join_parts(transport: TransportConfig, config: MemberConfig, content: &Bytes)
     }
 }
 
-/// The twin of parts that move: one bare stream that carries as many bytes one way.
+/// The twin of parts that move: one bare stream that carries as many bytes one way, to somebody who keeps them.
 pub fn raw_one_way_throughput(listen: &str, frame_bytes: u32, frames: u64) -> Result<Throughput, TwinError> {
     let (address_in, address) = oneshot::channel();
     let acceptor = {
@@ -337,16 +337,20 @@ async fn follow(pattern: Pattern, stream: Stream, frame_bytes: u32, frames: u64)
     }
 }
 
-/// All frames in one direction; one byte comes back when the last has been read.
+/// All frames in one direction, where they are kept as parts are; one byte comes back when the last has been read.
 #[allow(clippy::disallowed_methods, reason = "a measurement")]
 async fn one_way(pattern: Pattern, mut stream: Stream, frame_bytes: u32, frames: u64) -> Result<Duration, TwinError> {
     let mut frame = vec![0x5a; frame_bytes as usize];
+    let mut kept = Vec::new();
     let begun = Instant::now();
     for _ in 0..frames {
-        match pattern {
-            Pattern::Send => stream.write_all(&frame).await?,
-            _ => stream.read_exact(&mut frame).await?,
+        if pattern == Pattern::Send {
+            stream.write_all(&frame).await?;
+            continue;
         }
+        let mut received = vec![0; frame_bytes as usize];
+        stream.read_exact(&mut received).await?;
+        kept.push(received);
     }
     if pattern == Pattern::Send {
         stream.flush().await?;
