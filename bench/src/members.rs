@@ -175,7 +175,7 @@ fn join(options: &BenchOptions, figures: &mut Vec<Figure>, progress: &mut dyn Fn
     let crew = Crew::new(size, tile)?;
     let duty = DUTY.to_string();
     let throttle = ["--throttle", &duty];
-    let (mut ratios, mut seconds, mut best) = (Vec::new(), Vec::new(), (0.0, 0.0));
+    let (mut ratios, mut seconds, mut lost, mut best) = (Vec::new(), Vec::new(), Vec::new(), (0.0, 0.0));
     for _ in 0..rounds {
         let (host, link) = crew.host(1, &[&throttle])?;
         Pace::listen(&host, Duration::from_secs(2))?;
@@ -196,6 +196,7 @@ fn join(options: &BenchOptions, figures: &mut Vec<Figure>, progress: &mut dyn Fn
         let alone = alone.ticks_per_second()?;
         ratios.push(meanwhile / alone);
         seconds.push(took);
+        lost.push((alone - meanwhile) * took);
         if meanwhile > best.0 {
             best = (meanwhile, alone);
         }
@@ -203,6 +204,7 @@ fn join(options: &BenchOptions, figures: &mut Vec<Figure>, progress: &mut dyn Fn
     }
     ratios.sort_by(f64::total_cmp);
     seconds.sort_by(f64::total_cmp);
+    lost.sort_by(f64::total_cmp);
     let ratio = ratios[ratios.len() / 2];
     figures.push(
         Figure {
@@ -220,7 +222,11 @@ fn join(options: &BenchOptions, figures: &mut Vec<Figure>, progress: &mut dyn Fn
             met: None,
             rounds,
             repeats: 0,
-            notes: vec![format!("{:.1} s from its start until it owns its tiles", seconds[seconds.len() / 2])],
+            notes: vec![format!(
+                "{:.1} s from its start until it owns its tiles; {:.1} ticks lost meanwhile",
+                seconds[seconds.len() / 2],
+                lost[lost.len() / 2].max(0.0)
+            )],
         }
         .with_target(Some(JOIN_TARGET)),
     );

@@ -1,7 +1,7 @@
 //! Memory of a length known beforehand, filled from the front and then kept for good.
 //!
-//! What a newcomer fetches comes into memory that nobody has touched, and the system hands that out page by page: on a virtual machine
-//! a page can take longer than to decrypt what comes into it. So a large piece is asked for as a whole, on large pages where there are any.
+//! Snapshots, and what a newcomer fetches, come into memory that nobody has touched, and the system hands that out page by page: on a virtual
+//! machine a page can take longer than to decrypt what comes into it. So a large piece is asked for as a whole, on large pages where there are any.
 
 use bytes::Bytes;
 
@@ -9,10 +9,11 @@ use bytes::Bytes;
 #[cfg(not(target_arch = "wasm32"))]
 const MAPPED_BYTES_MIN: usize = 1 << 20;
 
-/// Memory that is being filled. Without a length it takes any, and grows.
+/// Memory that is being filled; by default, of nothing.
 #[derive(Debug, Default)]
-pub(crate) struct Fill {
+pub struct Fill {
     place: Place,
+    length: usize,
     filled: usize,
 }
 
@@ -31,7 +32,7 @@ impl Default for Place {
 
 impl Fill {
     /// For `length` bytes in all.
-    pub(crate) fn of(length: usize) -> Fill {
+    pub fn of(length: usize) -> Fill {
         #[cfg(not(target_arch = "wasm32"))]
         if length >= MAPPED_BYTES_MIN
             && let Ok(map) = memmap2::MmapMut::map_anon(length)
@@ -41,18 +42,20 @@ impl Fill {
             for advice in [memmap2::Advice::HugePage, memmap2::Advice::PopulateWrite] {
                 let _ = map.advise(advice);
             }
-            return Fill { place: Place::Mapped(map), filled: 0 };
+            return Fill { place: Place::Mapped(map), length, filled: 0 };
         }
-        Fill { place: Place::Heap(Vec::with_capacity(length)), filled: 0 }
+        Fill { place: Place::Heap(Vec::with_capacity(length)), length, filled: 0 }
     }
 
     /// Bytes that are there.
-    pub(crate) fn len(&self) -> usize {
+    #[allow(clippy::len_without_is_empty, reason = "how far it is, not how much it holds")]
+    pub fn len(&self) -> usize {
         self.filled
     }
 
     /// Adds bytes. **Panics** beyond the length.
-    pub(crate) fn extend(&mut self, bytes: &[u8]) {
+    pub fn extend(&mut self, bytes: &[u8]) {
+        assert!(bytes.len() <= self.length - self.filled, "more than was asked for");
         match &mut self.place {
             Place::Heap(heap) => heap.extend_from_slice(bytes),
             #[cfg(not(target_arch = "wasm32"))]
@@ -62,7 +65,7 @@ impl Fill {
     }
 
     /// What was filled in.
-    pub(crate) fn close(self) -> Bytes {
+    pub fn close(self) -> Bytes {
         match self.place {
             Place::Heap(heap) => heap.into(),
             #[cfg(not(target_arch = "wasm32"))]
@@ -92,8 +95,8 @@ mod tests {
     }
 
     #[test]
-    #[should_panic]
+    #[should_panic(expected = "more than was asked for")]
     fn nothing_goes_beyond_the_end() {
-        Fill::of(2 << 20).extend(&vec![0; (2 << 20) + 1]);
+        Fill::of(10).extend(&[0; 11]);
     }
 }

@@ -16,7 +16,7 @@
 
 pub mod core;
 pub mod driver;
-mod fill;
+pub mod fill;
 pub mod membership;
 pub mod ownership;
 pub mod pool;

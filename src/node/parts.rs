@@ -15,7 +15,11 @@ use peercompute_kernels::Program;
 use peercompute_kernels::declaration::Extent;
 use peercompute_kernels::executor::any::AnyRun;
 use peercompute_kernels::executor::{ExecutorError, Run};
+use peercompute_net::fill::Fill;
 use peercompute_net::membership::{PartId, Parts};
+
+/// Parts that are read together lie in one piece of memory, as far as this goes: they come together, and go together.
+const BLOCK_BYTES: usize = 16 << 20;
 
 /// The parts of a program's state.
 ///
@@ -71,23 +75,28 @@ pub(crate) async fn read(
     owned: impl Iterator<Item = PartId>,
     run: &mut AnyRun<'_>,
 ) -> Result<Vec<(PartId, Bytes)>, ExecutorError> {
-    let mut read = Vec::new();
-    for part in owned.chain([parts.tables()]) {
-        let places = places(program, parts, part);
-        let mut content = Vec::new();
-        for (buffer, _) in &places {
-            let bytes = match parts.tile_of(part) {
-                Some((_, tile)) => run.read_tile(*buffer, tile).await?,
-                None => run.read_table(*buffer).await?,
-            };
-            // Most parts are one buffer's, and need no copy.
-            if content.is_empty() {
-                content = bytes;
-            } else {
-                content.extend_from_slice(&bytes);
+    let owned: Vec<PartId> = owned.chain([parts.tables()]).collect();
+    let mut read = Vec::with_capacity(owned.len());
+    let mut left = &owned[..];
+    while let Some(first) = left.first() {
+        let mut bytes = parts.bytes(*first) as usize;
+        let more = left[1..].iter().take_while(|part| {
+            bytes += parts.bytes(**part) as usize;
+            bytes <= BLOCK_BYTES
+        });
+        let (together, rest) = left.split_at(1 + more.count());
+        left = rest;
+        let mut block = Fill::of(together.iter().map(|part| parts.bytes(*part) as usize).sum());
+        for part in together {
+            for (buffer, _) in places(program, parts, *part) {
+                block.extend(&match parts.tile_of(*part) {
+                    Some((_, tile)) => run.read_tile(buffer, tile).await?,
+                    None => run.read_table(buffer).await?,
+                });
             }
         }
-        read.push((part, Bytes::from(content)));
+        let mut block = block.close();
+        read.extend(together.iter().map(|part| (*part, block.split_to(parts.bytes(*part) as usize))));
     }
     Ok(read)
 }
