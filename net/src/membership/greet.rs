@@ -186,7 +186,7 @@ impl Member {
         if let Some(id) = self.member_id(identity).filter(|id| !self.barred.contains(id)) {
             self.suspects.remove(&id);
             let me = self.id;
-            self.reports.retain(|(accuser, accused)| Some(*accuser) != me || *accused != id);
+            self.reports.retain(|(accuser, accused), _| Some(*accuser) != me || *accused != id);
             self.told.retain(|(_, accused)| *accused != id);
         }
     }

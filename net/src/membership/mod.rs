@@ -133,8 +133,8 @@ pub struct Member {
     barred: BTreeSet<MemberId>,
     /// How often members broke the rules, by identity; who did so too often is let in no more.
     offences: BTreeMap<String, u32>,
-    /// Who cannot count on whom, as told by others: (accuser, accused).
-    reports: BTreeSet<(MemberId, MemberId)>,
+    /// Who cannot count on whom, as told by others: (accuser, accused), and when that was told first.
+    reports: BTreeMap<(MemberId, MemberId), Duration>,
     /// Suspicions told to whom.
     told: BTreeSet<(MemberId, MemberId)>,
     /// Since when `decided` needs a successor.
@@ -186,7 +186,7 @@ impl Member {
             suspects: BTreeMap::new(),
             barred: BTreeSet::new(),
             offences: BTreeMap::new(),
-            reports: BTreeSet::new(),
+            reports: BTreeMap::new(),
             told: BTreeSet::new(),
             trouble_at: None,
             parts_missing: false,

@@ -92,7 +92,7 @@ impl Member {
             return;
         }
         if accuser != accused {
-            self.reports.insert((accuser, accused));
+            self.reports.entry((accuser, accused)).or_insert(self.now);
         }
         self.trouble_at.get_or_insert(self.now);
     }
@@ -139,7 +139,7 @@ impl Member {
             self.tell_suspects(&plan, proposer);
             // It may not see that it should: it hears nobody, or counts on nobody.
             let heard = self.trouble_at.unwrap_or(self.now).max(self.asked_at);
-            let is_accused = self.reports.iter().any(|(_, accused)| *accused == proposer);
+            let is_accused = self.reports.keys().any(|(_, accused)| *accused == proposer);
             let limit = if is_accused { self.proposer_limit() / 4 } else { self.proposer_limit() };
             if heard + limit <= self.now {
                 self.bar(proposer, "proposes no epoch, though one is needed");
@@ -254,6 +254,7 @@ impl Member {
         }
         let value = match attempt.proposal.bound_value() {
             Some(value) => value,
+            None if !self.are_judged(linked) => return,
             None => match self.recovery_plan(plan, linked) {
                 Ok(next) => next.to_bytes(),
                 Err(_) if self.trouble_at.is_some_and(|since| since + self.patience() > now) => {
@@ -496,12 +497,22 @@ impl Member {
         plan.origin == Origin::Init && self.config.seeds
     }
 
+    /// Whether all of the linked that somebody cannot count on have said something since, and not only before: who is gone is out of reach of
+    /// everybody soon, and must not cost its accuser the place.
+    fn are_judged(&self, linked: &[MemberId]) -> bool {
+        let mut between = self.reports.iter().filter(|((a, b), _)| linked.contains(a) && linked.contains(b));
+        between.all(|((_, accused), told_at)| {
+            let link = self.link_to(*accused).and_then(|link| self.links.all.get(&link));
+            link.is_none_or(|link| link.heard_at >= *told_at + link.round_trip())
+        })
+    }
+
     /// Those among the linked who can all count on each other.
     fn who_stays(&self, linked: &[MemberId]) -> BTreeSet<MemberId> {
         let mut stay: BTreeSet<MemberId> = linked.iter().copied().collect();
         loop {
             let mut bad: BTreeMap<MemberId, usize> = BTreeMap::new();
-            for (a, b) in self.reports.iter().filter(|(a, b)| stay.contains(a) && stay.contains(b)) {
+            for (a, b) in self.reports.keys().filter(|(a, b)| stay.contains(a) && stay.contains(b)) {
                 *bad.entry(*a).or_default() += 1;
                 *bad.entry(*b).or_default() += 1;
             }
