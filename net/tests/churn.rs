@@ -90,7 +90,8 @@ fn who_cannot_prove_what_it_keeps_is_left_out_and_named() {
 fn seeds_that_once_failed_hold() {
     // A roster out of order; a frame for a member without a link; an offer that came before the decision it was for.
     // A link full of tiles, taken for silence; a joiner that asked a host which was joining again itself.
-    for seed in [1099, 1139, 2563, 7764, 2686, 6172] {
+    // A member left out because it could not reach one that was gone, which nobody else knew yet.
+    for seed in [1099, 2563, 7764, 2686, 6172, 1139] {
         run(seed, 16);
     }
 }
