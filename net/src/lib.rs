@@ -8,7 +8,7 @@
 //!
 //! [`ownership`] says who may commit which tile, [`core`] runs one peer's part of a run without touching
 //! the world, [`wire`] is the only door for bytes, [`transport`] moves them, [`driver`] joins the two on a
-//! thread of its own, or as a task of a browser's worker, which is [`runtime`]'s affair, [`pool`] keeps their memory, [`sim`] runs many
+//! thread of its own, or as a task of a browser's worker, which is [`runtime`]'s affair, [`pool`] and [`fill`] keep their memory, [`sim`] runs many
 //! cores on virtual time.
 //!
 //! Invariants: libp2p is named only under `transport`; no clock, socket, thread or randomness in `core`;

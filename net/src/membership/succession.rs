@@ -10,7 +10,7 @@
 //!
 //! A plan after a loss begins from the newest snapshot of which the proposer knows every hash and of which the promises
 //! together hold every part. Who is left out of it: those that did not promise; and where two members cannot reach each
-//! other, the one that more cannot reach.
+//! other, the one that more cannot reach, once the accused has been heard since: it may be gone, and its accuser was the first to know.
 //!
 //! Invariants: a member enters an epoch only when it holds every part that it owns; whatever the node says of an epoch
 //! that is not the running one changes nothing.
