@@ -27,12 +27,13 @@ use peercompute_kernels::executor::{Placement, Run};
 use peercompute_kernels::program::Op;
 use peercompute_kernels::{Program, VerifiedBundle};
 use peercompute_net::driver::MemberSession;
+use peercompute_net::fill::Spare;
 use peercompute_net::membership::{Change, EpochPlan, Event, Keep, Notice, Origin, Output, PartId, Parts, Version};
 use peercompute_net::ownership::PeerIndex;
 use peercompute_net::runtime::{Instant, give_way, rest};
 use serde::{Deserialize, Serialize};
 
-use super::parts::{read, write};
+use super::parts::{prepare, read, write};
 use super::plan::{ParamChange, PlanError, traffic};
 use super::shipping::Shipping;
 use super::speed;
@@ -192,6 +193,8 @@ pub struct MemberNode<'a> {
     throttle: &'a Throttle,
     tell: &'a mut dyn FnMut(Told<'_>),
     shipping: Shipping,
+    /// What snapshots that nobody keeps any more lay in.
+    spare: Spare,
     /// When it first entered an epoch.
     begun: Option<Instant>,
     /// When it last tried how fast it would be.
@@ -206,10 +209,10 @@ struct Start {
     parts: Vec<(PartId, Bytes)>,
 }
 
-/// What is left of an epoch: a run as it was when a snapshot was taken of it, and of which that is.
+/// What is left of an epoch: its run, and the snapshot that it is as it was for, if there is one.
 struct Kept<'a> {
     run: AnyRun<'a>,
-    version: Version,
+    version: Option<Version>,
 }
 
 /// What ends an epoch here.
@@ -288,7 +291,20 @@ impl<'a> MemberNode<'a> {
         throttle: &'a Throttle,
         tell: &'a mut dyn FnMut(Told<'_>),
     ) -> MemberNode<'a> {
-        MemberNode { executor, bundle, session, parts, imports, throttle, tell, shipping: Shipping::default(), begun: None, tried: None, looks: None }
+        MemberNode {
+            executor,
+            bundle,
+            session,
+            parts,
+            imports,
+            throttle,
+            tell,
+            shipping: Shipping::default(),
+            spare: Spare::default(),
+            begun: None,
+            tried: None,
+            looks: None,
+        }
     }
 
     /// The same, and answers those who want to look: between ticks, and as long as it computes.
@@ -415,16 +431,18 @@ impl<'a> MemberNode<'a> {
             plan,
         };
         self.send(event).await;
+        prepare(&self.parts, epoch.plan.computed(me), &self.spare);
         let turn = self.compute(&mut epoch, &task.imports).await?;
         // The last member takes the state with it: where it has a store, all of it, and not only the newest snapshot.
         let keeps = epoch.plan.member(me).is_some_and(|member| member.keep == Keep::All);
         if matches!(turn, Turn::Over(End::Left)) && epoch.plan.roster.len() == 1 && keeps {
-            let parts = read(self.bundle.program(), &self.parts, epoch.plan.owned(me), &mut epoch.run).await?;
+            let parts = read(self.bundle.program(), &self.parts, epoch.plan.owned(me), &mut epoch.run, &self.spare).await?;
             let parts: Vec<Bytes> = parts.into_iter().map(|(_, content)| content).collect();
             (self.tell)(Told::Stored { version: Version { epoch: epoch.plan.epoch, tick: epoch.tick }, parts: &parts });
         }
         let is_as_snapshot = epoch.snapshot == Some(epoch.tick) && !epoch.is_midway;
-        *kept = is_as_snapshot.then_some(Kept { version: Version { epoch: epoch.plan.epoch, tick: epoch.tick }, run: epoch.run });
+        let version = Version { epoch: epoch.plan.epoch, tick: epoch.tick };
+        *kept = Some(Kept { version: is_as_snapshot.then_some(version), run: epoch.run });
         Ok(turn)
     }
 
@@ -432,12 +450,15 @@ impl<'a> MemberNode<'a> {
     async fn begin(&self, plan: &EpochPlan, me: PeerIndex, parts: &[(PartId, Bytes)], kept: Option<Kept<'a>>) -> Result<AnyRun<'a>, NodeError> {
         let program = self.bundle.program();
         let placement = placement(program, &self.parts, plan, me);
-        if let Some(Kept { mut run, .. }) = kept.filter(|kept| plan.version() == Some(kept.version))
-            && run.reship(&placement).await?
-        {
-            return Ok(run);
-        }
-        let mut run = self.executor.load(self.bundle, &placement).await?;
+        let mut run = match kept {
+            Some(Kept { mut run, version }) => {
+                if version.is_some() && plan.version() == version && run.reship(&placement).await? {
+                    return Ok(run);
+                }
+                self.executor.reload(run, self.bundle, &placement).await?
+            }
+            None => self.executor.load(self.bundle, &placement).await?,
+        };
         write(program, &self.parts, &mut run, parts).map_err(|cause| NodeError::Parts { cause })?;
         Ok(run)
     }
@@ -508,7 +529,7 @@ impl<'a> MemberNode<'a> {
             Look::Run(look) => look(&mut epoch.run),
             Look::Part { part, answer } => {
                 let owned = epoch.plan.owned(epoch.me).find(|owned| *owned == part);
-                let parts = read(self.bundle.program(), &self.parts, owned.into_iter(), &mut epoch.run).await?;
+                let parts = read(self.bundle.program(), &self.parts, owned.into_iter(), &mut epoch.run, &Spare::default()).await?;
                 // The tables, everybody's, come along. Whoever asked may have gone.
                 let _ = answer.try_send(parts.into_iter().find(|(other, _)| *other == part).map(|(_, bytes)| bytes));
             }
@@ -658,8 +679,12 @@ impl<'a> MemberNode<'a> {
         if epoch.snapshot.replace(epoch.tick) == Some(epoch.tick) {
             return Ok(());
         }
-        let parts = read(self.bundle.program(), &self.parts, epoch.plan.computed(epoch.me), &mut epoch.run).await?;
+        let parts = read(self.bundle.program(), &self.parts, epoch.plan.computed(epoch.me), &mut epoch.run, &self.spare).await?;
         self.send(Event::Snapshot { epoch: epoch.plan.epoch, tick: epoch.tick, parts }).await;
+        if !epoch.plan.shadows.is_empty() {
+            // Another is due when they take over, and everybody waits for it.
+            prepare(&self.parts, epoch.plan.computed(epoch.me), &self.spare);
+        }
         Ok(())
     }
 

@@ -14,8 +14,8 @@ use peercompute_buffers::transfer::field_from_tile;
 use peercompute_kernels::Program;
 use peercompute_kernels::declaration::Extent;
 use peercompute_kernels::executor::any::AnyRun;
-use peercompute_kernels::executor::{ExecutorError, Run};
-use peercompute_net::fill::Fill;
+use peercompute_kernels::executor::{ExecutorError, Piece, Run};
+use peercompute_net::fill::Spare;
 use peercompute_net::membership::{PartId, Parts};
 
 /// Parts that are read together lie in one piece of memory, as far as this goes: they come together, and go together.
@@ -66,7 +66,38 @@ fn places(program: &Program, parts: &Parts, part: PartId) -> Vec<(usize, Range<u
     sized.into_iter().map(place).collect()
 }
 
-/// Reads the parts that are owned here, and the tables: in order, the tables last.
+/// Makes memory spare for reading these parts and the tables once more than what is under way.
+pub(crate) fn prepare(parts: &Parts, owned: impl Iterator<Item = PartId>, spare: &Spare) {
+    let lengths: Vec<usize> = blocks(parts, owned).into_iter().map(|(_, bytes)| bytes).collect();
+    spare.prepare(&lengths);
+}
+
+/// The parts that lie in one piece of memory, and its bytes; the tables last.
+fn blocks(parts: &Parts, owned: impl Iterator<Item = PartId>) -> Vec<(Vec<PartId>, usize)> {
+    let mut blocks: Vec<(Vec<PartId>, usize)> = Vec::new();
+    for part in owned.chain([parts.tables()]) {
+        let bytes = parts.bytes(part) as usize;
+        match blocks.last_mut().filter(|(_, length)| *length + bytes <= BLOCK_BYTES) {
+            Some((block, length)) => {
+                block.push(part);
+                *length += bytes;
+            }
+            None => blocks.push((vec![part], bytes)),
+        }
+    }
+    blocks
+}
+
+/// What a part is put together from, in the order of its bytes.
+fn pieces(program: &Program, parts: &Parts, part: PartId) -> Vec<Piece> {
+    match parts.tile_of(part) {
+        Some((grid, tile)) => fields(program, grid).map(|buffer| Piece::Tile(buffer, tile)).collect(),
+        None => tables(program).map(Piece::Table).collect(),
+    }
+}
+
+/// Reads the parts that are owned here, and the tables: in order, the tables last. What is left in `spare` then is let go: as much comes
+/// back with each reading as the next one takes.
 ///
 /// **Errors:** the executor's.
 pub(crate) async fn read(
@@ -74,30 +105,17 @@ pub(crate) async fn read(
     parts: &Parts,
     owned: impl Iterator<Item = PartId>,
     run: &mut AnyRun<'_>,
+    spare: &Spare,
 ) -> Result<Vec<(PartId, Bytes)>, ExecutorError> {
-    let owned: Vec<PartId> = owned.chain([parts.tables()]).collect();
-    let mut read = Vec::with_capacity(owned.len());
-    let mut left = &owned[..];
-    while let Some(first) = left.first() {
-        let mut bytes = parts.bytes(*first) as usize;
-        let more = left[1..].iter().take_while(|part| {
-            bytes += parts.bytes(**part) as usize;
-            bytes <= BLOCK_BYTES
-        });
-        let (together, rest) = left.split_at(1 + more.count());
-        left = rest;
-        let mut block = Fill::of(together.iter().map(|part| parts.bytes(*part) as usize).sum());
-        for part in together {
-            for (buffer, _) in places(program, parts, *part) {
-                block.extend(&match parts.tile_of(*part) {
-                    Some((_, tile)) => run.read_tile(buffer, tile).await?,
-                    None => run.read_table(buffer).await?,
-                });
-            }
-        }
+    let mut read = Vec::new();
+    for (together, bytes) in blocks(parts, owned) {
+        let pieces: Vec<Piece> = together.iter().flat_map(|part| pieces(program, parts, *part)).collect();
+        let mut block = spare.fill(bytes);
+        run.read(&pieces, block.grow(bytes)).await?;
         let mut block = block.close();
         read.extend(together.iter().map(|part| (*part, block.split_to(parts.bytes(*part) as usize))));
     }
+    spare.trim();
     Ok(read)
 }
 

@@ -5,7 +5,7 @@
 
 use peercompute_buffers::TileId;
 use peercompute_kernels::executor::gpu::Gpu;
-use peercompute_kernels::executor::{ExecutorError, Layout, Placement, Run, mesh};
+use peercompute_kernels::executor::{ExecutorError, Layout, Piece, Placement, Run, mesh};
 use peercompute_kernels::{Program, VerifiedBundle};
 use pollster::block_on;
 
@@ -51,11 +51,11 @@ impl<R: Run> Run for Counting<R> {
     fn write_table(&mut self, buffer: usize, bytes: &[u8]) {
         self.run.write_table(buffer, bytes);
     }
-    async fn read_tile(&mut self, buffer: usize, tile: TileId) -> Result<Vec<u8>, ExecutorError> {
-        self.run.read_tile(buffer, tile).await
+    fn piece_bytes(&self, piece: Piece) -> usize {
+        self.run.piece_bytes(piece)
     }
-    async fn read_table(&mut self, buffer: usize) -> Result<Vec<u8>, ExecutorError> {
-        self.run.read_table(buffer).await
+    async fn read(&mut self, pieces: &[Piece], into: &mut [u8]) -> Result<(), ExecutorError> {
+        self.run.read(pieces, into).await
     }
     fn flush(&mut self) -> Result<(), ExecutorError> {
         self.run.flush()

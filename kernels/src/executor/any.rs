@@ -10,7 +10,7 @@ use crate::bundle::VerifiedBundle;
 use crate::diagnose::ErrorKind;
 use crate::executor::cpu::{Cpu, CpuOptions, CpuRun};
 use crate::executor::gpu::{Gpu, GpuOptions, GpuRun, PassTime};
-use crate::executor::{ExecutorError, ExecutorInfo, Layout, Placement, Run};
+use crate::executor::{ExecutorError, ExecutorInfo, Layout, Piece, Placement, Run};
 use crate::program::Program;
 
 /// Which executor is wanted.
@@ -134,6 +134,19 @@ impl AnyExecutor {
         }
     }
 
+    /// The same in place of a run, which is gone then: some executors use its memory again.
+    ///
+    /// **Errors:** those of [`AnyExecutor::load`].
+    pub async fn reload<'a>(&'a self, run: AnyRun<'a>, bundle: &VerifiedBundle, placement: &Placement) -> Result<AnyRun<'a>, ExecutorError> {
+        match (self, run) {
+            (AnyExecutor::Cpu(cpu), AnyRun::Cpu(run)) => cpu.reload(run, bundle, placement).await.map(AnyRun::Cpu),
+            (_, run) => {
+                drop(run);
+                self.load(bundle, placement).await
+            }
+        }
+    }
+
     /// Waits until every kernel that was loaded runs as it will from then on: what is measured before may begin slower.
     pub fn finish_compiling(&self) {
         if let AnyExecutor::Cpu(cpu) = self {
@@ -232,12 +245,12 @@ impl Run for AnyRun<'_> {
         on!(self, run => run.write_table(buffer, bytes))
     }
 
-    async fn read_tile(&mut self, buffer: usize, tile: TileId) -> Result<Vec<u8>, ExecutorError> {
-        on!(self, run => run.read_tile(buffer, tile).await)
+    fn piece_bytes(&self, piece: Piece) -> usize {
+        on!(self, run => run.piece_bytes(piece))
     }
 
-    async fn read_table(&mut self, buffer: usize) -> Result<Vec<u8>, ExecutorError> {
-        on!(self, run => run.read_table(buffer).await)
+    async fn read(&mut self, pieces: &[Piece], into: &mut [u8]) -> Result<(), ExecutorError> {
+        on!(self, run => run.read(pieces, into).await)
     }
 
     fn flush(&mut self) -> Result<(), ExecutorError> {

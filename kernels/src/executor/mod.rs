@@ -137,6 +137,15 @@ impl ExecutorInfo {
     }
 }
 
+/// A piece of a run's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// An owned tile of a field: the buffer's number, and which.
+    Tile(usize, TileId),
+    /// A table, by the buffer's number.
+    Table(usize),
+}
+
 /// A program resident on an executor.
 #[allow(async_fn_in_trait, reason = "runs stay on one thread; browsers cannot send them between threads")]
 pub trait Run {
@@ -185,15 +194,30 @@ pub trait Run {
     /// Replaces a table.
     fn write_table(&mut self, buffer: usize, bytes: &[u8]);
 
-    /// Waits for all that is queued and reads an owned tile.
-    ///
-    /// **Errors:** the device was lost.
-    async fn read_tile(&mut self, buffer: usize, tile: TileId) -> Result<Vec<u8>, ExecutorError>;
+    /// Bytes of a piece; 0 of what is not here.
+    fn piece_bytes(&self, piece: Piece) -> usize;
 
-    /// Waits for all that is queued and reads a table.
+    /// Waits for all that is queued and reads pieces, one right behind the other.
     ///
     /// **Errors:** the device was lost.
-    async fn read_table(&mut self, buffer: usize) -> Result<Vec<u8>, ExecutorError>;
+    ///
+    /// # Panics
+    /// When `into` is not as long as they are together.
+    async fn read(&mut self, pieces: &[Piece], into: &mut [u8]) -> Result<(), ExecutorError>;
+
+    /// Reads an owned tile; nothing, if it is not here.
+    ///
+    /// **Errors:** those of [`Run::read`].
+    async fn read_tile(&mut self, buffer: usize, tile: TileId) -> Result<Vec<u8>, ExecutorError> {
+        read_piece(self, Piece::Tile(buffer, tile)).await
+    }
+
+    /// Reads a table.
+    ///
+    /// **Errors:** those of [`Run::read`].
+    async fn read_table(&mut self, buffer: usize) -> Result<Vec<u8>, ExecutorError> {
+        read_piece(self, Piece::Table(buffer)).await
+    }
 
     /// Hands over what is queued without waiting.
     ///
@@ -214,4 +238,10 @@ pub trait Run {
 
     /// Bytes of executor memory in use.
     fn memory_bytes(&self) -> u64;
+}
+
+async fn read_piece(run: &mut (impl Run + ?Sized), piece: Piece) -> Result<Vec<u8>, ExecutorError> {
+    let mut content = vec![0; run.piece_bytes(piece)];
+    run.read(&[piece], &mut content).await?;
+    Ok(content)
 }

@@ -163,7 +163,17 @@ impl Cpu {
         let program = bundle.program();
         self.check_limits(program).map_err(|kind| ExecutorError::limit(program, self.info(), kind))?;
         let layout = self.layout(program, placement)?;
-        CpuRun::new(self, program.clone(), layout)
+        CpuRun::new(self, program.clone(), layout, None)
+    }
+
+    /// The same in place of a run, which is gone then: its memory is used again where it is large enough.
+    ///
+    /// **Errors:** those of [`Cpu::load`].
+    pub async fn reload(&self, run: CpuRun, bundle: &VerifiedBundle, placement: &Placement) -> Result<CpuRun, ExecutorError> {
+        let program = bundle.program();
+        self.check_limits(program).map_err(|kind| ExecutorError::limit(program, self.info(), kind))?;
+        let layout = self.layout(program, placement)?;
+        CpuRun::new(self, program.clone(), layout, run.into_words())
     }
 
     /// Where a program's tiles would lie, without making them resident.

@@ -22,7 +22,7 @@ use crate::declaration::Extent;
 use crate::executor::arenas::{self, Shown};
 use crate::executor::dispatch::{Part, PassDispatches};
 use crate::executor::tables::{self, Reduction, StepPlan};
-use crate::executor::{ExecutorError, Layout, Placement, Run};
+use crate::executor::{ExecutorError, Layout, Piece, Placement, Run};
 use crate::program::{Fresh, Program, Role, Write};
 
 /// Workgroups along an axis of one dispatch: invocations along it, and those of a tile table's rows, stay far from 2³².
@@ -141,7 +141,8 @@ impl<'a> Wanted<'a> {
 }
 
 impl CpuRun {
-    pub(crate) fn new(cpu: &Cpu, program: Program, layout: Layout) -> Result<CpuRun, ExecutorError> {
+    /// `used` is memory that it may take.
+    pub(crate) fn new(cpu: &Cpu, program: Program, layout: Layout, used: Option<Words>) -> Result<CpuRun, ExecutorError> {
         let (program, shared) = (Arc::new(program), cpu.shared.clone());
         let reductions: Vec<_> = (0..program.manifest.buffers.len()).map(|buffer| Reduction::new(&program, &layout, buffer)).collect();
         let places = Places::new(&program, &layout, &reductions);
@@ -163,7 +164,8 @@ impl CpuRun {
             cpu.check_memory(&program, seats.words * 4 + beside_bytes)?;
         }
 
-        let words = Arc::new(cpu.compiler.words(seats.words as usize).ok_or_else(|| cpu.no_memory(seats.words * 4))?);
+        let words = used.and_then(|used| used.again(seats.words as usize)).or_else(|| cpu.compiler.words(seats.words as usize));
+        let words = Arc::new(words.ok_or_else(|| cpu.no_memory(seats.words * 4))?);
         places.write_constants(&words, &program, &layout, &reductions);
         let refused = |(number, cause): (usize, String)| shared.refused(wanted.sources[number].entry, cause);
         let kernels = seats.seat(kernels, &words).map_err(refused)?;
@@ -175,7 +177,7 @@ impl CpuRun {
             watched: shared.watch.place(Some((words.clone(), seats.stop_word()))),
             dispatch: Dispatch { time_limit: shared.time_limit, ..Dispatch::default() },
             outgoing: vec![0; outgoing],
-            memory_bytes: seats.words * 4 + beside_bytes,
+            memory_bytes: seats.words.max(words.room() as u64) * 4 + beside_bytes,
             stopped: None,
             page_bytes_max: cpu.page_bytes_max(),
             shared,
@@ -188,6 +190,13 @@ impl CpuRun {
         };
         run.check_spans()?;
         Ok(run)
+    }
+
+    /// Its memory, unless somebody else still holds it.
+    pub(crate) fn into_words(self) -> Option<Words> {
+        let words = self.words.clone();
+        drop(self);
+        Arc::into_inner(words)
     }
 
     /// Holds what each dispatch will bind against what its kernel touches without asking for a length.
@@ -296,6 +305,17 @@ impl CpuRun {
         }
     }
 
+    /// Where a piece lies, as [`CpuRun::tile`] tells it.
+    fn piece(&self, piece: Piece) -> Option<(Span, u32, usize)> {
+        match piece {
+            Piece::Tile(buffer, tile) => self.tile(buffer, tile),
+            Piece::Table(buffer) => {
+                let Extent::Table { length, .. } = self.program.manifest.buffers[buffer].extent else { return None };
+                Some((self.places.arenas[buffer][0][0], 0, length as usize * self.program.elements[buffer].stride as usize))
+            }
+        }
+    }
+
     /// Where an owned tile lies: the span of its page, the first word in it, and its bytes.
     fn tile(&self, buffer: usize, tile: TileId) -> Option<(Span, u32, usize)> {
         let residency = self.layout.of_field(&self.program, buffer)?;
@@ -396,20 +416,19 @@ impl Run for CpuRun {
         memory::write(&self.words, self.places.arenas[buffer][0][0], 0, bytes);
     }
 
-    async fn read_tile(&mut self, buffer: usize, tile: TileId) -> Result<Vec<u8>, ExecutorError> {
-        self.check()?;
-        let Some((span, at, bytes)) = self.tile(buffer, tile) else { return Ok(Vec::new()) };
-        let mut content = vec![0; bytes];
-        memory::read(&self.words, span, at, &mut content);
-        Ok(content)
+    fn piece_bytes(&self, piece: Piece) -> usize {
+        self.piece(piece).map_or(0, |(_, _, bytes)| bytes)
     }
 
-    async fn read_table(&mut self, buffer: usize) -> Result<Vec<u8>, ExecutorError> {
+    async fn read(&mut self, pieces: &[Piece], mut into: &mut [u8]) -> Result<(), ExecutorError> {
         self.check()?;
-        let Extent::Table { length, .. } = self.program.manifest.buffers[buffer].extent else { return Ok(Vec::new()) };
-        let mut content = vec![0; length as usize * self.program.elements[buffer].stride as usize];
-        memory::read(&self.words, self.places.arenas[buffer][0][0], 0, &mut content);
-        Ok(content)
+        for (span, at, bytes) in pieces.iter().filter_map(|piece| self.piece(*piece)) {
+            let (content, rest) = into.split_at_mut(bytes);
+            memory::read(&self.words, span, at, content);
+            into = rest;
+        }
+        assert!(into.is_empty(), "{} bytes more than the pieces have", into.len());
+        Ok(())
     }
 
     fn flush(&mut self) -> Result<(), ExecutorError> {
@@ -474,12 +493,33 @@ mod tests {
             if (c.inside) { v_next[c.index] = id.x; }
         }";
 
-    #[test]
-    fn a_run_takes_the_machine_code_that_has_come() {
+    fn bundle() -> VerifiedBundle {
         let declaration = Declaration::parse(TOML, &Overrides::default()).expect("a declaration");
         let manifest = Manifest::new(&declaration, &[("k.wgsl".to_string(), WGSL.to_string())].into()).expect("a workload");
         let key = SecretKey::generate().expect("a key");
-        let bundle = VerifiedBundle::verify(&bundle::sign(&manifest, &key), &Trust::key(key.public())).expect("a bundle");
+        VerifiedBundle::verify(&bundle::sign(&manifest, &key), &Trust::key(key.public())).expect("a bundle")
+    }
+
+    #[test]
+    fn a_run_in_place_of_another_has_its_memory_and_nothing_of_its_content() {
+        for is_interpreted in [false, true] {
+            let (bundle, options) = (bundle(), CpuOptions { threads: Some(2), is_interpreted, ..CpuOptions::default() });
+            let (cpu, alone) = (Cpu::open(options).expect("threads"), Placement::alone(bundle.program()));
+            let mut run = block_on(cpu.load(&bundle, &alone)).expect("a run");
+            run.pass(0, 0).expect("a pass");
+            assert_ne!(block_on(run.read_tile(0, TileId(0))).expect("a tile"), [0; 256]);
+            let memory = run.words.memory_address();
+            let mut again = block_on(cpu.reload(run, &bundle, &alone)).expect("a run");
+            assert_eq!(again.words.memory_address(), memory);
+            assert_eq!(block_on(again.read_tile(0, TileId(0))).expect("a tile"), [0; 256]);
+            again.pass(0, 0).expect("a pass");
+            assert_ne!(block_on(again.read_tile(0, TileId(0))).expect("a tile"), [0; 256]);
+        }
+    }
+
+    #[test]
+    fn a_run_takes_the_machine_code_that_has_come() {
+        let bundle = bundle();
         let options = CpuOptions { threads: Some(1), compile_wait: Some(std::time::Duration::ZERO), ..CpuOptions::default() };
         let cpu = Cpu::open(options).expect("threads");
         let mut run = block_on(cpu.load(&bundle, &Placement::alone(bundle.program()))).expect("a run");

@@ -29,6 +29,8 @@ pub const WORDS_MAX: usize = 1 << 30;
 
 /// Words of a cache line.
 const LINE: usize = 16;
+/// How many times too large memory may be that is used again.
+const ROOM_MAX: usize = 4;
 
 /// A cache line: rows that start on one stay on one.
 #[repr(C, align(64))]
@@ -116,6 +118,29 @@ impl Words {
         // SAFETY: the global allocator gave `lines` lines of that layout, and zero bytes are valid lines.
         let lines = unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(start, lines)) };
         Some(Words { lines: Lines::Own(lines), len: words })
+    }
+
+    /// The memory of these as `words` words, zeroed, where it has room for them and is not much larger: memory that has been used is there at once,
+    /// new memory comes page by page.
+    pub(crate) fn again(self, words: usize) -> Option<Words> {
+        let room = self.lines.len();
+        if words > WORDS_MAX || !(words / LINE + 1..=ROOM_MAX * (words / LINE + 1)).contains(&room) {
+            return None;
+        }
+        // SAFETY: the lines are there, and nobody else is: these words are the only ones.
+        unsafe { ptr::write_bytes(self.lines.start().cast_mut().cast::<Line>(), 0, words / LINE + 1) };
+        Some(Words { lines: self.lines, len: words })
+    }
+
+    /// Where they lie.
+    #[cfg(test)]
+    pub(crate) fn memory_address(&self) -> usize {
+        self.lines.start() as usize
+    }
+
+    /// Words that there is memory for.
+    pub(crate) fn room(&self) -> usize {
+        self.lines.len().max(1) * LINE - LINE
     }
 
     /// Words that WebAssembly instances share; `memory` has a line more than they need.

@@ -21,7 +21,7 @@ use super::{CachedPipeline, Checks, Gpu, Submitted};
 use crate::declaration::Extent;
 use crate::executor::arenas::{self, Shown};
 use crate::executor::dispatch::{DispatchUniform, Part, PassDispatches};
-use crate::executor::{ExecutorError, Layout, Placement, Run};
+use crate::executor::{ExecutorError, Layout, Piece, Placement, Run};
 use crate::manifest::Pass;
 use crate::program::{CheckedPass, Fresh, Program, Role, Write};
 
@@ -31,6 +31,8 @@ const BATCH_MAX: usize = 256;
 const IN_FLIGHT_MAX: usize = 3;
 /// A staging buffer up to this size is kept for the next reading: making and dropping one costs a browser a millisecond.
 const READING_BYTES_MAX: u64 = 1 << 20;
+/// What is read at a time, if it is more than one piece: each time waits for the device.
+const READ_BYTES_MAX: u64 = 16 << 20;
 /// The framework's copy kernel.
 const COPY_WGSL: &str = include_str!("../../../../shaders/framework/copy.wgsl");
 
@@ -422,8 +424,27 @@ impl<'a> GpuRun<'a> {
         }
     }
 
-    /// Waits for everything queued, then copies ranges of buffers to the CPU.
-    async fn read(&mut self, buffer: &wgpu::Buffer, offset: u64, bytes: u64) -> Result<Vec<u8>, ExecutorError> {
+    /// Where a piece lies: its buffer, its first byte there, and how many it has.
+    fn piece(&self, piece: Piece) -> Option<(wgpu::Buffer, u64, u64)> {
+        let stride = |buffer: usize| self.program.elements[buffer].stride;
+        match piece {
+            Piece::Tile(buffer, tile) => {
+                let residency = self.layout.of_field(&self.program, buffer)?;
+                let (page, first) = residency.slot(tile)?;
+                let bytes = tile_bytes(&residency.grid, tile, stride(buffer) as usize) as u64;
+                let source = self.arenas[buffer][page].sides[self.side[buffer]].clone();
+                Some((source, u64::from(first) * u64::from(stride(buffer)), bytes))
+            }
+            Piece::Table(buffer) => {
+                let Extent::Table { length, .. } = self.program.manifest.buffers[buffer].extent else { return None };
+                Some((self.arenas[buffer][0].sides[0].clone(), 0, u64::from(length) * u64::from(stride(buffer))))
+            }
+        }
+    }
+
+    /// Waits for everything queued, then copies ranges of buffers to the CPU, one behind the other.
+    async fn read_ranges(&mut self, ranges: &[(wgpu::Buffer, u64, u64)], into: &mut [u8]) -> Result<(), ExecutorError> {
+        let bytes = into.len() as u64;
         // Taken: a reading that is given up while it is mapped leaves none behind.
         let kept = self.reading.take().filter(|staging| staging.size() >= bytes);
         let staging = kept.unwrap_or_else(|| {
@@ -434,12 +455,15 @@ impl<'a> GpuRun<'a> {
                 mapped_at_creation: false,
             })
         });
-        self.encoder().copy_buffer_to_buffer(buffer, offset, &staging, 0, bytes);
+        let mut end = 0;
+        for (source, offset, bytes) in ranges {
+            self.encoder().copy_buffer_to_buffer(source, *offset, &staging, end, *bytes);
+            end += bytes;
+        }
         self.submit()?;
-        let mut content = Vec::new();
-        self.map(&staging, bytes, &mut |mapped| content.extend_from_slice(mapped)).await?;
-        self.reading = Some(staging).filter(|staging| staging.size() <= READING_BYTES_MAX);
-        Ok(content)
+        self.map(&staging, bytes, &mut |mapped| into.copy_from_slice(mapped)).await?;
+        self.reading = Some(staging);
+        Ok(())
     }
 
     /// Reads a staging buffer, once everything submitted so far is done.
@@ -630,22 +654,27 @@ impl Run for GpuRun<'_> {
         }
     }
 
-    async fn read_tile(&mut self, buffer: usize, tile: TileId) -> Result<Vec<u8>, ExecutorError> {
-        let stride = self.program.elements[buffer].stride;
-        let Some(residency) = self.layout.of_field(&self.program, buffer) else { return Ok(Vec::new()) };
-        let Some((page, first)) = residency.slot(tile) else { return Ok(Vec::new()) };
-        let bytes = tile_bytes(&residency.grid, tile, stride as usize) as u64;
-        let source = self.arenas[buffer][page].sides[self.side[buffer]].clone();
-        self.read(&source, u64::from(first) * u64::from(stride), bytes).await
+    fn piece_bytes(&self, piece: Piece) -> usize {
+        self.piece(piece).map_or(0, |(_, _, bytes)| bytes as usize)
     }
 
-    async fn read_table(&mut self, buffer: usize) -> Result<Vec<u8>, ExecutorError> {
-        let source = self.arenas[buffer][0].sides[0].clone();
-        let bytes = match self.program.manifest.buffers[buffer].extent {
-            Extent::Table { length, .. } => u64::from(length) * u64::from(self.program.elements[buffer].stride),
-            Extent::Field { .. } => 0,
-        };
-        self.read(&source, 0, bytes).await
+    async fn read(&mut self, pieces: &[Piece], mut into: &mut [u8]) -> Result<(), ExecutorError> {
+        let ranges: Vec<_> = pieces.iter().filter_map(|piece| self.piece(*piece)).collect();
+        let mut left = &ranges[..];
+        while let Some(&(.., first)) = left.first() {
+            let (mut count, mut bytes) = (1, first);
+            while let Some((.., more)) = left.get(count)
+                && bytes + more <= READ_BYTES_MAX
+            {
+                (count, bytes) = (count + 1, bytes + more);
+            }
+            let (content, behind) = into.split_at_mut(bytes as usize);
+            self.read_ranges(&left[..count], content).await?;
+            (left, into) = (&left[count..], behind);
+        }
+        assert!(into.is_empty(), "{} bytes more than the pieces have", into.len());
+        self.reading = self.reading.take().filter(|staging| staging.size() <= READING_BYTES_MAX);
+        Ok(())
     }
 
     fn flush(&mut self) -> Result<(), ExecutorError> {
