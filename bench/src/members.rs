@@ -191,21 +191,22 @@ fn join(options: &BenchOptions, figures: &mut Vec<Figure>, progress: &mut dyn Fn
             }
         };
         let (tick, at) = (taken["tick"].as_u64().unwrap_or(0), Instant::now());
-        let took = at.saturating_duration_since(alone.to.1).as_secs_f64();
-        let meanwhile = tick.saturating_sub(alone.to.0) as f64 / took.max(1e-9);
+        let (ticks, took) = (tick.saturating_sub(alone.to.0) as f64, at.saturating_duration_since(alone.to.1).as_secs_f64());
         let alone = alone.ticks_per_second()?;
-        ratios.push(meanwhile / alone);
+        // A tick is told before the sleep that a throttled member owes for it: one sleep more than ticks lies between the two.
+        let possible = took * alone - (1.0 - DUTY);
+        ratios.push(ticks / possible);
         seconds.push(took);
-        lost.push((alone - meanwhile) * took);
-        if meanwhile > best.0 {
-            best = (meanwhile, alone);
+        lost.push(possible - ticks);
+        if ticks / possible * alone > best.0 {
+            best = (ticks / possible * alone, alone);
         }
         drop(newcomer);
     }
     ratios.sort_by(f64::total_cmp);
     seconds.sort_by(f64::total_cmp);
     lost.sort_by(f64::total_cmp);
-    let ratio = ratios[ratios.len() / 2];
+    let (ratio, lost) = (ratios[ratios.len() / 2], lost[lost.len() / 2]);
     figures.push(
         Figure {
             bench: Bench::Members.name().into(),
@@ -222,11 +223,7 @@ fn join(options: &BenchOptions, figures: &mut Vec<Figure>, progress: &mut dyn Fn
             met: None,
             rounds,
             repeats: 0,
-            notes: vec![format!(
-                "{:.1} s from its start until it owns its tiles; {:.1} ticks lost meanwhile",
-                seconds[seconds.len() / 2],
-                lost[lost.len() / 2].max(0.0)
-            )],
+            notes: vec![format!("{:.1} s from its start until it owns its tiles; {lost:.1} ticks lost meanwhile", seconds[seconds.len() / 2])],
         }
         .with_target(Some(JOIN_TARGET)),
     );
