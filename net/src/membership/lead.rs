@@ -57,6 +57,8 @@ const BALANCE_EVERY_MAX: Duration = Duration::from_secs(60);
 const SETTLES: Duration = Duration::from_secs(10);
 /// … and must bring the tick forward by this fraction.
 const WANDERING_GAIN_MIN: f64 = 0.15;
+/// A gain of a third of the tick must have been there for so long, one of a tenth for eight times as long; of half, for no time.
+const SMALL_GAIN_WAITS: Duration = Duration::from_secs(2);
 
 /// A peer that wants to become a member.
 #[derive(Debug)]
@@ -122,6 +124,8 @@ pub(super) struct Lead {
     moved_at: Duration,
     /// The same of the first move since it was calm.
     settling_at: Duration,
+    /// Since when, look for look, there has been a move that pays.
+    gain_since: Option<Duration>,
     balance_pause: Duration,
     pub(super) nearing: Nearing,
 }
@@ -173,7 +177,7 @@ impl Lead {
         self.snapshot_at = now;
         self.frozen = None;
         self.said_at = Duration::ZERO;
-        self.balanced_at = now;
+        (self.balanced_at, self.gain_since) = (now, None);
         self.leavers.retain(|id| self.roster.contains(id));
         self.speeds.retain(|id, _| self.roster.contains(id));
         self.links.retain(|id, _| self.roster.contains(id));
@@ -734,7 +738,15 @@ impl Member {
         if !is_calm && self.lead.settling_at + SETTLES <= now {
             rules.gain_min = rules.gain_min.max(WANDERING_GAIN_MIN);
         }
-        let better = balance::improve(&self.config.parts, &plan.owners, &loads, &rules)?;
+        let better = balance::improve(&self.config.parts, &plan.owners, &loads, &rules);
+        self.lead.gain_since = better.as_ref().map(|_| self.lead.gain_since.unwrap_or(now));
+        let better = better?;
+        // What is small may be gone again soon, and costs little until then.
+        let gain = 1.0 - better.tick_s_after / better.tick_s_before;
+        if self.lead.gain_since.is_some_and(|since| since + SMALL_GAIN_WAITS.mul_f64((1.0 / gain - 2.0).max(0.0)) > now) {
+            return None;
+        }
+        self.lead.gain_since = None;
         if is_calm {
             self.lead.settling_at = now;
         }
