@@ -81,9 +81,7 @@ fn who_cannot_prove_what_it_keeps_is_left_out_and_named() {
         stuck.extend((before.is_finished() && !after.is_finished()).then_some(seed));
     }
     assert!(caught > 20, "{caught} of 40 liars were caught");
-    // A liar's vote counts until it is caught: of three it can decide an epoch with one of those who have not caught it yet, without
-    // the one who has, and then it is turned away. What is left is half, without its coordinator.
-    assert_eq!(stuck, [36], "runs that did not go on without the liar");
+    assert!(stuck.is_empty(), "runs that did not go on without the liar: {stuck:?}");
 }
 
 #[test]

@@ -65,7 +65,7 @@ pub use wishes::{CHANGES_MAX, Change, KEY_BYTES_MAX, VALUE_BYTES_MAX, Wish};
 
 use crate::core::{LinkId, Violation};
 use crate::wire::RefuseReason;
-use agree::Acceptor;
+use agree::{Acceptor, Ballot};
 use audit::Audits;
 use fetch::{Encoded, Fetch};
 use greet::Joining;
@@ -137,6 +137,8 @@ pub struct Member {
     reports: BTreeMap<(MemberId, MemberId), Duration>,
     /// Suspicions told to whom.
     told: BTreeSet<(MemberId, MemberId)>,
+    /// Who asked for a promise while somebody lower was within reach, of which epoch and ballot.
+    deferred: Option<(String, u32, Ballot)>,
     /// Since when `decided` needs a successor.
     trouble_at: Option<Duration>,
     /// Parts of every snapshot are with nobody who can be reached.
@@ -188,6 +190,7 @@ impl Member {
             offences: BTreeMap::new(),
             reports: BTreeMap::new(),
             told: BTreeSet::new(),
+            deferred: None,
             trouble_at: None,
             parts_missing: false,
             asked_at: Duration::ZERO,

@@ -11,6 +11,8 @@
 //! A plan after a loss begins from the newest snapshot of which the proposer knows every hash and of which the promises
 //! together hold every part. Who is left out of it: those that did not promise; and where two members cannot reach each
 //! other, the one that more cannot reach, once the accused has been heard since: it may be gone, and its accuser was the first to know.
+//! Members promise nothing to one that proposes while a lower one is within reach: of three, one that is being turned away would
+//! decide with the third that it stays.
 //!
 //! Invariants: a member enters an epoch only when it holds every part that it owns; whatever the node says of an epoch
 //! that is not the running one changes nothing.
@@ -58,6 +60,7 @@ impl Member {
         self.barred.clear();
         self.reports.clear();
         self.told.clear();
+        self.deferred = None;
         self.trouble_at = None;
         self.parts_missing = false;
     }
@@ -134,6 +137,9 @@ impl Member {
         self.orphaned_at = None;
         self.orphaned_told = false;
         let proposer = linked.first().copied().unwrap_or(me);
+        if let Some((identity, epoch, ballot)) = self.deferred.take_if(|(.., ballot)| ballot.member <= proposer.0) {
+            self.asked_to_promise(&identity, epoch, ballot);
+        }
         if proposer != me {
             self.attempt = None;
             self.tell_suspects(&plan, proposer);
@@ -321,6 +327,10 @@ impl Member {
         if plan.index_of(MemberId(ballot.member)).is_none() || plan.member_of(identity).map(|member| member.id.0) != Some(ballot.member) {
             return;
         }
+        if self.defers(&plan, ballot) {
+            self.deferred = Some((identity.to_owned(), epoch, ballot));
+            return;
+        }
         let message = match self.acceptor.prepare(ballot) {
             Ok(accepted) => Message::Promise { epoch, ballot, accepted, holdings: self.shelf.holdings() },
             Err(ballot) => Message::Nack { epoch, ballot },
@@ -329,6 +339,19 @@ impl Member {
         // Somebody lower proposes: what this one began is moot.
         self.trouble_at.get_or_insert(self.now);
         self.answer(identity, &message);
+    }
+
+    /// Whether somebody below a proposer is within reach, and is to propose instead: it may be about to turn that one away. It has
+    /// as long as one that is accused: the proposer does not reach it.
+    fn defers(&mut self, plan: &EpochPlan, ballot: Ballot) -> bool {
+        let proposer = MemberId(ballot.member);
+        let lowest = plan.roster.iter().map(|member| member.id).find(|id| self.is_linked(*id)).filter(|id| *id < proposer);
+        let Some(lowest) = lowest.filter(|_| self.acceptor.promised() != Some(ballot)) else { return false };
+        self.trouble_at.get_or_insert(self.now);
+        if Some(lowest) != self.id {
+            self.reports.entry((proposer, lowest)).or_insert(self.now);
+        }
+        true
     }
 
     /// The plan whose successor is asked about; where a newer one is decided, the asker is told.
@@ -357,6 +380,9 @@ impl Member {
     pub(super) fn asked_to_accept(&mut self, identity: &str, epoch: u32, ballot: Ballot, value: Bytes) {
         let Some(plan) = self.voting_on(identity, epoch) else { return };
         if plan.member_of(identity).map(|member| member.id.0) != Some(ballot.member) || (ballot.round == 0 && plan.coordinator().0 != ballot.member) {
+            return;
+        }
+        if ballot.round > 0 && self.defers(&plan, ballot) {
             return;
         }
         self.asked_at = self.now;
