@@ -164,3 +164,23 @@ pub fn whole(program: &Program, parts: &Parts, state: &[Bytes], buffer: usize) -
     }
     Ok(field)
 }
+
+#[cfg(test)]
+mod tests {
+    use peercompute_buffers::Grid;
+
+    use super::*;
+
+    #[test]
+    fn parts_come_in_blocks_that_are_not_too_large() {
+        const PART: usize = 6 << 20;
+        let parts = |bytes: u64| Parts::new(&[Grid::new(&[5 * 1024, 1536], &[1024, 1536]).expect("a grid")], &[bytes], 100).expect("parts");
+        let owned = || [0, 1, 3, 4].into_iter().map(PartId);
+        let in_blocks = |parts: &Parts| blocks(parts, owned()).into_iter().map(|(block, bytes)| (block.len(), bytes)).collect::<Vec<_>>();
+        assert_eq!(in_blocks(&parts(4)), [(2, 2 * PART), (3, 2 * PART + 100)]);
+        // One that is too large alone comes alone.
+        assert_eq!(in_blocks(&parts(12)), [(1, 3 * PART), (1, 3 * PART), (1, 3 * PART), (1, 3 * PART), (1, 100)]);
+        let all: Vec<PartId> = blocks(&parts(4), owned()).into_iter().flat_map(|(block, _)| block).collect();
+        assert_eq!(all, [0, 1, 3, 4, 5].map(PartId));
+    }
+}

@@ -7,7 +7,7 @@ use peercompute_kernels::Program;
 use peercompute_kernels::declaration::Class;
 use peercompute_kernels::executor::any::{AnyExecutor, AnyRun};
 use peercompute_kernels::executor::cpu::{Cpu, CpuOptions};
-use peercompute_kernels::executor::{Borders, ExecutorError, Placement, Run, mesh};
+use peercompute_kernels::executor::{Borders, ExecutorError, Piece, Placement, Run, mesh};
 use pollster::block_on;
 
 use crate::cases::{Kind, bundle_of, load};
@@ -71,6 +71,28 @@ async fn contents(program: &Program, run: &mut AnyRun<'_>) -> Vec<Vec<u8>> {
         }
     }
     all
+}
+
+/// Together they are more than what is read of a device at a time.
+#[test]
+fn pieces_read_at_once_are_those_read_one_by_one() {
+    for kind in [Kind::Gpu, Kind::Cpu] {
+        let (executor, bundle) = (open(kind, Borders::Apart, None), load("shaders/physics/heat", &[4096, 1536], &[512, 512]));
+        let program = bundle.program();
+        let mut runs = [block_on(executor.load(&bundle, &Placement::alone(program))).unwrap()];
+        block_on(mesh::run(program, &mut runs, 0..1)).unwrap();
+        let pieces: Vec<Piece> = (0..program.manifest.buffers.len())
+            .flat_map(|buffer| match program.grid_of(buffer) {
+                Some(grid) => (0..grid.tile_count()).map(|tile| Piece::Tile(buffer, TileId(tile))).collect(),
+                None => vec![Piece::Table(buffer)],
+            })
+            .collect();
+        let one_by_one = block_on(contents(program, &mut runs[0])).concat();
+        assert!(one_by_one.len() >= 24 << 20 && one_by_one.iter().any(|byte| *byte != 0));
+        let mut at_once = vec![0; pieces.iter().map(|piece| runs[0].piece_bytes(*piece)).sum()];
+        block_on(runs[0].read(&pieces, &mut at_once)).unwrap();
+        assert!(at_once == one_by_one, "{kind:?}");
+    }
 }
 
 /// Whatever the moment at which machine code comes, in the middle of a dispatch or between two.
