@@ -60,6 +60,22 @@ const WANDERING_GAIN_MIN: f64 = 0.15;
 /// A gain of a third of the tick must have been there for so long, one of a tenth for eight times as long; of half, for no time.
 const SMALL_GAIN_WAITS: Duration = Duration::from_secs(2);
 
+/// Since when, look for look, there has been a move that pays: what is small may be gone again soon, and costs little until then.
+#[derive(Debug, Default)]
+struct Lasting(Option<Duration>);
+
+impl Lasting {
+    /// Whether to move for this fraction of the tick, if there is one to be gained.
+    fn is_due(&mut self, gain: Option<f64>, now: Duration) -> bool {
+        let Some(gain) = gain else {
+            self.0 = None;
+            return false;
+        };
+        let since = *self.0.get_or_insert(now);
+        since + SMALL_GAIN_WAITS.mul_f64((1.0 / gain - 2.0).max(0.0)) <= now
+    }
+}
+
 /// A peer that wants to become a member.
 #[derive(Debug)]
 pub(super) struct Joiner {
@@ -124,8 +140,7 @@ pub(super) struct Lead {
     moved_at: Duration,
     /// The same of the first move since it was calm.
     settling_at: Duration,
-    /// Since when, look for look, there has been a move that pays.
-    gain_since: Option<Duration>,
+    lasting: Lasting,
     balance_pause: Duration,
     pub(super) nearing: Nearing,
 }
@@ -177,7 +192,8 @@ impl Lead {
         self.snapshot_at = now;
         self.frozen = None;
         self.said_at = Duration::ZERO;
-        (self.balanced_at, self.gain_since) = (now, None);
+        self.balanced_at = now;
+        self.lasting = Lasting::default();
         self.leavers.retain(|id| self.roster.contains(id));
         self.speeds.retain(|id, _| self.roster.contains(id));
         self.links.retain(|id, _| self.roster.contains(id));
@@ -739,14 +755,8 @@ impl Member {
             rules.gain_min = rules.gain_min.max(WANDERING_GAIN_MIN);
         }
         let better = balance::improve(&self.config.parts, &plan.owners, &loads, &rules);
-        self.lead.gain_since = better.as_ref().map(|_| self.lead.gain_since.unwrap_or(now));
-        let better = better?;
-        // What is small may be gone again soon, and costs little until then.
-        let gain = 1.0 - better.tick_s_after / better.tick_s_before;
-        if self.lead.gain_since.is_some_and(|since| since + SMALL_GAIN_WAITS.mul_f64((1.0 / gain - 2.0).max(0.0)) > now) {
-            return None;
-        }
-        self.lead.gain_since = None;
+        let gain = better.as_ref().map(|better| 1.0 - better.tick_s_after / better.tick_s_before);
+        let better = better.filter(|_| self.lead.lasting.is_due(gain, now))?;
         if is_calm {
             self.lead.settling_at = now;
         }
@@ -900,5 +910,22 @@ impl Member {
 
     fn joining_again(&self) -> bool {
         self.id.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_gain_has_to_last() {
+        let at = Duration::from_secs;
+        let mut lasting = Lasting::default();
+        assert!(lasting.is_due(Some(0.6), at(1)), "half of the tick and more waits for nothing");
+        let mut lasting = Lasting::default();
+        assert!(!lasting.is_due(Some(0.125), at(1)) && !lasting.is_due(Some(0.125), at(12)));
+        assert!(!lasting.is_due(None, at(12)), "it is gone");
+        assert!(!lasting.is_due(Some(0.125), at(13)) && !lasting.is_due(Some(0.125), at(24)) && lasting.is_due(Some(0.125), at(25)));
+        assert!(!lasting.is_due(Some(0.1), at(28)) && lasting.is_due(Some(0.1), at(29)), "the smaller, the longer");
     }
 }
