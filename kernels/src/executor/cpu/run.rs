@@ -164,7 +164,9 @@ impl CpuRun {
             cpu.check_memory(&program, seats.words * 4 + beside_bytes)?;
         }
 
-        let words = used.and_then(|used| used.again(seats.words as usize)).or_else(|| cpu.compiler.words(seats.words as usize));
+        let used = used.and_then(|used| used.again(seats.words as usize));
+        let memory_words = used.as_ref().map_or(seats.words, |used| used.room() as u64);
+        let words = used.or_else(|| cpu.compiler.words(seats.words as usize));
         let words = Arc::new(words.ok_or_else(|| cpu.no_memory(seats.words * 4))?);
         places.write_constants(&words, &program, &layout, &reductions);
         let refused = |(number, cause): (usize, String)| shared.refused(wanted.sources[number].entry, cause);
@@ -177,7 +179,7 @@ impl CpuRun {
             watched: shared.watch.place(Some((words.clone(), seats.stop_word()))),
             dispatch: Dispatch { time_limit: shared.time_limit, ..Dispatch::default() },
             outgoing: vec![0; outgoing],
-            memory_bytes: seats.words.max(words.room() as u64) * 4 + beside_bytes,
+            memory_bytes: memory_words * 4 + beside_bytes,
             stopped: None,
             page_bytes_max: cpu.page_bytes_max(),
             shared,
