@@ -51,6 +51,25 @@ impl Process {
         Ok(Process { child, orders, lines })
     }
 
+    /// Ends it at once, as a crash does.
+    pub(crate) fn kill(&mut self) -> Result<(), BenchError> {
+        self.child.kill().map_err(|cause| failed(format!("cannot kill a member: {cause}")))
+    }
+
+    /// Stops it where it is: its sockets stay open, and say nothing.
+    #[cfg(unix)]
+    pub(crate) fn freeze(&mut self) -> Result<(), BenchError> {
+        use rustix::process::{Pid, Signal, kill_process};
+        let pid = Pid::from_raw(self.child.id() as i32).ok_or_else(|| failed("a member without a process"))?;
+        kill_process(pid, Signal::STOP).map_err(|cause| failed(format!("cannot freeze a member: {cause}")))
+    }
+
+    /// Processes are frozen on Unix only.
+    #[cfg(not(unix))]
+    pub(crate) fn freeze(&mut self) -> Result<(), BenchError> {
+        Err(failed("members are frozen on Unix only"))
+    }
+
     /// Gives it an order, a line.
     pub(crate) fn order(&mut self, order: &str) -> Result<(), BenchError> {
         let orders = self.orders.as_mut().ok_or_else(|| failed("a member takes no orders"))?;

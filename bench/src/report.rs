@@ -140,6 +140,32 @@ impl Figure {
         }
     }
 
+    /// A value of one measurement and what it is held against. `ratio` is the better, the higher it is.
+    pub(crate) fn held(bench: Bench, case: String, unit: &str, value: f64, (twin, twin_value): (&str, f64), ratio: f64) -> Figure {
+        Figure {
+            bench: bench.name().into(),
+            case,
+            kind: Kind::Speed,
+            unit: unit.into(),
+            value,
+            twin: twin.into(),
+            twin_value,
+            ratio,
+            ratio_best: None,
+            floor: None,
+            target: None,
+            met: None,
+            rounds: 1,
+            repeats: 0,
+            notes: Vec::new(),
+        }
+    }
+
+    /// Sets what else should be known.
+    pub(crate) fn with_notes(self, notes: Vec<String>) -> Figure {
+        Figure { notes, ..self }
+    }
+
     /// Sets the ratio to reach.
     pub(crate) fn with_target(mut self, target: Option<f64>) -> Figure {
         self.target = target;

@@ -1,0 +1,89 @@
+//! Three of five processes are lost, one by one: how soon another notices, and goes on computing without them.
+
+use std::time::{Duration, Instant};
+
+use super::{Crew, PATIENCE, Pace};
+use crate::process::{Process, failed};
+use crate::report::Figure;
+use crate::{Bench, BenchError, BenchOptions, Effort};
+
+const MEMBERS: usize = 5;
+/// The part of the time that each computes: the driver's threads are to have a core when they want one.
+const DUTY: f64 = 0.15;
+/// The longest that a loss may go unnoticed.
+const NOTICED_S: f64 = 1.0;
+/// The longest that a run may stand still then.
+const RESUMED_S: f64 = 2.0;
+/// Times below this are not told apart.
+const LEAST_S: f64 = 0.001;
+
+/// How a member is lost.
+enum Blow {
+    Kill,
+    /// Its links stay up, and say nothing.
+    Freeze,
+}
+
+/// What one loss came to.
+struct Loss {
+    what: &'static str,
+    noticed_s: f64,
+    resumed_s: f64,
+}
+
+pub(super) fn run(options: &BenchOptions, figures: &mut Vec<Figure>, progress: &mut dyn FnMut(&str)) -> Result<(), BenchError> {
+    let (size, tile, rounds) = match options.effort {
+        Effort::Tiny => (256, 64, 1),
+        Effort::Quick => (1024, 128, 2),
+        Effort::Full => (1024, 128, 5),
+    };
+    let case = format!("heat {size}², {MEMBERS} processes, of which three are lost");
+    progress(&format!("members: {case}"));
+    let crew = Crew::new(size, tile)?;
+    let mut losses = Vec::new();
+    for _ in 0..rounds {
+        losses.extend(once(&crew)?);
+    }
+    // What is promised is promised of every loss.
+    let worst = |seconds: &dyn Fn(&Loss) -> f64| losses.iter().map(seconds).fold(LEAST_S, f64::max);
+    let note =
+        |seconds: &dyn Fn(&Loss) -> f64| losses.iter().map(|loss| format!("{} {:.2} s", loss.what, seconds(loss))).collect::<Vec<_>>().join(", ");
+    let quantities: [(&str, &str, f64, &dyn Fn(&Loss) -> f64); 2] = [
+        ("until another notices, at worst", "one second", NOTICED_S, &|loss| loss.noticed_s),
+        ("from then until it computes again, at worst", "two seconds", RESUMED_S, &|loss| loss.resumed_s),
+    ];
+    for (name, twin, limit, seconds) in quantities {
+        let value = worst(seconds);
+        let figure = Figure::held(Bench::Members, format!("{case}: {name}"), "s", value, (twin, limit), limit / value);
+        figures.push(Figure { rounds, ..figure }.with_notes(vec![note(seconds)]).with_target(Some(1.0)));
+    }
+    Ok(())
+}
+
+/// The last joiner freezes, the one before it is killed, and then the host.
+fn once(crew: &Crew) -> Result<Vec<Loss>, BenchError> {
+    let (mut members, _) = crew.gather(MEMBERS, &["--throttle", &DUTY.to_string()])?;
+    let mut losses = Vec::new();
+    for (what, blow, at) in [("a freeze", Blow::Freeze, MEMBERS - 1), ("a kill", Blow::Kill, MEMBERS - 2), ("the host's", Blow::Kill, 0)] {
+        // It has computed a while, and taken a snapshot.
+        Pace::listen(&members[1], Duration::from_secs(3))?;
+        losses.push(lose(&mut members, at, &blow, what)?);
+    }
+    Ok(losses)
+}
+
+/// What the second member hears of a loss.
+#[allow(clippy::disallowed_methods, reason = "a measurement")]
+fn lose(members: &mut [Process], victim: usize, blow: &Blow, what: &'static str) -> Result<Loss, BenchError> {
+    let struck = Instant::now();
+    match blow {
+        Blow::Kill => members[victim].kill(),
+        Blow::Freeze => members[victim].freeze(),
+    }?;
+    let (witness, until) = (&members[1], struck + PATIENCE);
+    witness.next("lost", until)?;
+    let noticed = Instant::now();
+    let epoch = witness.next("epoch", until)?["epoch"].as_u64().ok_or_else(|| failed("an epoch without its number"))?;
+    while witness.next("progress", until)?["epoch"].as_u64() < Some(epoch) {}
+    Ok(Loss { what, noticed_s: (noticed - struck).as_secs_f64(), resumed_s: noticed.elapsed().as_secs_f64() })
+}
