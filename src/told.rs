@@ -78,9 +78,9 @@ pub enum Line {
         seconds: f64,
         /// What it shipped, frames counted in.
         shipped_bytes: u64,
-        /// What it sent in all: that, and what membership costs (snapshots' copies above all). A tenth of a second old at most.
+        /// What it sent beside that: copies of snapshots, tiles that move, agreement, pings. A tenth of a second old at most.
         #[serde(default)]
-        sent_bytes: u64,
+        upkeep_bytes: u64,
     },
     /// A snapshot is in the store.
     Stored {
@@ -166,9 +166,9 @@ impl Teller {
     pub fn lines(&mut self, told: &Told<'_>) -> Vec<Line> {
         match told {
             Told::Entered { plan, me } => self.entered(plan, plan.member(*me).map_or(MemberId(0), |member| member.id)),
-            Told::Progress { tick, epoch, seconds, shipped_bytes, sent_bytes } => {
-                let (shipped_bytes, sent_bytes) = (*shipped_bytes, *sent_bytes);
-                vec![Line::Progress { tick: *tick, epoch: *epoch, seconds: *seconds, shipped_bytes, sent_bytes }]
+            Told::Progress { tick, epoch, seconds, shipped_bytes, upkeep_bytes } => {
+                let (shipped_bytes, upkeep_bytes) = (*shipped_bytes, *upkeep_bytes);
+                vec![Line::Progress { tick: *tick, epoch: *epoch, seconds: *seconds, shipped_bytes, upkeep_bytes }]
             }
             Told::Notice(Notice::Lost { id, name, reason }) => vec![Line::Lost { id: id.0, name: name.clone(), reason: reason.clone() }],
             // Said once it is entered.

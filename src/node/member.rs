@@ -137,8 +137,8 @@ pub enum Told<'a> {
         seconds: f64,
         /// What it shipped, frames counted in.
         shipped_bytes: u64,
-        /// What its links took from it in all: that, and what membership costs. A tenth of a second old at most.
-        sent_bytes: u64,
+        /// What it sent beside that: copies of snapshots, tiles that move, agreement, pings. A tenth of a second old at most.
+        upkeep_bytes: u64,
     },
     /// Something to know.
     Notice(&'a Notice),
@@ -657,8 +657,8 @@ impl<'a> MemberNode<'a> {
         (epoch.told, epoch.told_tick, epoch.queued) = (now, epoch.tick, 0);
         self.send(Event::Ticked { epoch: epoch.plan.epoch, tick: epoch.tick, busy: epoch.busy }).await;
         let seconds = self.begun.map_or(0.0, |begun| (now - begun).as_secs_f64());
-        let (shipped_bytes, sent_bytes) = (self.shipping.shipped_bytes, self.session.link_totals().bytes_out);
-        (self.tell)(Told::Progress { tick: epoch.tick, epoch: epoch.plan.epoch, seconds, shipped_bytes, sent_bytes });
+        let (shipped_bytes, upkeep_bytes) = (self.shipping.shipped_bytes, self.session.link_totals().upkeep_out);
+        (self.tell)(Told::Progress { tick: epoch.tick, epoch: epoch.plan.epoch, seconds, shipped_bytes, upkeep_bytes });
         give_way().await;
         Ok(())
     }

@@ -85,9 +85,7 @@ fn between_snapshots(members: &[Process], watch: &Process, counted: usize) -> Re
         let later = Instant::now() + if is_new { TOLD_LATE } else { Duration::ZERO };
         for (member, sent) in members.iter().zip(&mut sent) {
             while let Some(line) = member.line(later)? {
-                if let (Some(all), Some(strips)) = (line["sent_bytes"].as_u64(), line["shipped_bytes"].as_u64()) {
-                    *sent = all.saturating_sub(strips);
-                }
+                *sent = line["upkeep_bytes"].as_u64().unwrap_or(*sent);
             }
         }
         if is_new {

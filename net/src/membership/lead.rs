@@ -20,11 +20,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::balance::{self, LINK_BYTES_PER_S_ASSUMED, Load, Rules, Speed};
+use super::balance::{self, LINK_BYTES_PER_S_ASSUMED, Load, Speed};
 use super::event::{Keep, MemberStatus, Output, Role, Standing, Stored};
+use super::joiners::Joiner;
 use super::links::own_profile;
 use super::plan::{EpochPlan, Member as MemberInfo, MemberId, Origin, Version};
-use super::shadow::{JOINERS_WAIT, Nearing, longest_fetch_s};
+use super::rebalance::Rebalance;
+use super::shadow::{Nearing, longest_fetch_s};
 use super::wire::Message;
 use super::wishes::Wishes;
 use super::{Member, PartId, Parts};
@@ -36,8 +38,6 @@ use peercompute_buffers::digest::tile_hash;
 const SAY_AGAIN: Duration = Duration::from_millis(500);
 /// Between two looks at how fast the run is.
 const RATE_EVERY: Duration = Duration::from_millis(100);
-/// Joiners that come together are taken in together: one that is ready waits this long for the others.
-const TOGETHER: Duration = Duration::from_millis(150);
 const STANDING_EVERY: Duration = Duration::from_millis(250);
 /// The fewest ticks granted ahead.
 const AHEAD_MIN: u64 = 4;
@@ -48,49 +48,9 @@ const SPEED_OVER: Duration = Duration::from_millis(200);
 /// … or over this much time, of which this much was computing: who waits for a slower one is measured too.
 const SPEED_WITHIN: Duration = Duration::from_millis(500);
 const SPEED_OVER_MIN: Duration = Duration::from_millis(20);
-/// Between two moves of tiles while nobody comes or goes, at first; twice as long after every move.
-const BALANCE_EVERY: Duration = Duration::from_millis(1500);
-/// … and at most. After as long without a move it is the first again.
-const BALANCE_EVERY_MAX: Duration = Duration::from_secs(60);
-/// In this time after the first of some moves the others find the best division. Later ones, until it has been calm for as long as
-/// above, answer to speeds that wander …
-const SETTLES: Duration = Duration::from_secs(10);
-/// … and must bring the tick forward by this fraction.
-const WANDERING_GAIN_MIN: f64 = 0.15;
-/// A gain of a third of the tick must have been there for so long, one of a tenth for eight times as long; of half, for no time.
-const SMALL_GAIN_WAITS: Duration = Duration::from_secs(2);
-
-/// Since when, look for look, there has been a move that pays: what is small may be gone again soon, and costs little until then.
-#[derive(Debug, Default)]
-struct Lasting(Option<Duration>);
-
-impl Lasting {
-    /// Whether to move for this fraction of the tick, if there is one to be gained.
-    fn is_due(&mut self, gain: Option<f64>, now: Duration) -> bool {
-        let Some(gain) = gain else {
-            self.0 = None;
-            return false;
-        };
-        let since = *self.0.get_or_insert(now);
-        since + SMALL_GAIN_WAITS.mul_f64((1.0 / gain - 2.0).max(0.0)) <= now
-    }
-}
-
-/// A peer that wants to become a member.
-#[derive(Debug)]
-pub(super) struct Joiner {
-    link: LinkId,
-    profile: MemberInfo,
-    /// With whom it is linked, once it is ready.
-    linked: Option<BTreeSet<MemberId>>,
-    ready_at: Duration,
-    /// The roster of the draft it was sent.
-    drafted: Vec<MemberId>,
-}
-
 /// What is known of a member of the epoch.
 #[derive(Debug, Default, Clone)]
-struct Progress {
+pub(super) struct Progress {
     /// It comes behind the others, who do not wait for it.
     is_shadow: bool,
     entered: bool,
@@ -101,7 +61,7 @@ struct Progress {
     kept: Option<Version>,
     report: Option<Bytes>,
     /// Where the measurement of its speed began: tick, busy microseconds, and when that was.
-    measured: (u64, u64, Duration),
+    pub(super) measured: (u64, u64, Duration),
 }
 
 #[derive(Debug, Default)]
@@ -109,20 +69,20 @@ pub(super) struct Lead {
     pub(super) decided_at: Duration,
     epoch: u32,
     /// By place in the roster.
-    progress: Vec<Progress>,
-    roster: Vec<MemberId>,
+    pub(super) progress: Vec<Progress>,
+    pub(super) roster: Vec<MemberId>,
     /// The epoch before, which goes on to the tick at which this one begins.
     before: Option<(u32, Vec<MemberId>, Vec<Progress>)>,
     /// Survives the epoch.
-    speeds: BTreeMap<MemberId, Speed>,
+    pub(super) speeds: BTreeMap<MemberId, Speed>,
     /// What members' links carried, in bytes per second, where that was seen; as long.
     links: BTreeMap<MemberId, f64>,
-    joiners: BTreeMap<String, Joiner>,
-    next_member: u32,
+    pub(super) joiners: BTreeMap<String, Joiner>,
+    pub(super) next_member: u32,
     watchers: Vec<LinkId>,
     leavers: BTreeSet<MemberId>,
     pub(super) wishes: Wishes,
-    until: u64,
+    pub(super) until: u64,
     ahead: u64,
     /// Ticks per second, and where it was last looked at.
     pub(super) rate: f64,
@@ -135,13 +95,7 @@ pub(super) struct Lead {
     said_at: Duration,
     said: (u64, Option<u64>, Option<Version>),
     standing_at: Duration,
-    balanced_at: Duration,
-    /// When tiles last moved for the sake of balance, and how long they stay after that.
-    moved_at: Duration,
-    /// The same of the first move since it was calm.
-    settling_at: Duration,
-    lasting: Lasting,
-    balance_pause: Duration,
+    pub(super) rebalance: Rebalance,
     pub(super) nearing: Nearing,
 }
 
@@ -172,7 +126,7 @@ impl Lead {
         let roster: Vec<MemberId> = plan.roster.iter().map(|member| member.id).collect();
         if roster != self.roster {
             // Whoever came has room for more, and who went leaves others with too much.
-            (self.moved_at, self.balance_pause) = (Duration::ZERO, Duration::ZERO);
+            self.rebalance = Rebalance::default();
         }
         let before = (self.epoch, std::mem::replace(&mut self.roster, roster), std::mem::take(&mut self.progress));
         // Only who led it was told how far its members are.
@@ -192,8 +146,7 @@ impl Lead {
         self.snapshot_at = now;
         self.frozen = None;
         self.said_at = Duration::ZERO;
-        self.balanced_at = now;
-        self.lasting = Lasting::default();
+        self.rebalance.begin(now);
         self.leavers.retain(|id| self.roster.contains(id));
         self.speeds.retain(|id, _| self.roster.contains(id));
         self.links.retain(|id, _| self.roster.contains(id));
@@ -307,7 +260,7 @@ impl Member {
         self.shelf.completed(version);
     }
 
-    fn first_plan(&self, joiners: &[MemberInfo]) -> EpochPlan {
+    pub(super) fn first_plan(&self, joiners: &[MemberInfo]) -> EpochPlan {
         let (end, task, replicas, stored) = match &self.config.role {
             Role::Host { end, task, replicas, stored, .. } => (*end, task.clone(), *replicas, stored.as_ref()),
             _ => (u64::MAX, Bytes::new(), 1, None),
@@ -341,67 +294,15 @@ impl Member {
         }
     }
 
-    /// Takes a joiner in hand: it gets a number and a draft.
-    pub(super) fn admit(&mut self, link: LinkId, mut profile: MemberInfo) {
-        profile.id = MemberId(self.lead.next_member);
-        self.lead.next_member += 1;
-        let identity = profile.identity.clone();
-        self.lead.joiners.insert(identity, Joiner { link, profile, linked: None, ready_at: self.now, drafted: Vec::new() });
-        self.send_drafts();
-    }
-
-    /// Sends every joiner the draft of an epoch with it and all joiners before it, where that has changed.
-    fn send_drafts(&mut self) {
-        let mut joiners: Vec<(MemberId, LinkId, MemberInfo, Vec<MemberId>)> =
-            self.lead.joiners.values().map(|joiner| (joiner.profile.id, joiner.link, joiner.profile.clone(), joiner.drafted.clone())).collect();
-        joiners.sort_by_key(|(id, ..)| *id);
-        let mut before: Vec<MemberInfo> = Vec::new();
-        for (id, link, profile, drafted) in joiners {
-            before.push(profile.clone());
-            let draft = match self.decided.clone() {
-                Some(plan) => self.planned(&plan, plan.tick.max(self.lead.until), &before, &BTreeSet::new(), &BTreeSet::new()),
-                None => self.first_plan(&before),
-            };
-            let roster: Vec<MemberId> = draft.roster.iter().map(|member| member.id).collect();
-            if roster == drafted {
-                continue;
-            }
-            if let Some(joiner) = self.lead.joiners.get_mut(&profile.identity) {
-                joiner.drafted = roster;
-                joiner.linked = None;
-            }
-            debug_assert!(draft.member_of(&profile.identity).is_some_and(|member| member.id == id));
-            self.send(link, &Message::Welcome { draft: draft.to_bytes() });
-        }
-    }
-
-    pub(super) fn joiner_ready(&mut self, link: LinkId, linked: Vec<MemberId>) {
-        let now = self.now;
-        if let Some(joiner) = self.lead.joiners.values_mut().find(|joiner| joiner.link == link) {
-            if joiner.linked.is_none() {
-                joiner.ready_at = now;
-            }
-            joiner.linked = Some(linked.into_iter().collect());
-        }
-    }
-
-    /// Joiners that are linked with this roster and with all ready joiners before them, by number.
-    fn ready_joiners(&self, roster: &[MemberId]) -> Vec<MemberInfo> {
-        let mut joiners: Vec<&Joiner> = self.lead.joiners.values().collect();
-        joiners.sort_by_key(|joiner| joiner.profile.id);
-        let mut ready: Vec<MemberInfo> = Vec::new();
-        for joiner in joiners {
-            let Some(linked) = &joiner.linked else { continue };
-            let needed = roster.iter().copied().chain(ready.iter().map(|member| member.id));
-            if needed.into_iter().all(|id| linked.contains(&id)) {
-                ready.push(joiner.profile.clone());
-            }
-        }
-        ready
-    }
-
     /// A planned successor at a tick: these come, these go, these hand over their tiles; everybody else keeps what it can.
-    fn planned(&self, plan: &EpochPlan, tick: u64, joiners: &[MemberInfo], go: &BTreeSet<MemberId>, empty: &BTreeSet<MemberId>) -> EpochPlan {
+    pub(super) fn planned(
+        &self,
+        plan: &EpochPlan,
+        tick: u64,
+        joiners: &[MemberInfo],
+        go: &BTreeSet<MemberId>,
+        empty: &BTreeSet<MemberId>,
+    ) -> EpochPlan {
         let stay = plan.roster.iter().filter(|member| !go.contains(&member.id)).chain(joiners);
         let mut roster: Vec<MemberInfo> =
             stay.map(|member| MemberInfo { memory: if empty.contains(&member.id) { 0 } else { member.memory }, ..member.clone() }).collect();
@@ -446,7 +347,14 @@ impl Member {
         next
     }
 
-    fn planned_with(&self, plan: &EpochPlan, tick: u64, roster: Vec<MemberInfo>, leavers: &BTreeSet<MemberId>, owners: Vec<PeerIndex>) -> EpochPlan {
+    pub(super) fn planned_with(
+        &self,
+        plan: &EpochPlan,
+        tick: u64,
+        roster: Vec<MemberInfo>,
+        leavers: &BTreeSet<MemberId>,
+        owners: Vec<PeerIndex>,
+    ) -> EpochPlan {
         let coordinator = plan.coordinator();
         let sources = plan.owners.iter().map(|owner| plan.member(*owner).map_or(coordinator, |member| member.id)).chain([coordinator]).collect();
         let mut next = EpochPlan {
@@ -573,26 +481,6 @@ impl Member {
         self.end_if_done(&plan);
     }
 
-    fn send_drafts_if_changed(&mut self) {
-        if self.lead.joiners.is_empty() {
-            return;
-        }
-        let members: Vec<MemberId> = match &self.decided {
-            Some(plan) => plan.roster.iter().map(|member| member.id).collect(),
-            None => vec![MemberId(1)],
-        };
-        let joiners: Vec<MemberId> = self.lead.joiners.values().map(|joiner| joiner.profile.id).collect();
-        // Everybody in the epoch, and nobody who has gone: a joiner waits for a link with each of them.
-        let is_fresh = |joiner: &Joiner| {
-            let is_here = |id: &MemberId| members.contains(id) || joiners.contains(id);
-            members.iter().all(|id| joiner.drafted.contains(id)) && joiner.drafted.iter().all(is_here)
-        };
-        let is_stale = !self.lead.joiners.values().all(is_fresh);
-        if is_stale {
-            self.send_drafts();
-        }
-    }
-
     /// Leaves out whoever everybody waits for, and who itself waits for nobody.
     fn watch_stalls(&mut self, plan: &EpochPlan) {
         let (limit, now) = (self.config.tuning.stall_limit, self.now);
@@ -714,55 +602,6 @@ impl Member {
         self.lead.snapshot = Some((tick, self.now));
         self.say_horizon(plan);
         self.propose_planned(plan, &next);
-    }
-
-    fn joiners_due(&self) -> Vec<MemberInfo> {
-        let ready = self.ready_joiners(&self.lead.roster);
-        let all_ready = ready.len() == self.lead.joiners.len();
-        let waited = self.lead.joiners.values().any(|joiner| joiner.linked.is_some() && joiner.ready_at + TOGETHER <= self.now);
-        if all_ready || waited { ready } else { Vec::new() }
-    }
-
-    /// Whether somebody who could join has waited for shadows whose tiles are still coming.
-    fn is_waited_for_long(&self) -> bool {
-        self.lead.joiners.values().any(|joiner| joiner.linked.is_some() && joiner.ready_at + JOINERS_WAIT <= self.now)
-    }
-
-    /// A successor in which tiles follow measured speed, where that pays for itself.
-    fn balanced(&mut self, plan: &EpochPlan, tick: u64) -> Option<EpochPlan> {
-        let now = self.now;
-        let is_paused = self.lead.balanced_at + BALANCE_EVERY > now || self.lead.moved_at + self.lead.balance_pause > now;
-        if !self.config.tuning.balance || is_paused || plan.roster.len() < 2 {
-            return None;
-        }
-        self.lead.balanced_at = now;
-        // Not on the word of a few: everybody that owns something must have been measured in this epoch, and before.
-        let owns = |at: u16| plan.owned(PeerIndex(at)).next().is_some();
-        let is_measured = |at: u16| {
-            let speed = self.lead.speeds.get(&self.lead.roster[usize::from(at)]);
-            self.lead.progress[usize::from(at)].measured.0 > plan.tick && speed.is_some_and(Speed::is_known)
-        };
-        if !(0..plan.roster.len() as u16).all(|at| !owns(at) || is_measured(at)) {
-            return None;
-        }
-        for speed in self.lead.speeds.values_mut() {
-            speed.settle();
-        }
-        let loads = self.lead.loads(&plan.roster);
-        let is_calm = self.lead.moved_at == Duration::ZERO || self.lead.moved_at + BALANCE_EVERY_MAX <= now;
-        let mut rules = Rules::default();
-        if !is_calm && self.lead.settling_at + SETTLES <= now {
-            rules.gain_min = rules.gain_min.max(WANDERING_GAIN_MIN);
-        }
-        let better = balance::improve(&self.config.parts, &plan.owners, &loads, &rules);
-        let gain = better.as_ref().map(|better| 1.0 - better.tick_s_after / better.tick_s_before);
-        let better = better.filter(|_| self.lead.lasting.is_due(gain, now))?;
-        if is_calm {
-            self.lead.settling_at = now;
-        }
-        self.lead.balance_pause = if is_calm { BALANCE_EVERY } else { (self.lead.balance_pause * 2).clamp(BALANCE_EVERY, BALANCE_EVERY_MAX) };
-        self.lead.moved_at = now;
-        Some(self.planned_with(plan, tick, plan.roster.clone(), &BTreeSet::new(), better.owners))
     }
 
     fn say_horizon(&mut self, plan: &EpochPlan) {
@@ -899,33 +738,14 @@ impl Member {
             return None;
         }
         let soon = |at: Duration| at.max(self.now + Duration::from_millis(1));
-        let joiners = self.lead.joiners.values().filter(|joiner| joiner.linked.is_some()).map(|joiner| joiner.ready_at + TOGETHER);
-        let joiners = joiners.filter(|at| *at > self.now);
         let standing = (!self.lead.watchers.is_empty()).then(|| soon(self.lead.standing_at + STANDING_EVERY));
         let running = self.running.as_ref().map(|_| soon(self.lead.said_at + SAY_AGAIN));
         let snapshot = self.lead.snapshot.is_none().then(|| soon(self.lead.snapshot_at));
         let snapshot = snapshot.filter(|_| self.running.is_some() && self.lead.snapshot_at > self.now);
-        joiners.chain(standing).chain(running).chain(snapshot).min()
+        self.joiners_deadline().into_iter().chain(standing).chain(running).chain(snapshot).min()
     }
 
     fn joining_again(&self) -> bool {
         self.id.is_none()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_small_gain_has_to_last() {
-        let at = Duration::from_secs;
-        let mut lasting = Lasting::default();
-        assert!(lasting.is_due(Some(0.6), at(1)), "half of the tick and more waits for nothing");
-        let mut lasting = Lasting::default();
-        assert!(!lasting.is_due(Some(0.125), at(1)) && !lasting.is_due(Some(0.125), at(12)));
-        assert!(!lasting.is_due(None, at(12)), "it is gone");
-        assert!(!lasting.is_due(Some(0.125), at(13)) && !lasting.is_due(Some(0.125), at(24)) && lasting.is_due(Some(0.125), at(25)));
-        assert!(!lasting.is_due(Some(0.1), at(28)) && lasting.is_due(Some(0.1), at(29)), "the smaller, the longer");
     }
 }

@@ -107,6 +107,8 @@ pub struct LinkTotals {
     pub bytes_in: u64,
     /// Bytes of frames that went.
     pub bytes_out: u64,
+    /// Those of them that no exchange asked for: copies of snapshots, tiles that move, agreement, pings.
+    pub upkeep_out: u64,
     /// The longest round trip of those that are up, smoothed; zero where none was measured.
     pub round_trip: Duration,
 }
@@ -222,11 +224,12 @@ impl Links {
         }
     }
 
-    pub(super) fn said(&mut self, id: LinkId, bytes: usize, now: Duration) {
+    pub(super) fn said(&mut self, id: LinkId, bytes: usize, is_exchanged: bool, now: Duration) {
         if let Some(link) = self.all.get_mut(&id) {
             link.said_at = now;
             link.bytes_out += bytes as u64;
             self.carried.bytes_out += bytes as u64;
+            self.carried.upkeep_out += if is_exchanged { 0 } else { bytes as u64 };
         }
     }
 

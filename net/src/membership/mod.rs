@@ -37,10 +37,12 @@ pub mod balance;
 mod event;
 mod fetch;
 mod greet;
+mod joiners;
 mod lead;
 mod links;
 mod parts;
 mod plan;
+mod rebalance;
 mod running;
 mod shadow;
 mod shelf;
@@ -517,7 +519,7 @@ impl Member {
             return;
         }
         let frame = wire::encode(message);
-        self.links.said(link, frame.content_bytes(), self.now);
+        self.links.said(link, frame.content_bytes(), matches!(message, Message::Data { .. }), self.now);
         self.outputs.push_back(Output::Send { link, frame });
     }
 
