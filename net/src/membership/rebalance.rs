@@ -19,27 +19,29 @@ use crate::ownership::PeerIndex;
 const BALANCE_EVERY: Duration = Duration::from_millis(1500);
 /// … and at most. After as long without a move it is the first again.
 const BALANCE_EVERY_MAX: Duration = Duration::from_secs(60);
-/// In this time after the first of some moves the others find the best division. Later ones, until it has been calm for as long as
-/// above, answer to speeds that wander …
-const SETTLES: Duration = Duration::from_secs(10);
+/// In this time after the first of some moves the others find the best division: ten seconds after what made it move, which takes
+/// a while to be sure of. Later ones, until it has been calm for as long as above, answer to speeds that wander …
+const SETTLES: Duration = Duration::from_millis(6500);
 /// … and must bring the tick forward by this fraction.
-const WANDERING_GAIN_MIN: f64 = 0.15;
+const WANDERING_GAIN_MIN: f64 = 0.2;
 /// A gain of a third of the tick must have been there for so long, one of a tenth for eight times as long; of half, for no time.
 const SMALL_GAIN_WAITS: Duration = Duration::from_secs(2);
+/// The same while the best division is being found: what the first move got wrong is put right in that time.
+const SMALL_GAIN_WAITS_SETTLING: Duration = Duration::from_millis(500);
 
 /// Since when, look for look, there has been a move that pays: what is small may be gone again soon, and costs little until then.
 #[derive(Debug, Default)]
 struct Lasting(Option<Duration>);
 
 impl Lasting {
-    /// Whether to move for this fraction of the tick, if there is one to be gained.
-    fn is_due(&mut self, gain: Option<f64>, now: Duration) -> bool {
+    /// Whether to move for this fraction of the tick, if there is one to be gained. Where one of a third has to last for `wait`.
+    fn is_due(&mut self, gain: Option<f64>, wait: Duration, now: Duration) -> bool {
         let Some(gain) = gain else {
             self.0 = None;
             return false;
         };
         let since = *self.0.get_or_insert(now);
-        since + SMALL_GAIN_WAITS.mul_f64((1.0 / gain - 2.0).max(0.0)) <= now
+        since + wait.mul_f64((1.0 / gain - 2.0).max(0.0)) <= now
     }
 }
 
@@ -71,13 +73,24 @@ impl Rebalance {
         self.moved_at == Duration::ZERO || self.moved_at + BALANCE_EVERY_MAX <= now
     }
 
+    /// Whether tiles began to move a moment ago.
+    fn is_settling(&self, now: Duration) -> bool {
+        !self.is_calm(now) && now < self.settling_at + SETTLES
+    }
+
     /// What a move has to bring.
     fn rules(&self, now: Duration) -> Rules {
         let mut rules = Rules::default();
-        if !self.is_calm(now) && self.settling_at + SETTLES <= now {
+        if !self.is_calm(now) && !self.is_settling(now) {
             rules.gain_min = rules.gain_min.max(WANDERING_GAIN_MIN);
         }
         rules
+    }
+
+    /// Whether to move now, for this fraction of the tick.
+    fn is_due(&mut self, gain: Option<f64>, now: Duration) -> bool {
+        let wait = if self.is_settling(now) { SMALL_GAIN_WAITS_SETTLING } else { SMALL_GAIN_WAITS };
+        self.lasting.is_due(gain, wait, now)
     }
 
     fn moved(&mut self, now: Duration) {
@@ -113,7 +126,7 @@ impl Member {
         let loads = self.lead.loads(&plan.roster);
         let better = balance::improve(&self.config.parts, &plan.owners, &loads, &self.lead.rebalance.rules(now));
         let gain = better.as_ref().map(|better| 1.0 - better.tick_s_after / better.tick_s_before);
-        let better = better.filter(|_| self.lead.rebalance.lasting.is_due(gain, now))?;
+        let better = better.filter(|_| self.lead.rebalance.is_due(gain, now))?;
         self.lead.rebalance.moved(now);
         Some(self.planned_with(plan, tick, plan.roster.clone(), &BTreeSet::new(), better.owners))
     }
@@ -127,12 +140,19 @@ mod tests {
     fn a_small_gain_has_to_last() {
         let at = Duration::from_secs;
         let mut lasting = Lasting::default();
-        assert!(lasting.is_due(Some(0.6), at(1)), "half of the tick and more waits for nothing");
+        assert!(lasting.is_due(Some(0.6), SMALL_GAIN_WAITS, at(1)), "half of the tick and more waits for nothing");
         let mut lasting = Lasting::default();
-        assert!(!lasting.is_due(Some(0.125), at(1)) && !lasting.is_due(Some(0.125), at(12)));
-        assert!(!lasting.is_due(None, at(12)), "it is gone");
-        assert!(!lasting.is_due(Some(0.125), at(13)) && !lasting.is_due(Some(0.125), at(24)) && lasting.is_due(Some(0.125), at(25)));
-        assert!(!lasting.is_due(Some(0.1), at(28)) && lasting.is_due(Some(0.1), at(29)), "the smaller, the longer");
+        assert!(!lasting.is_due(Some(0.125), SMALL_GAIN_WAITS, at(1)) && !lasting.is_due(Some(0.125), SMALL_GAIN_WAITS, at(12)));
+        assert!(!lasting.is_due(None, SMALL_GAIN_WAITS, at(12)), "it is gone");
+        assert!(
+            !lasting.is_due(Some(0.125), SMALL_GAIN_WAITS, at(13))
+                && !lasting.is_due(Some(0.125), SMALL_GAIN_WAITS, at(24))
+                && lasting.is_due(Some(0.125), SMALL_GAIN_WAITS, at(25))
+        );
+        assert!(
+            !lasting.is_due(Some(0.1), SMALL_GAIN_WAITS, at(28)) && lasting.is_due(Some(0.1), SMALL_GAIN_WAITS, at(29)),
+            "the smaller, the longer"
+        );
     }
     #[test]
     fn each_move_is_farther_from_the_one_before_until_it_has_been_calm() {
@@ -151,6 +171,18 @@ mod tests {
         assert_eq!(rebalance.rules(at(48_000)).gain_min, WANDERING_GAIN_MIN);
         assert_eq!(rebalance.rules(at(108_000)).gain_min, Rules::default().gain_min, "it has been calm");
         rebalance.moved(at(108_000));
-        assert!(!rebalance.is_paused(at(109_500)) && rebalance.rules(at(117_000)).gain_min < WANDERING_GAIN_MIN);
+        assert!(!rebalance.is_paused(at(109_500)) && rebalance.rules(at(114_000)).gain_min < WANDERING_GAIN_MIN);
+    }
+    #[test]
+    fn what_a_move_got_wrong_is_put_right_soon() {
+        let at = Duration::from_millis;
+        let mut rebalance = Rebalance::default();
+        assert!(!rebalance.is_due(Some(0.125), at(1000)) && !rebalance.is_due(Some(0.125), at(4000)), "it is calm");
+        rebalance.moved(at(4000));
+        rebalance.begin(at(4000));
+        assert!(!rebalance.is_due(Some(0.125), at(5500)) && rebalance.is_due(Some(0.125), at(8500)));
+        rebalance.moved(at(8500));
+        rebalance.begin(at(8500));
+        assert!(!rebalance.is_due(Some(0.25), at(14_000)) && !rebalance.is_due(Some(0.25), at(17_000)), "it has had its time");
     }
 }

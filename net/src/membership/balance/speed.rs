@@ -17,6 +17,8 @@ const WINDOW: usize = 16;
 const SAMPLES_MIN: usize = 4;
 /// A speed counts as unchanged within this fraction, or within the spread of the samples where that is more.
 const BAND_MIN: f64 = 0.12;
+/// Beyond this fraction, samples from before a change are told from those after it.
+const CLEAR_CHANGE: f64 = 0.33;
 
 /// The speed of one member. **Units**: points per second.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -52,7 +54,14 @@ impl Speed {
     pub fn settle(&mut self) -> Option<f64> {
         let median = self.measured()?;
         if self.is_known() {
-            self.held = steady_speed(self.held, median, BAND_MIN.max(self.spread()));
+            let before = self.held;
+            self.held = steady_speed(before, median, BAND_MIN.max(self.spread()));
+            let has_changed = self.held != before && super::is_usable(before);
+            if has_changed && (median / before - 1.0).abs() > CLEAR_CHANGE {
+                // Samples nearer to the speed before are from before, and would pull the new one towards it.
+                let since = self.recent.iter().copied().filter(|sample| (sample - median).abs() <= (sample - before).abs());
+                self.held = quantile(since, 0.5).unwrap_or(median);
+            }
         }
         Some(self.acted_on())
     }
@@ -71,11 +80,15 @@ impl Speed {
     }
 
     fn quantile(&self, part: f64) -> Option<f64> {
-        let mut sorted: Vec<f64> = self.recent.iter().copied().collect();
-        sorted.sort_by(f64::total_cmp);
-        let last = sorted.len().checked_sub(1)?;
-        sorted.get((last as f64 * part).round() as usize).copied()
+        quantile(self.recent.iter().copied(), part)
     }
+}
+
+fn quantile(samples: impl Iterator<Item = f64>, part: f64) -> Option<f64> {
+    let mut sorted: Vec<f64> = samples.collect();
+    sorted.sort_by(f64::total_cmp);
+    let last = sorted.len().checked_sub(1)?;
+    sorted.get((last as f64 * part).round() as usize).copied()
 }
 
 #[cfg(test)]
@@ -105,6 +118,23 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_was_before_a_change_is_not_in_the_speed_after_it() {
+        let mut random = fastrand::Rng::with_seed(9);
+        let mut around = |speed: f64| speed * (0.8 + 0.4 * random.f64());
+        let after_a_fall = |_| {
+            let mut speed = Speed::default();
+            (0..WINDOW).for_each(|_| speed.add(around(100.0)));
+            let before = speed.settle();
+            while speed.settle() == before {
+                speed.add(around(25.0));
+            }
+            speed.acted_on() / 25.0
+        };
+        let mean = (0..400).map(after_a_fall).sum::<f64>() / 400.0;
+        assert!((mean - 1.0).abs() < 0.02, "{mean} of the true speed on average");
     }
 
     #[test]
