@@ -108,6 +108,15 @@ impl<R: Run> Alone<R> {
         Ok(floats)
     }
 
+    /// A field's tiles, in order.
+    pub(crate) fn tiles(&mut self, name: &str) -> Result<Vec<Vec<u8>>, BenchError> {
+        let program = self.bundle.program();
+        let (Some(buffer), Some(grid)) = (program.buffer(name), program.buffer(name).and_then(|buffer| program.grid_of(buffer))) else {
+            return Ok(Vec::new());
+        };
+        (0..grid.tile_count()).map(|tile| Ok(block_on(self.runs[0].read_tile(buffer, TileId(tile)))?)).collect()
+    }
+
     /// A table, as floats.
     pub(crate) fn table(&mut self, name: &str) -> Result<Vec<f32>, BenchError> {
         let Some(buffer) = self.bundle.program().buffer(name) else { return Ok(Vec::new()) };

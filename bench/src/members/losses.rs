@@ -81,9 +81,16 @@ fn lose(members: &mut [Process], victim: usize, blow: &Blow, what: &'static str)
         Blow::Freeze => members[victim].freeze(),
     }?;
     let (witness, until) = (&members[1], struck + PATIENCE);
-    witness.next("lost", until)?;
+    let line = || witness.line(until)?.ok_or_else(|| failed(format!("{what} was not noticed in time, or not got over")));
+    // Where others notice first, the first that it hears of it is the epoch without the lost one.
+    let first = loop {
+        let line = line()?;
+        if line["event"] == "lost" || line["event"] == "epoch" {
+            break line;
+        }
+    };
     let noticed = Instant::now();
-    let epoch = witness.next("epoch", until)?["epoch"].as_u64().ok_or_else(|| failed("an epoch without its number"))?;
-    while witness.next("progress", until)?["epoch"].as_u64() < Some(epoch) {}
+    let epoch = if first["event"] == "epoch" { first } else { witness.next("epoch", until)? };
+    while witness.next("progress", until)?["epoch"].as_u64() < epoch["epoch"].as_u64() {}
     Ok(Loss { what, noticed_s: (noticed - struck).as_secs_f64(), resumed_s: noticed.elapsed().as_secs_f64() })
 }
