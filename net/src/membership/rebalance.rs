@@ -28,6 +28,8 @@ const WANDERING_GAIN_MIN: f64 = 0.2;
 const SMALL_GAIN_WAITS: Duration = Duration::from_secs(2);
 /// The same while the best division is being found: what the first move got wrong is put right in that time.
 const SMALL_GAIN_WAITS_SETTLING: Duration = Duration::from_millis(500);
+/// … and the same after that, until it has been calm.
+const SMALL_GAIN_WAITS_WANDERING: Duration = Duration::from_secs(8);
 
 /// Since when, look for look, there has been a move that pays: what is small may be gone again soon, and costs little until then.
 #[derive(Debug, Default)]
@@ -89,7 +91,11 @@ impl Rebalance {
 
     /// Whether to move now, for this fraction of the tick.
     fn is_due(&mut self, gain: Option<f64>, now: Duration) -> bool {
-        let wait = if self.is_settling(now) { SMALL_GAIN_WAITS_SETTLING } else { SMALL_GAIN_WAITS };
+        let wait = match (self.is_calm(now), self.is_settling(now)) {
+            (true, _) => SMALL_GAIN_WAITS,
+            (_, true) => SMALL_GAIN_WAITS_SETTLING,
+            _ => SMALL_GAIN_WAITS_WANDERING,
+        };
         self.lasting.is_due(gain, wait, now)
     }
 
@@ -183,6 +189,7 @@ mod tests {
         assert!(!rebalance.is_due(Some(0.125), at(5500)) && rebalance.is_due(Some(0.125), at(8500)));
         rebalance.moved(at(8500));
         rebalance.begin(at(8500));
-        assert!(!rebalance.is_due(Some(0.25), at(14_000)) && !rebalance.is_due(Some(0.25), at(17_000)), "it has had its time");
+        assert!(!rebalance.is_due(Some(0.25), at(14_000)) && !rebalance.is_due(Some(0.25), at(29_000)), "it has had its time");
+        assert!(rebalance.is_due(Some(0.25), at(30_000)) && rebalance.is_due(Some(0.5), at(14_500)), "what is large still counts");
     }
 }
