@@ -44,20 +44,19 @@ pub(super) fn run(options: &BenchOptions, figures: &mut Vec<Figure>, progress: &
     for _ in 0..rounds {
         losses.extend(once(&crew)?);
     }
-    // What is promised is promised of every loss.
-    let worst = |seconds: &dyn Fn(&Loss) -> f64| losses.iter().map(seconds).fold(LEAST_S, f64::max);
-    let note =
-        |seconds: &dyn Fn(&Loss) -> f64| losses.iter().map(|loss| format!("{} {:.2} s", loss.what, seconds(loss))).collect::<Vec<_>>().join(", ");
-    let quantities: [(&str, &str, f64, &dyn Fn(&Loss) -> f64); 2] = [
-        ("until another notices, at worst", "one second", NOTICED_S, &|loss| loss.noticed_s),
-        ("from then until it computes again, at worst", "two seconds", RESUMED_S, &|loss| loss.resumed_s),
-    ];
-    for (name, twin, limit, seconds) in quantities {
-        let value = worst(seconds);
-        let figure = Figure::held(Bench::Members, format!("{case}: {name}"), "s", value, (twin, limit), limit / value);
-        figures.push(Figure { rounds, ..figure }.with_notes(vec![note(seconds)]).with_target(Some(1.0)));
-    }
+    let noticed = losses.iter().map(|loss| (loss.what, loss.noticed_s)).collect();
+    let resumed = losses.iter().map(|loss| (loss.what, loss.resumed_s)).collect();
+    figures.push(figure(format!("{case}: until another notices, at worst"), ("one second", NOTICED_S), noticed, rounds));
+    figures.push(figure(format!("{case}: from then until it computes again, at worst"), ("two seconds", RESUMED_S), resumed, rounds));
     Ok(())
+}
+
+/// What is promised is promised of every loss: the longest time counts.
+fn figure(case: String, limit: (&str, f64), times: Vec<(&str, f64)>, rounds: u32) -> Figure {
+    let worst = times.iter().map(|(_, seconds)| *seconds).fold(LEAST_S, f64::max);
+    let each: Vec<String> = times.iter().map(|(what, seconds)| format!("{what} {seconds:.2} s")).collect();
+    let figure = Figure::held(Bench::Members, case, "s", worst, limit, limit.1 / worst);
+    Figure { rounds, ..figure }.with_notes(vec![each.join(", ")]).with_target(Some(1.0))
 }
 
 /// The last joiner freezes, the one before it is killed, and then the host.
