@@ -81,7 +81,6 @@ pub(super) fn bytes(options: &BenchOptions, figures: &mut Vec<Figure>, progress:
 }
 
 /// A snapshot of which all copies are there.
-#[derive(Clone, Copy)]
 struct Mark {
     tick: u64,
     /// What all members have sent by then, strips left out.
@@ -96,7 +95,7 @@ fn snapshots(crew: &Crew, counted: usize) -> Result<Vec<Mark>, BenchError> {
     let until = Instant::now() + PATIENCE * 2;
     let mut sent = vec![0; members.len()];
     let (mut newest, mut marks) = ((None, None), Vec::new());
-    // The first of an epoch has a base that its holders need not have.
+    // The first of an epoch goes raw to holders that have no version before it.
     while marks.len() < counted + 2 {
         let standing = watch.line(until)?.ok_or_else(|| failed("too few snapshots in the time"))?;
         let (epoch, snapshot) = (standing["epoch"].as_u64(), standing["snapshot"].as_u64());
