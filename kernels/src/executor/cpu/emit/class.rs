@@ -124,6 +124,8 @@ pub(super) struct Context<'a> {
     /// Comparisons that may be taken for granted, and how they should come out.
     pub(super) wanted: &'a HashMap<ValueId, bool>,
     pub(super) is_fast: bool,
+    /// Whether an index may be tested for four lanes at once.
+    pub(super) has_checks: bool,
 }
 
 impl Context<'_> {
@@ -189,7 +191,7 @@ impl Context<'_> {
                 }
                 class => match class.step() {
                     Some(0) => Class::Scalar,
-                    Some(step) if step > 0 && !matches!(class, Class::Checked(_)) => Class::Checked(step),
+                    Some(step) if step > 0 && self.has_checks && !matches!(class, Class::Checked(_)) => Class::Checked(step),
                     _ => Class::Vector,
                 },
             },

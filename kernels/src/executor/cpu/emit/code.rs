@@ -1,15 +1,17 @@
 //! The function in the making: its locals, its blocks, its scratch memory.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use wasm_encoder::{
-    BlockType, CodeSection, EntityType, ExportKind, ExportSection, Function, FunctionSection, ImportSection, Instruction as I, MemArg, MemoryType,
-    Module, TypeSection, ValType,
+    BlockType, CodeSection, EntityType, ExportKind, ExportSection, FunctionSection, ImportSection, Instruction as I, MemArg, MemoryType, Module,
+    TypeSection, ValType,
 };
 
-use super::super::ir::{Count, Kernel, Label, Op, Scalar, Value, ValueId};
+use super::super::ir::{Count, Kernel, Label, Op, Scalar, ValueId};
 use super::super::shape::{Shape, Shapes};
 use super::class::{Class, Classes, Lanes};
+use super::linear::{Anchors, Linear};
+use super::outline::{Piece, outline};
 use super::packs::Packs;
 use super::pairs::Twin;
 use super::plan::Uses;
@@ -37,6 +39,8 @@ pub(super) struct Quad {
     pub(super) held: HashMap<ValueId, Held>,
     /// Loads that are one.
     pub(super) packs: Packs,
+    /// Where its addresses begin.
+    pub(super) anchors: Anchors,
     /// Where the first lane stands in the workgroup.
     pub(super) place: [Local; 3],
     /// The first lane's number.
@@ -74,13 +78,21 @@ pub(super) struct Emitter<'k> {
     stop: Local,
     pub(super) scratch: Local,
     pub(super) constants: Local,
-    scratch_bytes: u32,
+    pub(super) scratch_bytes: u32,
+    /// Where in scratch lanes write that take no part.
+    pub(super) nowhere: Option<u32>,
     /// The places of splat constants among the constants in memory, where there are so many that they are kept there.
-    pool: Option<HashMap<u32, u32>>,
+    pool: HashMap<u32, u32>,
+    /// Where steps begin and end that may be put in functions, list by list.
+    lists: Vec<Vec<usize>>,
+    /// Whether steps may be put in functions: they are seldom run, or nobody knows.
+    pub(super) is_cold: bool,
     pub(super) private: u32,
     /// Scalars of the workgroup, with their steps.
     pub(super) outer: HashMap<ValueId, [i32; 3]>,
     pub(super) outer_locals: HashMap<ValueId, Local>,
+    /// Scalars of the workgroup that are made of others where they are used.
+    pub(super) derived: HashMap<ValueId, Linear>,
     /// Where values of all lanes wait for another segment.
     pub(super) spills: HashMap<ValueId, u32>,
     pub(super) registers: Vec<Local>,
@@ -121,10 +133,14 @@ impl<'k> Emitter<'k> {
             scratch: 0,
             constants: 0,
             scratch_bytes: 0,
-            pool: (splats(kernel) > SPLATS_MAX).then(HashMap::new),
+            nowhere: None,
+            pool: HashMap::new(),
+            lists: Vec::new(),
+            is_cold: false,
             private: 0,
             outer: HashMap::new(),
             outer_locals: HashMap::new(),
+            derived: HashMap::new(),
             spills: HashMap::new(),
             registers: Vec::new(),
             kept: Vec::new(),
@@ -148,41 +164,83 @@ impl<'k> Emitter<'k> {
     /// The finished module.
     ///
     /// **Errors:** it is longer than engines take: <https://webassembly.github.io/spec/js-api/#limits>.
-    pub(super) fn module(self) -> Result<Emitted, EmitError> {
-        let mut function = Function::new_with_locals_types(self.locals[1..].iter().copied());
-        for instruction in &self.code {
-            function.instruction(instruction);
-        }
-        if self.locals.len() > LOCALS_MAX || function.byte_len() > FUNCTION_BYTES_MAX {
-            return Err(EmitError::TooLong { locals: self.locals.len(), bytes: function.byte_len() });
-        }
+    pub(super) fn module(mut self) -> Result<Emitted, EmitError> {
         let is_shared = self.host.is_shared();
-        let mut types = TypeSection::new();
-        types.ty().function([ValType::I32], [ValType::I32]);
-        types.ty().function([], [ValType::I32]);
         let mut imports = ImportSection::new();
         let memory = MemoryType { minimum: 1, maximum: is_shared.then_some(1 << 16), memory64: false, shared: is_shared, page_size_log2: None };
         imports.import("m", "m", EntityType::Memory(memory));
         if self.host.is_asked() {
-            imports.import("m", "late", EntityType::Function(1));
+            imports.import("m", "late", EntityType::Function(0));
         }
-        let mut functions = FunctionSection::new();
-        functions.function(0);
-        let mut exports = ExportSection::new();
         // Imported functions are counted first.
-        exports.export("run", ExportKind::Func, if self.host.is_asked() { LATE + 1 } else { 0 });
-        let mut code = CodeSection::new();
-        code.function(&function);
+        let run = if self.host.is_asked() { LATE + 1 } else { 0 };
+        let whole = Piece {
+            locals: std::mem::take(&mut self.locals),
+            parameters: 1,
+            results: vec![ValType::I32],
+            code: std::mem::take(&mut self.code),
+            lists: std::mem::take(&mut self.lists),
+        };
+        let mut types = TypeSection::new();
+        types.ty().function([], [ValType::I32]);
+        let (mut functions, mut code) = (FunctionSection::new(), CodeSection::new());
+        for (number, mut piece) in outline(whole, run + 1).into_iter().enumerate() {
+            if number == 0 {
+                self.pool_splats(&mut piece.code);
+            }
+            let function = piece.function()?;
+            types.ty().function(piece.locals[..piece.parameters].iter().copied(), piece.results.iter().copied());
+            functions.function(1 + number as u32);
+            code.function(&function);
+        }
+        let mut exports = ExportSection::new();
+        exports.export("run", ExportKind::Func, run);
         let mut module = Module::new();
         module.section(&types).section(&imports).section(&functions).section(&exports).section(&code);
         let mut constants = self.kernel.constants.clone();
-        if let Some(pool) = &self.pool {
-            constants.resize(self.pool_start() + 4 * pool.len(), 0);
-            for (&bits, &slot) in pool {
+        if !self.pool.is_empty() {
+            constants.resize(self.pool_start() + 4 * self.pool.len(), 0);
+            for (&bits, &slot) in &self.pool {
                 constants[self.pool_start() + 4 * slot as usize..][..4].fill(bits);
             }
         }
         Ok(Emitted { bytes: module.finish(), scratch_bytes: self.scratch_bytes.max(16), constants })
+    }
+
+    /// Keeps the splats of code in memory where there are too many for the compiler.
+    fn pool_splats(&mut self, code: &mut Vec<I<'static>>) {
+        let places = code.iter().filter_map(splat);
+        let mut slots = HashMap::new();
+        for bits in places {
+            let next = slots.len() as u32;
+            slots.entry(bits).or_insert(next);
+        }
+        if slots.len() <= SPLATS_MAX {
+            return;
+        }
+        let start = 4 * self.pool_start() as u64;
+        let constants = self.constants;
+        let pooled = |instruction: I<'static>| {
+            let slot = splat(&instruction).map(|bits| slots[&bits]);
+            let place = slot.map(|slot| [I::LocalGet(constants), I::V128Load(at(start + 16 * u64::from(slot)))]);
+            let as_it_is = if slot.is_none() { Some(instruction) } else { None };
+            place.into_iter().flatten().chain(as_it_is)
+        };
+        *code = std::mem::take(code).into_iter().flat_map(pooled).collect();
+        self.pool = slots;
+    }
+
+    /// A list of steps begins; what to give to [`Emitter::cut`] after each of them.
+    pub(super) fn begin_list(&mut self) -> usize {
+        self.lists.push(vec![self.code.len()]);
+        self.lists.len() - 1
+    }
+
+    /// A step of a list ends.
+    pub(super) fn cut(&mut self, list: usize) {
+        if self.is_cold {
+            self.lists[list].push(self.code.len());
+        }
     }
 
     pub(super) fn push(&mut self, instruction: I<'static>) {
@@ -235,9 +293,7 @@ impl<'k> Emitter<'k> {
 
     /// Bytes of scratch; their place in it.
     pub(super) fn reserve(&mut self, bytes: u32) -> u32 {
-        let first = self.scratch_bytes;
-        self.scratch_bytes += bytes.next_multiple_of(16);
-        first
+        reserve(&mut self.scratch_bytes, bytes)
     }
 
     /// Words before the splat constants.
@@ -247,15 +303,7 @@ impl<'k> Emitter<'k> {
 
     /// The same word in all lanes.
     pub(super) fn splat(&mut self, bits: u32) {
-        let start = self.pool_start();
-        let slot = self.pool.as_mut().map(|pool| {
-            let next = pool.len() as u32;
-            *pool.entry(bits).or_insert(next)
-        });
-        match slot {
-            Some(slot) => self.all([I::LocalGet(self.constants), I::V128Load(at((start * 4) as u64 + u64::from(slot) * 16))]),
-            None => self.push(words([bits; 4])),
-        }
+        self.push(words([bits; 4]));
     }
 
     /// Leaves everything if it is time.
@@ -346,19 +394,23 @@ impl<'k> Emitter<'k> {
     }
 }
 
-/// Locals of a function, and its bytes, that every engine takes.
-const LOCALS_MAX: usize = 50_000;
-const FUNCTION_BYTES_MAX: usize = 7_654_321;
-
 /// Constants of four lanes that a compiler may keep. It takes them all out of the loop over quads, so that each lives as
 /// long as the loop; what has no register is loaded again anyway, and finding that out takes time that grows with the
 /// square of their number.
 const SPLATS_MAX: usize = 64;
 
-/// Different constants of a kernel.
-fn splats(kernel: &Kernel) -> usize {
-    let constant = |value: &Value| if let Op::Const(bits) = value.op { Some(bits) } else { None };
-    kernel.values.iter().filter_map(constant).collect::<HashSet<u32>>().len()
+/// The word that all lanes of a constant have, if it takes a load.
+fn splat(instruction: &I<'static>) -> Option<u32> {
+    let &I::V128Const(bits) = instruction else { return None };
+    let word = bits as u32;
+    (bits == of_words([word; 4]) && word != 0 && word != u32::MAX).then_some(word)
+}
+
+/// More bytes; the place of those before.
+pub(super) fn reserve(reserved: &mut u32, bytes: u32) -> u32 {
+    let first = *reserved;
+    *reserved += bytes.next_multiple_of(16);
+    first
 }
 
 /// The wasm type of a scalar.
@@ -373,6 +425,9 @@ pub(super) fn at(offset: u64) -> MemArg {
 
 /// Four words.
 pub(super) fn words(words: [u32; 4]) -> I<'static> {
-    let bits = words.iter().rev().fold(0u128, |bits, &word| bits << 32 | u128::from(word));
-    I::V128Const(bits as i128)
+    I::V128Const(of_words(words))
+}
+
+fn of_words(words: [u32; 4]) -> i128 {
+    words.iter().rev().fold(0u128, |bits, &word| bits << 32 | u128::from(word)) as i128
 }

@@ -6,11 +6,16 @@ use wasm_encoder::{Instruction as I, ValType};
 
 use super::super::ir::{Label, Op, Stmt, ValueId};
 use super::super::shape::Shape;
+use super::bounds::Bounds;
 use super::class::{self, Assumption, Class, Classes, Context};
 use super::code::{ARGS, Emitter, Local, Target, at, scalar_type, words};
-use super::lanes::Range;
+use super::lanes::{Corner, Range};
+use super::linear::Within;
 use super::plan::{Node, Segment, each_step};
 
+/// Values of a segment that are there in two forms whatever they are, and how many for each index.
+const VALUES_MAX: usize = 1 << 9;
+const VALUES_PER_INDEX: usize = 1 << 4;
 /// The most bytes that are zeroed without a call.
 const CLEARED_HERE_MAX: u32 = 4096;
 
@@ -144,30 +149,33 @@ impl<'k> Emitter<'k> {
             }
         });
         let wanted = class::wanted(self.kernel, &segment.steps);
-        let general = self.classify(&segment.steps, &written, &wanted, false);
-        let fast = self.classify(&segment.steps, &written, &wanted, true);
+        let fast = self.classify(&segment.steps, &written, &wanted, Form::Fast);
+        let mut general = self.classify(&segment.steps, &written, &wanted, Form::Only);
         let trim = self.trim(segment, &general);
+        let is_worth = trim.is_some() || self.is_worth(segment, &fast);
+        if is_worth {
+            general = self.classify(&segment.steps, &written, &wanted, Form::Rest);
+        }
         // What both forms are sure of comes first, then what only the fast one needs.
         self.hoist(&segment.steps, &general);
-        let is_worth = trim.is_some() || !fast.assumptions.is_empty();
-        let limits = self.quads(&segment.steps, trim);
+        let limits = self.quads(trim);
         self.save_registers(&written);
         let shares = self.shares(&segment.steps, &general);
         let (are_whole_rows, is_partial) = (trim.is_none(), !self.lanes.count().is_multiple_of(4));
-        if is_worth {
-            let test = self.test(&fast, trim, limits.active);
-            self.hoist(&segment.steps, &fast);
-            // Up to where the fast form goes: all full quads, or none.
-            self.all([I::LocalGet(limits.full), I::I32Const(0), I::LocalGet(test), I::Select]);
-            let middle = self.keep(ValType::I32);
-            let zero = self.local(ValType::I32);
-            self.run(segment, fast, Range { from: zero, to: middle, are_whole_rows, is_partial: false }, &written, &shares);
-            // Not by pairs: it seldom runs, and is compiled sooner.
-            self.run(segment, general, Range { from: middle, to: limits.all, are_whole_rows: false, is_partial }, &written, &shares);
-        } else {
-            let zero = self.local(ValType::I32);
-            self.run(segment, general, Range { from: zero, to: limits.all, are_whole_rows, is_partial }, &written, &shares);
-        }
+        let rest = Range { from: self.local(ValType::I32), to: limits.all, are_whole_rows, is_partial, corner: Corner::Nowhere };
+        let rest = match (is_worth, trim) {
+            (false, _) => rest,
+            (true, Some(condition)) => {
+                let bounds = Bounds { active: [Some(limits.active), None, None], by: vec![condition] };
+                self.run_fast(segment, fast, limits.full, &bounds, (&written, &shares), rest)
+            }
+            (true, None) => {
+                let bounds = self.bounds(segment, &fast);
+                self.run_fast(segment, fast, limits.full, &bounds, (&written, &shares), rest)
+            }
+        };
+        self.is_cold = true;
+        self.run(segment, general, rest, &written, &shares);
         for (value, share) in shares.list {
             match share {
                 Share::Uniform(local) => {
@@ -179,14 +187,65 @@ impl<'k> Emitter<'k> {
         }
     }
 
-    fn classify(&self, steps: &[&'k Stmt], written: &[bool], wanted: &HashMap<ValueId, bool>, is_fast: bool) -> Classes {
+    /// Runs a segment's fast form where what it takes for granted holds; the rest of the quads, which are the general form's.
+    fn run_fast(
+        &mut self,
+        segment: &Segment<'k>,
+        fast: Classes,
+        full: Local,
+        bounds: &Bounds,
+        (written, shares): (&[bool], &Shares),
+        rest: Range,
+    ) -> Range {
+        let test = self.test(&fast, bounds);
+        self.hoist(&segment.steps, &fast);
+        self.is_cold = false;
+        let (from, are_whole_rows) = (self.local(ValType::I32), rest.are_whole_rows);
+        if !are_whole_rows || bounds.by.is_empty() {
+            // Up to where the fast form goes: all full quads, or none.
+            self.all([I::LocalGet(full), I::I32Const(0), I::LocalGet(test), I::Select]);
+            let middle = self.keep(ValType::I32);
+            self.run(segment, fast, Range { from, to: middle, are_whole_rows, is_partial: false, corner: Corner::Nowhere }, written, shares);
+            // Not by pairs: it seldom runs, and is compiled sooner.
+            return Range { from: middle, are_whole_rows: false, ..rest };
+        }
+        let limits = [0, 1, 2].map(|axis| {
+            let all = self.lanes.workgroup[axis] as i32;
+            self.push(bounds.active[axis].map_or(I::I32Const(all), I::LocalGet));
+            if axis == 0 {
+                self.all([I::I32Const(0), I::LocalGet(test), I::Select]);
+            }
+            self.keep(ValType::I32)
+        });
+        self.run(segment, fast, Range { from, to: full, are_whole_rows, is_partial: false, corner: Corner::Only(limits) }, written, shares);
+        // Nothing is left of most workgroups.
+        self.push(I::LocalGet(rest.to));
+        self.int(0);
+        self.int(1);
+        for (axis, limit) in limits.into_iter().enumerate() {
+            self.all([I::LocalGet(limit), I::I32Const(self.lanes.workgroup[axis] as i32), I::I32Eq, I::I32And]);
+        }
+        self.push(I::Select);
+        Range { from: self.keep(ValType::I32), are_whole_rows: false, corner: Corner::Without(limits), ..rest }
+    }
+
+    /// Whether a fast form is worth its code. Without it, every index that it takes for granted is brought in and read lane by lane, but
+    /// arithmetic is as fast, and a long one is there twice.
+    fn is_worth(&self, segment: &Segment<'k>, fast: &Classes) -> bool {
+        let indices = fast.assumptions.iter().filter(|assumption| matches!(assumption, Assumption::Within(_))).count();
+        let is_possible = self.sees_no_order(segment) || fast.assumptions.iter().all(|assumption| self.may_hold(*assumption));
+        !fast.assumptions.is_empty() && is_possible && fast.own.len() <= VALUES_MAX.max(indices * VALUES_PER_INDEX)
+    }
+
+    fn classify(&self, steps: &[&'k Stmt], written: &[bool], wanted: &HashMap<ValueId, bool>, form: Form) -> Classes {
+        let (is_fast, has_checks) = (form == Form::Fast, form == Form::Only);
         let (kernel, shapes, lanes, outer) = (self.kernel, self.shapes, self.lanes, &self.outer);
-        Context { kernel, shapes, lanes, outer, written, wanted, is_fast }.classify(steps)
+        Context { kernel, shapes, lanes, outer, written, wanted, is_fast, has_checks }.classify(steps)
     }
 
     /// Steps that only concern the workgroup need no lanes; whether these do.
     fn as_group(&mut self, steps: &[&'k Stmt]) -> bool {
-        let classes = self.classify(steps, &vec![false; self.registers.len()], &HashMap::new(), false);
+        let classes = self.classify(steps, &vec![false; self.registers.len()], &HashMap::new(), Form::Only);
         let is_group = |value: &ValueId| {
             let class = classes.own.get(value).copied().unwrap_or_else(|| self.class(*value));
             matches!(class, Class::Group { is_sure: true, .. })
@@ -200,7 +259,7 @@ impl<'k> Emitter<'k> {
         if fits {
             for step in steps {
                 match step {
-                    Stmt::Let(value) => self.define(*value, classes.own[value]),
+                    Stmt::Let(value) => self.define(*value, &classes),
                     Stmt::Set(register, value) => {
                         self.scalar(*value);
                         self.push(I::LocalSet(self.registers[register.0 as usize]));
@@ -223,72 +282,75 @@ impl<'k> Emitter<'k> {
         for value in values {
             if let Class::Group { .. } = classes.own[&value]
                 && !self.outer_locals.contains_key(&value)
+                && !self.derived.contains_key(&value)
             {
-                self.define(value, classes.own[&value]);
+                self.define(value, classes);
             }
         }
     }
 
     /// Computes a scalar of the workgroup. One that is not sure is not told to other segments.
-    fn define(&mut self, value: ValueId, class: Class) {
-        let Class::Group { steps, is_sure } = class else { return };
-        match self.kernel.value(value).op {
-            // The form is tested before it runs: this changes nothing, in any lane.
-            Op::Index { index, .. } if steps != [0; 3] => self.scalar(index),
-            _ => self.scalar_op(value),
+    fn define(&mut self, value: ValueId, classes: &Classes) {
+        let Class::Group { steps, is_sure } = classes.own[&value] else { return };
+        if self.is_told(value) {
+            if is_sure {
+                self.outer.insert(value, steps);
+            }
+            return;
         }
-        let local = self.keep(scalar_type(self.scalar_of(value)));
-        self.outer_locals.insert(value, local);
+        let linear = self.linear(value, &|value| classes.own.get(&value).copied().unwrap_or_else(|| self.class(value)));
+        if linear.root == value {
+            self.scalar_op(value);
+            let local = self.keep(scalar_type(self.scalar_of(value)));
+            self.outer_locals.insert(value, local);
+        } else {
+            self.derived.insert(value, linear);
+        }
         if is_sure {
             self.outer.insert(value, steps);
         }
     }
 
-    /// Whether a form's assumptions hold for this workgroup.
-    fn test(&mut self, classes: &Classes, trim: Option<ValueId>, active: Local) -> Local {
+    /// Whether a form's assumptions hold for the lanes of this workgroup that are within bounds.
+    fn test(&mut self, classes: &Classes, bounds: &Bounds) -> Local {
         self.int(1);
+        for Within { least, further } in self.within(classes) {
+            let Op::Index { index, count } = self.kernel.value(least).op else { continue };
+            let (low, high) = self.corners(classes, index, &bounds.active, false);
+            self.all([I::LocalGet(low), I::I64Const(0), I::I64GeS, I::I32And, I::LocalGet(high)]);
+            if further != 0 {
+                self.all([I::I64Const(further), I::I64Add]);
+            }
+            self.count(count);
+            self.all([I::I64ExtendI32U, I::I64LtS, I::I32And]);
+        }
         for assumption in &classes.assumptions {
-            match *assumption {
-                Assumption::Holds(value, _) if Some(value) == trim => continue,
-                Assumption::Within(value) => {
-                    let Op::Index { index, count } = self.kernel.value(value).op else { continue };
-                    let (low, high) = self.corners(classes, index, trim.map(|_| active), false);
-                    self.all([I::LocalGet(low), I::I64Const(0), I::I64GeS, I::I32And, I::LocalGet(high)]);
-                    self.count(count);
-                    self.all([I::I64ExtendI32U, I::I64LtS, I::I32And]);
-                }
-                Assumption::Holds(value, outcome) => self.test_comparison(classes, value, outcome, trim.map(|_| active)),
+            if let Assumption::Holds(value, outcome) = *assumption
+                && !bounds.by.contains(&value)
+            {
+                self.test_comparison(classes, value, outcome, &bounds.active);
             }
         }
         self.keep(ValType::I32)
     }
 
-    fn test_comparison(&mut self, classes: &Classes, value: ValueId, outcome: bool, active: Option<Local>) {
-        use super::super::ir::Binary;
-        let Op::Binary(kind, a, b) = self.kernel.value(value).op else { return };
-        let is_signed = matches!(kind, Binary::LtI | Binary::LeI);
-        let (a_low, a_high) = self.corners(classes, a, active, is_signed);
-        let (b_low, b_high) = self.corners(classes, b, active, is_signed);
-        let (least, most) = if is_signed { (i64::from(i32::MIN), i64::from(i32::MAX)) } else { (0, i64::from(u32::MAX)) };
-        for low in [a_low, b_low] {
+    fn test_comparison(&mut self, classes: &Classes, value: ValueId, outcome: bool, active: &[Option<Local>; 3]) {
+        let Some(order) = self.order(value, outcome) else { return };
+        let (left_low, left_high) = self.corners(classes, order.left, active, order.is_signed);
+        let (right_low, right_high) = self.corners(classes, order.right, active, order.is_signed);
+        let (least, most) = if order.is_signed { (i64::from(i32::MIN), i64::from(i32::MAX)) } else { (0, i64::from(u32::MAX)) };
+        for low in [left_low, right_low] {
             self.all([I::LocalGet(low), I::I64Const(least), I::I64GeS, I::I32And]);
         }
-        for high in [a_high, b_high] {
+        for high in [left_high, right_high] {
             self.all([I::LocalGet(high), I::I64Const(most), I::I64LeS, I::I32And]);
         }
-        let is_strict = matches!(kind, Binary::LtU | Binary::LtI);
-        // Not (a < b) is b <= a.
-        let (left, right, comparison) = match (outcome, is_strict) {
-            (true, true) => (a_high, b_low, I::I64LtS),
-            (true, false) => (a_high, b_low, I::I64LeS),
-            (false, true) => (b_high, a_low, I::I64LeS),
-            (false, false) => (b_high, a_low, I::I64LtS),
-        };
-        self.all([I::LocalGet(left), I::LocalGet(right), comparison, I::I32And]);
+        let comparison = if order.is_strict { I::I64LtS } else { I::I64LeS };
+        self.all([I::LocalGet(left_high), I::LocalGet(right_low), comparison, I::I32And]);
     }
 
-    /// The least and the greatest of an affine value, without wrapping; of the first `active` lanes or of all.
-    fn corners(&mut self, classes: &Classes, value: ValueId, active: Option<Local>, is_signed: bool) -> (Local, Local) {
+    /// The least and the greatest of an affine value, without wrapping; along each axis of the first `active` lanes or of all.
+    fn corners(&mut self, classes: &Classes, value: ValueId, active: &[Option<Local>; 3], is_signed: bool) -> (Local, Local) {
         let class = classes.own.get(&value).copied().unwrap_or_else(|| self.class(value));
         let Class::Group { steps, .. } = class else { return (0, 0) };
         let mut corners = [0; 2];
@@ -300,7 +362,7 @@ impl<'k> Emitter<'k> {
                 if step == 0 || (step > 0) != is_high {
                     continue;
                 }
-                match active.filter(|_| axis == 0) {
+                match active[axis] {
                     Some(active) => {
                         self.all([I::LocalGet(active), I::I32Const(1), I::I32Sub, I::I64ExtendI32S, I::I64Const(step), I::I64Mul, I::I64Add])
                     }
@@ -333,22 +395,21 @@ impl<'k> Emitter<'k> {
     }
 
     /// How many lanes take part, how many quads are full, and how many there are.
-    fn quads(&mut self, _: &[&'k Stmt], trim: Option<ValueId>) -> Limits {
+    fn quads(&mut self, trim: Option<ValueId>) -> Limits {
         let count = self.lanes.count();
-        match trim.map(|condition| self.kernel.value(condition).op) {
+        let active = match trim.map(|condition| self.kernel.value(condition).op) {
             Some(Op::Binary(_, lane, limit)) => {
                 self.scalar(limit);
                 self.push(I::I64ExtendI32U);
                 self.scalar(lane);
                 self.all([I::I64ExtendI32U, I::I64Sub]);
-                let rest = self.keep(ValType::I64);
-                self.all([I::LocalGet(rest), I::I64Const(0), I::LocalGet(rest), I::I64Const(0), I::I64GtS, I::Select, I::LocalSet(rest)]);
-                let most = i64::from(count);
-                self.all([I::LocalGet(rest), I::I64Const(most), I::LocalGet(rest), I::I64Const(most), I::I64LtS, I::Select, I::I32WrapI64]);
+                self.clamped(count.into())
             }
-            _ => self.int(count as i32),
-        }
-        let active = self.keep(ValType::I32);
+            _ => {
+                self.int(count as i32);
+                self.keep(ValType::I32)
+            }
+        };
         self.all([I::LocalGet(active), I::I32Const(2), I::I32ShrU]);
         let full = self.keep(ValType::I32);
         self.all([I::LocalGet(active), I::I32Const(3), I::I32Add, I::I32Const(2), I::I32ShrU]);
@@ -418,6 +479,17 @@ impl<'k> Emitter<'k> {
     pub(super) fn is_segment_end(&self, segment_ends: &HashSet<Label>, label: Label) -> bool {
         segment_ends.contains(&label)
     }
+}
+
+/// Which of a segment's forms it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// Where what it takes for granted holds.
+    Fast,
+    /// Where it does not. It seldom runs: what makes it short comes before what makes it fast.
+    Rest,
+    /// Everywhere.
+    Only,
 }
 
 /// How many quads there are.

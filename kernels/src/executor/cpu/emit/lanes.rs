@@ -19,6 +19,7 @@ use super::super::shape::Shape;
 use super::class::{Class, Classes};
 use super::code::{Emitter, Held, Local, Quad, Target, at, scalar_type, words};
 use super::group::Shares;
+use super::linear::Anchors;
 use super::packs::Packs;
 use super::plan::{Segment, each_step};
 
@@ -32,26 +33,30 @@ impl<'k> Emitter<'k> {
         let number = self.local(ValType::I32);
         let first = self.local(ValType::I32);
         let place = if self.lanes.has_rows { [0, 1, 2].map(|_| self.local(ValType::I32)) } else { [first; 3] };
-        self.quad = Some(Quad { classes, held: HashMap::new(), packs: Packs::new(), place, first, mask: None, end: 0 });
+        self.quad = Some(Quad { classes, held: HashMap::new(), packs: Packs::new(), anchors: Anchors::new(), place, first, mask: None, end: 0 });
         let is_paired = quads.are_whole_rows && self.is_paired(segment);
-        self.all([I::LocalGet(quads.from), I::LocalSet(number)]);
+        let count = if is_paired { 2 } else { 1 };
         let done = self.open(I::Block);
-        self.all([I::LocalGet(number), I::LocalGet(quads.to), I::I32GeU]);
-        self.branch_if(done);
-        if self.lanes.has_rows {
-            // Only a single row is ever begun in its middle.
-            self.all([I::LocalGet(number), I::I32Const(4), I::I32Mul, I::LocalSet(place[0])]);
-            for axis in [1, 2] {
-                self.all([I::I32Const(0), I::LocalSet(place[axis])]);
-            }
+        match quads.corner {
+            Corner::Only(limits) => self.begin_corner(limits, place, 4 * count, done),
+            Corner::Nowhere | Corner::Without(_) => self.begin_numbers(&quads, number, place, done),
         }
         let again = self.open(I::Loop);
-        self.all([I::LocalGet(number), I::I32Const(4), I::I32Mul, I::LocalSet(first)]);
+        match quads.corner {
+            Corner::Only(_) => self.number_of_place(place, first),
+            Corner::Nowhere | Corner::Without(_) => self.all([I::LocalGet(number), I::I32Const(4), I::I32Mul, I::LocalSet(first)]),
+        }
+        let other = self.open(I::Block);
+        if let Corner::Without(limits) = quads.corner {
+            self.within_corner(limits, place);
+            self.branch_if(other);
+        }
         let end = self.open(I::Block);
         if let Some(quad) = &mut self.quad {
             quad.end = end;
         }
         self.begin_quad(segment, quads.is_partial);
+        self.begin_anchors(segment);
         if is_paired {
             self.begin_pair(segment);
             self.steps_of_pair(&segment.steps, &segment.ends, shares);
@@ -63,12 +68,29 @@ impl<'k> Emitter<'k> {
         let registers = self.registers.clone();
         self.end_quad(first, &registers, written);
         self.end_pair(written);
-        let count = if is_paired { 2 } else { 1 };
-        self.step_place(place, 4 * count);
-        self.all([I::LocalGet(number), I::I32Const(count), I::I32Add, I::LocalTee(number), I::LocalGet(quads.to), I::I32LtU]);
-        self.branch_if(again);
+        self.close();
+        match quads.corner {
+            Corner::Only(limits) => self.step_in_corner(limits, place, 4 * count, again),
+            Corner::Nowhere | Corner::Without(_) => {
+                self.step_place(place, 4 * count);
+                self.all([I::LocalGet(number), I::I32Const(count), I::I32Add, I::LocalTee(number), I::LocalGet(quads.to), I::I32LtU]);
+                self.branch_if(again);
+            }
+        }
         self.close();
         self.close();
+    }
+
+    fn begin_numbers(&mut self, quads: &Range, number: Local, place: [Local; 3], done: u32) {
+        self.all([I::LocalGet(quads.from), I::LocalTee(number), I::LocalGet(quads.to), I::I32GeU]);
+        self.branch_if(done);
+        if self.lanes.has_rows {
+            // Only a single row is ever begun in its middle.
+            self.all([I::LocalGet(number), I::I32Const(4), I::I32Mul, I::LocalSet(place[0])]);
+            for axis in [1, 2] {
+                self.all([I::I32Const(0), I::LocalSet(place[axis])]);
+            }
+        }
     }
 
     /// Registers and values from elsewhere, as the four lanes left them.
@@ -208,6 +230,7 @@ impl<'k> Emitter<'k> {
 
     fn steps(&mut self, steps: &[&'k Stmt], ends: &HashSet<Label>, shares: &Shares) {
         self.find_packs(steps);
+        let list = self.begin_list();
         let mut stored = 0;
         for (at, step) in steps.iter().enumerate() {
             if at < stored {
@@ -215,9 +238,11 @@ impl<'k> Emitter<'k> {
             }
             if let Some(count) = self.store_pack(&steps[at..]) {
                 stored = at + count;
+                self.cut(list);
                 continue;
             }
             let narrows = self.step(step, ends, shares);
+            self.cut(list);
             if narrows && at + 1 < steps.len() {
                 // Some lanes are gone. The rest of the steps is for those that are not, if there are any.
                 if let Some(mask) = self.mask() {
@@ -532,6 +557,18 @@ pub(super) struct Range {
     pub(super) are_whole_rows: bool,
     /// The last one may not be full.
     pub(super) is_partial: bool,
+    pub(super) corner: Corner,
+}
+
+/// Which of the quads of a range are meant, by the lanes along each axis where another form goes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Corner {
+    /// All of them.
+    Nowhere,
+    /// Those in the corner at the first lane; of the lanes along x, only so many as go together.
+    Only([Local; 3]),
+    /// The others.
+    Without([Local; 3]),
 }
 
 /// The registers that a segment reads or writes.

@@ -4,11 +4,11 @@ use wasm_encoder::{BlockType, Instruction as I, MemArg, ValType};
 
 use super::super::ir::{AtomicOp, Memory, Op, Scalar, Stmt, ValueId};
 use super::class::Class;
-use super::code::{Emitter, Held, Local, at};
+use super::code::{Emitter, Held, Local, at, reserve, words};
 
 impl<'k> Emitter<'k> {
     /// Pushes where a memory begins, in bytes.
-    fn base(&mut self, memory: Memory) {
+    pub(super) fn base(&mut self, memory: Memory) {
         match memory {
             Memory::Binding(binding) => self.get(self.bindings[binding as usize].0),
             Memory::Workgroup | Memory::Private => self.get(self.scratch),
@@ -23,8 +23,12 @@ impl<'k> Emitter<'k> {
         private + word * u64::from(offset)
     }
 
-    /// Pushes the byte address of the first lane's word.
-    pub(super) fn first_address(&mut self, memory: Memory, address: ValueId) {
+    /// Pushes an address; what comes back is the bytes from there to the first lane's word.
+    pub(super) fn first_address(&mut self, memory: Memory, address: ValueId) -> u64 {
+        if let Some((anchor, bytes)) = self.anchored(memory, address) {
+            self.get(anchor);
+            return bytes;
+        }
         self.base(memory);
         self.scalar(address);
         if memory == Memory::Private {
@@ -33,6 +37,7 @@ impl<'k> Emitter<'k> {
             self.all([I::LocalGet(first), I::I32Add]);
         }
         self.all([I::I32Const(2), I::I32Shl, I::I32Add]);
+        0
     }
 
     /// The byte addresses of all four lanes' words.
@@ -51,8 +56,8 @@ impl<'k> Emitter<'k> {
 
     /// Pushes one word that all lanes share.
     pub(super) fn load_scalar(&mut self, memory: Memory, address: ValueId, offset: u32, scalar: Scalar) {
-        self.first_address(memory, address);
-        let place = at(self.offset(memory, offset));
+        let further = self.first_address(memory, address);
+        let place = at(self.offset(memory, offset) + further);
         self.push(if scalar == Scalar::F32 { I::F32Load(place) } else { I::I32Load(place) });
     }
 
@@ -87,8 +92,8 @@ impl<'k> Emitter<'k> {
     }
 
     fn load_row(&mut self, memory: Memory, address: ValueId, offset: u32, step: i32) {
-        let place = self.offset(memory, offset);
-        self.first_address(memory, address);
+        let further = self.first_address(memory, address);
+        let place = self.offset(memory, offset) + further;
         match step {
             0 => self.push(I::V128Load32Splat(at(place))),
             1 => self.push(I::V128Load(at(place))),
@@ -124,16 +129,16 @@ impl<'k> Emitter<'k> {
         if step != Some(1) {
             if step == Some(0) && self.mask().is_none() && self.class(value).step() == Some(0) {
                 // All write one word to one place.
-                self.first_address(memory, address);
+                let place = at(place + self.first_address(memory, address));
                 self.scalar(value);
-                return self.push(if self.scalar_of(value) == Scalar::F32 { I::F32Store(at(place)) } else { I::I32Store(at(place)) });
+                return self.push(if self.scalar_of(value) == Scalar::F32 { I::F32Store(place) } else { I::I32Store(place) });
             }
             return self.scatter(memory, address, place, value);
         }
         if let (Memory::Private, Some(mask)) = (memory, self.mask()) {
             // The words of lanes that take no part are nobody else's: they are written back. With branches instead, a
             // large variable would take seconds to compile.
-            self.first_address(memory, address);
+            let place = place + self.first_address(memory, address);
             let first = self.keep(ValType::I32);
             self.get(first);
             self.vector(value);
@@ -149,9 +154,9 @@ impl<'k> Emitter<'k> {
             self.all(condition.iter().cloned());
             self.open(I::If);
         }
-        self.first_address(memory, address);
+        let further = self.first_address(memory, address);
         self.vector(value);
-        self.push(I::V128Store(at(place)));
+        self.push(I::V128Store(at(place + further)));
         if condition.is_some() {
             self.push(I::Else);
             self.scatter(memory, address, place, value);
@@ -159,16 +164,24 @@ impl<'k> Emitter<'k> {
         }
     }
 
-    /// Lane by lane, the last one last.
+    /// Lane by lane, the last one last. Lanes that take no part write where nobody reads: a branch for each of them would cost more, most of all
+    /// time to compile.
     fn scatter(&mut self, memory: Memory, address: ValueId, place: u64, value: ValueId) {
-        let addresses = self.addresses(memory, address);
+        let mut addresses = self.addresses(memory, address);
+        let mut place = at(place);
+        if let Some(mask) = self.mask() {
+            let nowhere = *self.nowhere.get_or_insert_with(|| reserve(&mut self.scratch_bytes, 4));
+            self.all([I::LocalGet(addresses), words([place.offset as u32; 4]), I::I32x4Add]);
+            self.all([I::LocalGet(self.scratch), I::I32Const(nowhere as i32), I::I32Add, I::I32x4Splat]);
+            self.all([I::LocalGet(mask), I::V128Bitselect]);
+            addresses = self.keep(ValType::V128);
+            place = at(0);
+        }
         self.vector(value);
         let row = self.keep(ValType::V128);
         for lane in 0..4u8 {
-            self.if_active(lane, |emitter| {
-                emitter.all([I::LocalGet(addresses), I::I32x4ExtractLane(lane), I::LocalGet(row)]);
-                emitter.push(I::V128Store32Lane { memarg: at(place), lane });
-            });
+            self.all([I::LocalGet(addresses), I::I32x4ExtractLane(lane), I::LocalGet(row)]);
+            self.push(I::V128Store32Lane { memarg: place, lane });
         }
     }
 

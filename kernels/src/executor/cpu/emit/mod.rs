@@ -14,12 +14,15 @@
 //! Invariant: lanes of a workgroup are counted in order, four at a time; what is observable is what `ops.rs`
 //! says, whichever form runs.
 
+mod bounds;
 mod class;
 mod code;
 mod group;
 mod lanes;
+mod linear;
 mod memory;
 mod operators;
+mod outline;
 mod packs;
 mod pairs;
 mod plan;

@@ -23,6 +23,14 @@ impl<'k> Emitter<'k> {
             }
             None => {}
         }
+        self.group_scalar(value);
+        if let Class::Group { steps, .. } = self.class(value) {
+            self.add_steps(steps);
+        }
+    }
+
+    /// Pushes a scalar of the workgroup's first lane.
+    pub(super) fn group_scalar(&mut self, value: ValueId) {
         match self.kernel.value(value).op {
             Op::Const(bits) if self.scalar_of(value) == Scalar::F32 => self.push(I::F32Const(f32::from_bits(bits).into())),
             Op::Const(bits) => self.int(bits as i32),
@@ -30,13 +38,26 @@ impl<'k> Emitter<'k> {
             Op::Input(Input::GroupId(axis)) => self.get(self.group[usize::from(axis)]),
             Op::Input(Input::Groups(axis)) => self.get(self.groups[usize::from(axis)]),
             Op::Input(_) => self.int(0),
-            _ => match self.outer_locals.get(&value) {
-                Some(&local) => self.get(local),
-                None => unreachable!("value {} is used before it is there", value.0),
+            Op::Load { memory, address, offset } if self.is_told(value) => self.load_scalar(memory, address, offset, self.scalar_of(value)),
+            _ => match (self.outer_locals.get(&value), self.derived.get(&value)) {
+                (Some(&local), _) => self.get(local),
+                (None, Some(&linear)) => self.scalar_of_linear(linear),
+                (None, None) => unreachable!("value {} is used before it is there", value.0),
             },
         }
-        let (Class::Group { steps, .. }, Some(quad)) = (self.class(value), &self.quad) else { return };
-        let place = quad.place;
+    }
+
+    /// Whether a value is a word at a fixed place that no kernel writes, such as a parameter. It is read wherever it is used: held for all lanes, it
+    /// would be one of many that live as long as the loop over quads.
+    pub(super) fn is_told(&self, value: ValueId) -> bool {
+        let Op::Load { memory: super::super::ir::Memory::Binding(binding), address, .. } = self.kernel.value(value).op else { return false };
+        let is_fixed = matches!(self.kernel.value(address).op, Op::Const(_));
+        is_fixed && !self.kernel.bindings[binding as usize].is_writable
+    }
+
+    /// Adds what grows from the workgroup's first lane to the quad's.
+    pub(super) fn add_steps(&mut self, steps: [i32; 3]) {
+        let Some(place) = self.quad.as_ref().map(|quad| quad.place) else { return };
         for (axis, step) in steps.into_iter().enumerate().filter(|(_, step)| *step != 0) {
             self.get(place[axis]);
             if step != 1 {
@@ -62,6 +83,12 @@ impl<'k> Emitter<'k> {
         if let Op::Const(bits) = self.kernel.value(value).op {
             let bits = if self.scalar_of(value) == Scalar::Bool { 0u32.wrapping_sub(bits) } else { bits };
             return self.splat(bits);
+        }
+        if let Op::Load { memory, address, offset } = self.kernel.value(value).op
+            && self.is_told(value)
+        {
+            let further = self.first_address(memory, address);
+            return self.push(I::V128Load32Splat(super::code::at(self.offset(memory, offset) + further)));
         }
         self.scalar(value);
         match self.scalar_of(value) {

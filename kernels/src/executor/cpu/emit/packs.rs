@@ -150,8 +150,8 @@ impl<'k> Emitter<'k> {
 
     /// Pushes an address; what lies `offset` and `further` words from the first lane's word is there.
     fn row(&mut self, memory: Memory, address: ValueId, offset: u32, further: i64) -> MemArg {
-        self.first_address(memory, address);
-        let bytes = self.offset(memory, offset) as i64 + 4 * further;
+        let beside = self.first_address(memory, address);
+        let bytes = (self.offset(memory, offset) + beside) as i64 + 4 * further;
         u64::try_from(bytes).map(at).unwrap_or_else(|_| {
             self.all([I::I32Const(bytes as i32), I::I32Add]);
             at(0)

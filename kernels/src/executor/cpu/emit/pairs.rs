@@ -31,6 +31,8 @@ pub(super) struct Twin {
     place: [Local; 3],
     first: Local,
     registers: Vec<Local>,
+    /// Whether its place is the one in progress.
+    is_second: bool,
 }
 
 /// Shared values in loops that two quads are worth.
@@ -105,7 +107,7 @@ impl<'k> Emitter<'k> {
                 registers[register.0 as usize] = self.local(ValType::V128);
             }
         }
-        self.twin = Some(Twin { held: HashMap::new(), place: [x, place[1], place[2]], first, registers });
+        self.twin = Some(Twin { held: HashMap::new(), place: [x, place[1], place[2]], first, registers, is_second: false });
         self.switch();
         self.take_up(segment);
         self.switch();
@@ -118,7 +120,13 @@ impl<'k> Emitter<'k> {
             std::mem::swap(&mut twin.place, &mut quad.place);
             std::mem::swap(&mut twin.first, &mut quad.first);
             std::mem::swap(&mut twin.registers, &mut self.registers);
+            twin.is_second = !twin.is_second;
         }
+    }
+
+    /// Whether it is the second quad's turn, four lanes on.
+    pub(super) fn is_second(&self) -> bool {
+        self.twin.as_ref().is_some_and(|twin| twin.is_second)
     }
 
     /// Does a list of steps with both quads.
