@@ -11,14 +11,13 @@ use super::super::ir::{Count, Kernel, Label, Op, Scalar, ValueId};
 use super::super::shape::{Shape, Shapes};
 use super::class::{Class, Classes, Lanes};
 use super::linear::{Anchors, Linear};
-use super::outline::{Piece, outline};
+use super::outline::outline;
 use super::packs::Packs;
 use super::pairs::Twin;
+pub(super) use super::piece::Local;
+use super::piece::Piece;
 use super::plan::Uses;
 use super::{EmitError, Emitted, HEAD_WORDS, Host};
-
-/// A wasm local.
-pub(super) type Local = u32;
 
 /// How a value of the segment in progress is held.
 #[derive(Clone, Copy, Debug)]

@@ -38,8 +38,19 @@ pub(super) struct Anchor {
     least: u32,
 }
 
-/// Anchors by memory, root and factor.
-pub(super) type Anchors = HashMap<(Memory, ValueId, u32), Anchor>;
+/// What addresses have in common that are told apart by constants: memory, root and factor.
+type Key = (Memory, ValueId, u32);
+
+pub(super) type Anchors = HashMap<Key, Anchor>;
+
+/// Addresses of a segment that one anchor may be for.
+struct Found {
+    key: Key,
+    /// The least and the greatest `by`.
+    by: [i64; 2],
+    steps: [i32; 3],
+    count: usize,
+}
 
 /// Steps into one array that one test is for.
 pub(super) struct Within {
@@ -95,7 +106,7 @@ impl<'k> Emitter<'k> {
 
     /// Finds the anchors of a segment in the form in progress, and computes them for the quad that begins.
     pub(super) fn begin_anchors(&mut self, segment: &Segment<'k>) {
-        let mut found: Vec<((Memory, ValueId, u32), [i64; 2], [i32; 3], usize)> = Vec::new();
+        let mut found: Vec<Found> = Vec::new();
         each_step(segment.steps.iter().copied(), &mut |step| {
             let (memory, address) = match step {
                 Stmt::Store { memory, address, .. } => (*memory, *address),
@@ -111,15 +122,15 @@ impl<'k> Emitter<'k> {
             }
             let Linear { root, factor, by } = self.linear(address, &|value| self.class(value));
             let (key, by) = ((memory, root, factor), i64::from(by as i32));
-            match found.iter_mut().find(|(known, ..)| *known == key) {
-                Some((_, [least, most], _, count)) => {
-                    (*least, *most) = ((*least).min(by), (*most).max(by));
-                    *count += 1;
+            match found.iter_mut().find(|found| found.key == key) {
+                Some(known) => {
+                    known.by = [known.by[0].min(by), known.by[1].max(by)];
+                    known.count += 1;
                 }
-                None => found.push((key, [by; 2], steps, 1)),
+                None => found.push(Found { key, by: [by; 2], steps, count: 1 }),
             }
         });
-        for (key, [least, most], steps, count) in found {
+        for Found { key, by: [least, most], steps, count } in found {
             if count < 2 || most - least >= FAR {
                 continue;
             }

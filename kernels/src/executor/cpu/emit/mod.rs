@@ -6,6 +6,7 @@
 //! ```text
 //! Kernel + Shapes ─ plan ─► segments ─ class ─► forms ─┬─ group: once per workgroup, scalars
 //!                                                      └─ lanes: for every four lanes, scalars and v128; pairs: for eight
+//!                                                              └─► one function ─ outline ─► and what repeats in it
 //! ```
 //!
 //! The module imports one memory (`"m" "m"`) and exports `run(args: i32) -> i32`: 0 at the end, 1 if it
@@ -25,6 +26,7 @@ mod operators;
 mod outline;
 mod packs;
 mod pairs;
+mod piece;
 mod plan;
 #[cfg(all(test, feature = "jit"))]
 mod tests;

@@ -1,7 +1,7 @@
 //! What is emitted, run and held against what the kernel means.
 
 use super::super::builder::Builder;
-use super::super::ir::{Binary, Binding, Input, Kernel, Memory, Scalar, ValueId};
+use super::super::ir::{Binary, Binding, Count, Input, Kernel, Memory, Scalar, ValueId};
 use super::super::machine::Machine;
 use super::super::reference;
 use super::super::words::Span;
@@ -258,4 +258,124 @@ fn what_a_row_shares_is_computed_once_for_two_quads() {
             check_against(&kernel_of_rows(workgroup, false, parts), &kernel, &words);
         }
     }
+}
+
+/// A grid of `width` by `height` words behind which lie as many that are written: every point within `limits` that does not lie at the border
+/// adds its neighbours, each times a number of its own, `far` and 1 away along x, and 1 along y.
+fn kernel_of_neighbours(workgroup: [u32; 3], [width, height]: [u32; 2], limits: [u32; 2], far: u32) -> Kernel {
+    let mut b = Builder::new("main", workgroup);
+    let words = width * height;
+    b.binding(Binding { number: 0, is_writable: true, words_min: 2 * words });
+    let (x, y, group) = (b.input(Input::LocalId(0)), b.input(Input::LocalId(1)), b.input(Input::GroupId(0)));
+    let workgroup_width = b.uint(workgroup[0]);
+    let before = b.binary(Binary::Mul, group, workgroup_width);
+    let x = b.binary(Binary::Add, x, before);
+    let far_along = b.uint(far);
+    let [x, one] = [b.binary(Binary::Add, x, far_along), b.uint(1)];
+    let y = b.binary(Binary::Add, y, one);
+    let limits = limits.map(|limit| b.uint(limit));
+    let [is_left, is_above] = [b.binary(Binary::LtU, x, limits[0]), b.binary(Binary::LtU, y, limits[1])];
+    let is_inside = b.binary(Binary::And, is_left, is_above);
+    b.begin_if(is_inside);
+    let row = b.uint(width);
+    let rows = b.binary(Binary::Mul, y, row);
+    let place = b.binary(Binary::Add, rows, x);
+    let mut sum = b.uint(0);
+    for (factor, step) in (3..).zip([0, 1, u32::MAX, far, far.wrapping_neg(), width, width.wrapping_neg()]) {
+        let (step, factor) = (b.uint(step), b.uint(factor));
+        let beside = b.binary(Binary::Add, place, step);
+        let beside = b.index(beside, Count::Fixed(2 * words));
+        let word = b.load(Scalar::U32, Memory::Binding(0), beside, 0);
+        let part = b.binary(Binary::Mul, word, factor);
+        sum = b.binary(Binary::Add, sum, part);
+    }
+    let place = b.index(place, Count::Fixed(words));
+    b.store(Memory::Binding(0), place, words, sum);
+    b.end_if();
+    b.finish()
+}
+
+#[test]
+fn a_grid_ends_anywhere_in_a_workgroup() {
+    for workgroup in [[16u32, 4, 1], [8, 3, 1], [12, 2, 1], [4, 4, 1], [6, 4, 1], [16, 1, 1]] {
+        let far = 2;
+        let shape = [2 * workgroup[0] + 2 * far, workgroup[1] + 2];
+        let words: Vec<u32> = (0..2 * shape[0] * shape[1]).map(|word: u32| word.wrapping_mul(0x9e37_79b9)).collect();
+        // In the first workgroup, between the two, and in the second.
+        for lanes in [0, 1, 3, 4, 7, workgroup[0] - 1, workgroup[0], workgroup[0] + 2, 2 * workgroup[0]] {
+            for lower in [0, 2, workgroup[1], workgroup[1] + 1] {
+                check(&kernel_of_neighbours(workgroup, shape, [far + lanes, lower], far), &words);
+            }
+        }
+    }
+}
+
+#[test]
+fn neighbours_are_offsets_from_one_address() {
+    let kernel = kernel_of_neighbours([16, 4, 1], [36, 6], [34, 5], 2);
+    let emitter = super::emit(&kernel, &crate::executor::cpu::shape::shapes(&kernel), super::Host::Threads).expect("code");
+    // From the row above to the row below: 36 words each way, and one more to the right of the middle.
+    for offset in [36 - 2, 36 - 1, 36, 36 + 1, 36 + 2, 36 + 36] {
+        let load = [0xfd, 0x00, 0x02];
+        let offset = leb128(4 * offset);
+        let wanted: Vec<u8> = load.into_iter().chain(offset).collect();
+        assert!(emitter.bytes.windows(wanted.len()).any(|bytes| bytes == wanted), "a row of four at {wanted:?}\n{kernel}");
+    }
+}
+
+/// A number as WebAssembly has it.
+fn leb128(mut number: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    loop {
+        let byte = (number & 0x7f) as u8;
+        number >>= 7;
+        if number == 0 {
+            bytes.push(byte);
+            return bytes;
+        }
+        bytes.push(byte | 0x80);
+    }
+}
+
+/// A kernel that asks for its word's neighbours `count` times, each time so far away as `away` has it and brought in by a branch.
+fn kernel_of_lookups(count: u32, away: impl Fn(u32) -> u32) -> Kernel {
+    kernel_of(|b, x, y| {
+        let mut sum = y;
+        for lookup in 0..count {
+            let (step, last) = (b.uint(away(lookup)), b.uint(LANES));
+            let wanted = b.binary(Binary::Add, x, step);
+            let found = b.register(Scalar::U32);
+            let is_near = b.binary(Binary::LtU, wanted, last);
+            b.begin_if(is_near);
+            b.set(found, wanted);
+            b.begin_else();
+            let rest = b.binary(Binary::RemU, wanted, last);
+            let other = b.binary(Binary::Xor, rest, x);
+            b.set(found, other);
+            b.end_if();
+            let place = b.get(found);
+            let place = b.index(place, Count::Fixed(2 * LANES));
+            let word = b.load(Scalar::U32, Memory::Binding(0), place, LANES - 1);
+            let mixed = b.binary(Binary::Xor, sum, word);
+            sum = b.binary(Binary::Mul, mixed, step);
+        }
+        sum
+    })
+}
+
+#[test]
+fn lookups_that_are_alike_are_one_function() {
+    let words: Vec<u32> = (0..3 * LANES).map(|word| word.wrapping_mul(0x9e37_79b9) % 100).collect();
+    let code = |count: u32| {
+        let kernel = kernel_of_lookups(count, |lookup| 3 + 7 * lookup);
+        let emit = || super::emit(&kernel, &crate::executor::cpu::shape::shapes(&kernel), super::Host::Threads).expect("code").bytes;
+        let bytes = emit();
+        assert_eq!(bytes, emit(), "the same kernel has the same code");
+        check(&kernel, &words);
+        bytes.len()
+    };
+    let [few, many] = [code(8), code(40)];
+    let each = (many - few) / 32;
+    let alone = code(1);
+    assert!(each * 3 < alone, "{each} bytes for each lookup more, {alone} for one alone");
 }
