@@ -141,6 +141,7 @@ fn kernel_of_elements(
         b.store(Memory::Binding(0), element, stride + word, value);
     }
     if is_parting {
+        b.begin_else();
         b.end_if();
     }
     b.finish()
@@ -291,6 +292,7 @@ fn kernel_of_neighbours(workgroup: [u32; 3], [width, height]: [u32; 2], limits: 
     }
     let place = b.index(place, Count::Fixed(words));
     b.store(Memory::Binding(0), place, words, sum);
+    b.begin_else();
     b.end_if();
     b.finish()
 }

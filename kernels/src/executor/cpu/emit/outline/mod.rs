@@ -51,6 +51,8 @@ static WORTH: Worth = if cfg!(test) {
     Worth { module: 2560, steps: 64, steps_per_call: 2, saved: 96 }
 };
 
+/// Instructions of a module that is searched at all; with more, its kernel is interpreted for long whatever is done.
+const MODULE_MAX: usize = 1 << 17;
 /// Functions of a module.
 const FUNCTIONS_MAX: usize = 32;
 /// Repeats that are looked at closely before one is taken.
@@ -58,7 +60,7 @@ const CANDIDATES_MAX: usize = 6;
 
 /// Puts what repeats itself in `whole` in functions; `first`: what the first of them is called by. `whole` comes first.
 pub(super) fn outline(whole: Piece, first: u32) -> Vec<Piece> {
-    if whole.code.len() <= WORTH.module {
+    if whole.code.len() <= WORTH.module || whole.code.len() > MODULE_MAX {
         return vec![whole];
     }
     let mut names = Names::default();

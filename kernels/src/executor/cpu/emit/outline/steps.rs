@@ -13,6 +13,9 @@ use super::super::piece::Local;
 use super::WORTH;
 use super::names::{Name, Named};
 
+/// Instructions of a step that is looked at as a whole; of longer ones, what is in them is.
+const STEP_MAX: usize = 1 << 10;
+
 /// Every step of every list, one after the other, by what it is but for its locals and constants; numbers that are nobody else's
 /// between lists, and for steps that cannot be in a function.
 pub(super) struct Steps {
@@ -30,7 +33,7 @@ impl Steps {
             for list in &named.piece.lists {
                 for ends in list.windows(2) {
                     let range = ends[0]..ends[1];
-                    let shape = numbers.shape(&named.names[range.clone()]);
+                    let shape = if range.len() > STEP_MAX { None } else { numbers.shape(&named.names[range.clone()]) };
                     let fresh = next;
                     let kind = shape.map_or(fresh, |shape| *known.entry(shape).or_insert(fresh));
                     next += u32::from(kind == fresh);
