@@ -381,3 +381,28 @@ fn lookups_that_are_alike_are_one_function() {
     let alone = code(1);
     assert!(each * 3 < alone, "{each} bytes for each lookup more, {alone} for one alone");
 }
+
+#[test]
+fn one_index_of_many_beyond_the_array_is_brought_in() {
+    let words: Vec<u32> = (0..3 * LANES).map(|word| word.wrapping_mul(0x9e37_79b9)).collect();
+    let before = 3u32.wrapping_neg();
+    for steps in [vec![0, 1, 2], vec![0, 1, 3], vec![2, 0, 40], vec![40, 0], vec![0, before], vec![before, 2], vec![1, before, 0], vec![0, 1 << 31]] {
+        for count in [LANES + 2, LANES + 3, 2 * LANES] {
+            let mut b = Builder::new("main", [LANES, 1, 1]);
+            b.binding(Binding { number: 0, is_writable: true, words_min: 3 * LANES });
+            let lane = b.input(Input::LocalId(0));
+            let mut sum = lane;
+            for &step in &steps {
+                let step = b.uint(step);
+                let beside = b.binary(Binary::Add, lane, step);
+                let beside = b.index(beside, Count::Fixed(count));
+                let word = b.load(Scalar::U32, Memory::Binding(0), beside, 0);
+                let three = b.uint(3);
+                let tripled = b.binary(Binary::Mul, sum, three);
+                sum = b.binary(Binary::Add, tripled, word);
+            }
+            b.store(Memory::Binding(0), lane, 2 * LANES, sum);
+            check(&b.finish(), &words);
+        }
+    }
+}
