@@ -384,13 +384,15 @@ fn lookups_that_are_alike_are_one_function() {
 
 #[test]
 fn one_index_of_many_beyond_the_array_is_brought_in() {
-    let words: Vec<u32> = (0..3 * LANES).map(|word| word.wrapping_mul(0x9e37_79b9)).collect();
+    let words: Vec<u32> = (0..5 * LANES).map(|word| word.wrapping_mul(0x9e37_79b9)).collect();
     let before = 3u32.wrapping_neg();
     for steps in [vec![0, 1, 2], vec![0, 1, 3], vec![2, 0, 40], vec![40, 0], vec![0, before], vec![before, 2], vec![1, before, 0], vec![0, 1 << 31]] {
-        for count in [LANES + 2, LANES + 3, 2 * LANES] {
+        for count in [2 * LANES + 2, 2 * LANES + 3, 3 * LANES] {
             let mut b = Builder::new("main", [LANES, 1, 1]);
-            b.binding(Binding { number: 0, is_writable: true, words_min: 3 * LANES });
-            let lane = b.input(Input::LocalId(0));
+            b.binding(Binding { number: 0, is_writable: true, words_min: 5 * LANES });
+            let (lane, group, lanes) = (b.input(Input::LocalId(0)), b.input(Input::GroupId(0)), b.uint(LANES));
+            let before = b.binary(Binary::Mul, group, lanes);
+            let lane = b.binary(Binary::Add, lane, before);
             let mut sum = lane;
             for &step in &steps {
                 let step = b.uint(step);
@@ -401,7 +403,8 @@ fn one_index_of_many_beyond_the_array_is_brought_in() {
                 let tripled = b.binary(Binary::Mul, sum, three);
                 sum = b.binary(Binary::Add, tripled, word);
             }
-            b.store(Memory::Binding(0), lane, 2 * LANES, sum);
+            let lane = b.index(lane, Count::Fixed(2 * LANES));
+            b.store(Memory::Binding(0), lane, 3 * LANES, sum);
             check(&b.finish(), &words);
         }
     }
