@@ -14,7 +14,7 @@ use std::collections::{HashMap, HashSet};
 
 use wasm_encoder::{Instruction as I, ValType};
 
-use super::super::ir::{Across, Label, Op, RegisterId, Stmt, ValueId};
+use super::super::ir::{Across, Binary, Label, Op, RegisterId, Stmt, Unary, ValueId};
 use super::super::shape::Shape;
 use super::class::{Class, Classes};
 use super::code::{Emitter, Held, Local, Quad, Target, at, scalar_type, words};
@@ -26,6 +26,9 @@ use super::plan::{Segment, each_step};
 /// All lanes, or none.
 pub(super) const ALL: [u32; 4] = [u32::MAX; 4];
 pub(super) const NONE: [u32; 4] = [0; 4];
+
+/// Steps that are cheaper than a branch around them.
+const QUIET_MAX: usize = 4;
 
 impl<'k> Emitter<'k> {
     /// Runs a segment in one form, over these quads.
@@ -388,9 +391,13 @@ impl<'k> Emitter<'k> {
             if side.is_empty() {
                 continue;
             }
+            self.set_mask(Some(mask));
+            if self.is_for_nobody(side) {
+                self.steps(side, ends, shares);
+                continue;
+            }
             self.all([I::LocalGet(mask), I::V128AnyTrue]);
             self.open(I::If);
-            self.set_mask(Some(mask));
             self.steps(side, ends, shares);
             self.close();
         }
@@ -403,6 +410,21 @@ impl<'k> Emitter<'k> {
             self.all([I::LocalGet(masks[0]), I::LocalGet(masks[1]), I::V128Or, I::LocalSet(narrowed)]);
         }
         escapes
+    }
+
+    /// Whether steps may be done where nobody takes them: they are few, and change nothing but registers of each lane. A branch around them would
+    /// take longer, most of all to compile.
+    fn is_for_nobody(&self, steps: &[&Stmt]) -> bool {
+        let is_quiet = |step: &&Stmt| match step {
+            Stmt::Let(value) => match self.kernel.value(*value).op {
+                Op::Load { .. } | Op::Unary(Unary::Uniform, _) => false,
+                Op::Binary(kind, ..) => !matches!(kind, Binary::DivI | Binary::DivU | Binary::RemI | Binary::RemU),
+                _ => true,
+            },
+            Stmt::Set(register, _) => self.shapes.registers[register.0 as usize] != Shape::Uniform,
+            _ => false,
+        };
+        steps.len() <= QUIET_MAX && steps.iter().all(is_quiet)
     }
 
     /// From here on the mask is a local that can be narrowed in place.

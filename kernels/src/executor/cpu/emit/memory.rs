@@ -164,19 +164,9 @@ impl<'k> Emitter<'k> {
         }
     }
 
-    /// Lane by lane, the last one last. Lanes that take no part write where nobody reads: a branch for each of them would cost more, most of all
-    /// time to compile.
+    /// Lane by lane, the last one last.
     fn scatter(&mut self, memory: Memory, address: ValueId, place: u64, value: ValueId) {
-        let mut addresses = self.addresses(memory, address);
-        let mut place = at(place);
-        if let Some(mask) = self.mask() {
-            let nowhere = *self.nowhere.get_or_insert_with(|| reserve(&mut self.scratch_bytes, 4));
-            self.all([I::LocalGet(addresses), words([place.offset as u32; 4]), I::I32x4Add]);
-            self.all([I::LocalGet(self.scratch), I::I32Const(nowhere as i32), I::I32Add, I::I32x4Splat]);
-            self.all([I::LocalGet(mask), I::V128Bitselect]);
-            addresses = self.keep(ValType::V128);
-            place = at(0);
-        }
+        let (addresses, place) = self.written(memory, address, place);
         self.vector(value);
         let row = self.keep(ValType::V128);
         for lane in 0..4u8 {
@@ -185,23 +175,25 @@ impl<'k> Emitter<'k> {
         }
     }
 
-    fn if_active(&mut self, lane: u8, steps: impl FnOnce(&mut Self)) {
-        match self.mask() {
-            None => steps(self),
-            Some(mask) => {
-                self.all([I::LocalGet(mask), I::I32x4ExtractLane(lane)]);
-                self.open(I::If);
-                steps(self);
-                self.close();
-            }
+    /// Where each lane writes, and how many bytes on. Lanes that take no part write where nobody reads: a branch for each of them would cost more,
+    /// most of all time to compile.
+    fn written(&mut self, memory: Memory, address: ValueId, place: u64) -> (Local, MemArg) {
+        let addresses = self.addresses(memory, address);
+        let Some(mask) = self.mask() else { return (addresses, at(place)) };
+        let nowhere = *self.nowhere.get_or_insert_with(|| reserve(&mut self.scratch_bytes, 4));
+        self.get(addresses);
+        if place != 0 {
+            self.all([words([place as u32; 4]), I::I32x4Add]);
         }
+        self.all([I::LocalGet(self.scratch), I::I32Const(nowhere as i32), I::I32Add, I::I32x4Splat]);
+        self.all([I::LocalGet(mask), I::V128Bitselect]);
+        (self.keep(ValType::V128), at(0))
     }
 
     /// An atomic operation of each lane that takes part, in order.
     pub(super) fn atomic(&mut self, step: &Stmt) {
         let Stmt::Atomic { op, memory, address, offset, value, compare, found, .. } = step else { return };
-        let place = at(self.offset(*memory, *offset));
-        let addresses = self.addresses(*memory, *address);
+        let (addresses, place) = self.written(*memory, *address, self.offset(*memory, *offset));
         self.vector(*value);
         let operands = self.keep(ValType::V128);
         let compares = compare.map(|compare| {
@@ -211,16 +203,14 @@ impl<'k> Emitter<'k> {
         let results = self.local(ValType::V128);
         let (word, operand, old) = (self.local(ValType::I32), self.local(ValType::I32), self.local(ValType::I32));
         for lane in 0..4u8 {
-            self.if_active(lane, |emitter| {
-                emitter.all([I::LocalGet(addresses), I::I32x4ExtractLane(lane), I::LocalSet(word)]);
-                emitter.all([I::LocalGet(operands), I::I32x4ExtractLane(lane), I::LocalSet(operand)]);
-                let expected = compares.map(|compares| {
-                    emitter.all([I::LocalGet(compares), I::I32x4ExtractLane(lane)]);
-                    emitter.keep(ValType::I32)
-                });
-                emitter.one_atomic(*op, place, word, operand, expected, old);
-                emitter.all([I::LocalGet(results), I::LocalGet(old), I::I32x4ReplaceLane(lane), I::LocalSet(results)]);
+            self.all([I::LocalGet(addresses), I::I32x4ExtractLane(lane), I::LocalSet(word)]);
+            self.all([I::LocalGet(operands), I::I32x4ExtractLane(lane), I::LocalSet(operand)]);
+            let expected = compares.map(|compares| {
+                self.all([I::LocalGet(compares), I::I32x4ExtractLane(lane)]);
+                self.keep(ValType::I32)
             });
+            self.one_atomic(*op, place, word, operand, expected, old);
+            self.all([I::LocalGet(results), I::LocalGet(old), I::I32x4ReplaceLane(lane), I::LocalSet(results)]);
         }
         if let Some(found) = found {
             debug_assert!(matches!(self.kernel.value(*found).op, Op::Found));

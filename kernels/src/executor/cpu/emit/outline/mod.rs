@@ -56,7 +56,7 @@ const MODULE_MAX: usize = 1 << 17;
 /// Functions of a module.
 const FUNCTIONS_MAX: usize = 32;
 /// Repeats that are looked at closely before one is taken.
-const CANDIDATES_MAX: usize = 6;
+const CANDIDATES_MAX: usize = 3;
 
 /// Puts what repeats itself in `whole` in functions; `first`: what the first of them is called by. `whole` comes first.
 pub(super) fn outline(whole: Piece, first: u32) -> Vec<Piece> {
