@@ -61,7 +61,7 @@ pub const MEMORY_BYTES_MAX: u64 = (4 << 30) - (64 << 10);
 pub const TIME_LIMIT: Duration = Duration::from_secs(60);
 /// How long loading waits for the machine code of a kernel, unless told otherwise: with what comes before, and what begins
 /// instead, a kernel is ready in 10 ms.
-pub const COMPILE_WAIT: Duration = Duration::from_millis(4);
+pub const COMPILE_WAIT: Duration = Duration::from_millis(3);
 
 /// What the cpu executor takes of one kernel: what every GPU takes, and more where that costs nothing.
 const LIMITS: Limits = Limits {
