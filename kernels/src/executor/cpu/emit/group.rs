@@ -163,16 +163,14 @@ impl<'k> Emitter<'k> {
         let shares = self.shares(&segment.steps, &general);
         let (are_whole_rows, is_partial) = (trim.is_none(), !self.lanes.count().is_multiple_of(4));
         let rest = Range { from: self.local(ValType::I32), to: limits.all, are_whole_rows, is_partial, corner: Corner::Nowhere };
-        let rest = match (is_worth, trim) {
-            (false, _) => rest,
-            (true, Some(condition)) => {
-                let bounds = Bounds { active: [Some(limits.active), None, None], by: vec![condition] };
-                self.run_fast(segment, fast, limits.full, &bounds, (&written, &shares), rest)
-            }
-            (true, None) => {
-                let bounds = self.bounds(segment, &fast);
-                self.run_fast(segment, fast, limits.full, &bounds, (&written, &shares), rest)
-            }
+        let rest = if is_worth {
+            let bounds = match trim {
+                Some(condition) => Bounds { active: [Some(limits.active), None, None], by: vec![condition] },
+                None => self.bounds(segment, &fast),
+            };
+            self.run_fast(segment, fast, limits.full, &bounds, (&written, &shares), rest)
+        } else {
+            rest
         };
         self.is_cold = true;
         self.run(segment, general, rest, &written, &shares);

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 
 use wasm_encoder::{Instruction as I, ValType};
 
-use super::super::ir::{Binary, Memory, Op, Scalar, Stmt, ValueId};
+use super::super::ir::{Binary, Count, Memory, Op, Scalar, Stmt, Unary, ValueId};
 use super::class::{Assumption, Class, Classes};
 use super::code::{Emitter, Local};
 use super::plan::{Segment, each_step};
@@ -79,9 +79,7 @@ impl<'k> Emitter<'k> {
                 of(a, constant(b).unwrap_or(0), 0)
             }
             Op::Binary(Binary::Shl, a, b) if constant(b).is_some() && is_group(a) => of(a, 1u32.wrapping_shl(constant(b).unwrap_or(0)), 0),
-            Op::Unary(super::super::ir::Unary::Bits, a) if is_group(a) && [value, a].iter().all(|&of| self.scalar_of(of) != Scalar::F32) => {
-                of(a, 1, 0)
-            }
+            Op::Unary(Unary::Bits, a) if is_group(a) && [value, a].iter().all(|&of| self.scalar_of(of) != Scalar::F32) => of(a, 1, 0),
             // The form is tested before it runs: this changes nothing, in any lane.
             Op::Index { index, .. } if self.is_assumed(value, class) => of(index, 1, 0),
             _ => itself,
@@ -162,7 +160,7 @@ impl<'k> Emitter<'k> {
     /// The indices that a form takes to be within their arrays, those together that one test is for.
     pub(super) fn within(&self, classes: &Classes) -> Vec<Within> {
         let class = |value: ValueId| classes.own.get(&value).copied().unwrap_or_else(|| self.class(value));
-        let mut found: Vec<(super::super::ir::Count, Linear, Within)> = Vec::new();
+        let mut found: Vec<(Count, Linear, Within)> = Vec::new();
         for assumption in &classes.assumptions {
             let Assumption::Within(value) = *assumption else { continue };
             let Op::Index { index, count } = self.kernel.value(value).op else { continue };

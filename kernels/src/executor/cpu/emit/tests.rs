@@ -1,5 +1,7 @@
 //! What is emitted, run and held against what the kernel means.
 
+use wasm_encoder::{Encode, Instruction};
+
 use super::super::builder::Builder;
 use super::super::ir::{Binary, Binding, Count, Input, Kernel, Memory, Scalar, ValueId};
 use super::super::machine::Machine;
@@ -318,24 +320,9 @@ fn neighbours_are_offsets_from_one_address() {
     let emitter = super::emit(&kernel, &crate::executor::cpu::shape::shapes(&kernel), super::Host::Threads).expect("code");
     // From the row above to the row below: 36 words each way, and one more to the right of the middle.
     for offset in [36 - 2, 36 - 1, 36, 36 + 1, 36 + 2, 36 + 36] {
-        let load = [0xfd, 0x00, 0x02];
-        let offset = leb128(4 * offset);
-        let wanted: Vec<u8> = load.into_iter().chain(offset).collect();
+        let mut wanted = Vec::new();
+        Instruction::V128Load(super::code::at(4 * offset)).encode(&mut wanted);
         assert!(emitter.bytes.windows(wanted.len()).any(|bytes| bytes == wanted), "a row of four at {wanted:?}\n{kernel}");
-    }
-}
-
-/// A number as WebAssembly has it.
-fn leb128(mut number: u32) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    loop {
-        let byte = (number & 0x7f) as u8;
-        number >>= 7;
-        if number == 0 {
-            bytes.push(byte);
-            return bytes;
-        }
-        bytes.push(byte | 0x80);
     }
 }
 
