@@ -228,11 +228,30 @@ impl<'k> Emitter<'k> {
     }
 
     /// Whether a fast form is worth its code. Without it, every index that it takes for granted is brought in and read lane by lane, but
-    /// arithmetic is as fast, and a long one is there twice.
+    /// arithmetic is as fast, and a long one is there twice. Where most is read lane by lane in the fast form as well, it gains nothing.
     fn is_worth(&self, segment: &Segment<'k>, fast: &Classes) -> bool {
         let indices = fast.assumptions.iter().filter(|assumption| matches!(assumption, Assumption::Within(_))).count();
         let is_possible = self.sees_no_order(segment) || fast.assumptions.iter().all(|assumption| self.may_hold(*assumption));
-        !fast.assumptions.is_empty() && is_possible && fast.own.len() <= VALUES_MAX.max(indices * VALUES_PER_INDEX)
+        let is_short = fast.own.len() <= VALUES_MAX.max(indices * VALUES_PER_INDEX);
+        !fast.assumptions.is_empty() && is_possible && is_short && self.gathers(segment, fast) <= indices
+    }
+
+    /// How often a form reads or writes lane by lane.
+    fn gathers(&self, segment: &Segment<'k>, classes: &Classes) -> usize {
+        let class = |value: &ValueId| classes.own.get(value).copied().unwrap_or_else(|| self.class(*value));
+        let mut count = 0;
+        each_step(segment.steps.iter().copied(), &mut |step| {
+            let address = match step {
+                Stmt::Let(value) => match &self.kernel.value(*value).op {
+                    Op::Load { address, .. } => Some(address),
+                    _ => None,
+                },
+                Stmt::Store { address, .. } => Some(address),
+                _ => None,
+            };
+            count += usize::from(address.is_some_and(|address| class(address) == Class::Vector));
+        });
+        count
     }
 
     fn classify(&self, steps: &[&'k Stmt], written: &[bool], wanted: &HashMap<ValueId, bool>, form: Form) -> Classes {

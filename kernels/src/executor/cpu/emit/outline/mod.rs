@@ -20,6 +20,7 @@
 
 mod names;
 mod repeat;
+mod shape;
 mod steps;
 
 use std::cmp::Reverse;
@@ -30,7 +31,8 @@ use wasm_encoder::Instruction as I;
 use super::piece::Piece;
 use names::{Named, Names};
 use repeat::{Repeat, Role};
-use steps::{Numbers, Steps};
+use shape::Numbers;
+use steps::Steps;
 
 /// When functions are worth their calls.
 struct Worth {
@@ -67,7 +69,7 @@ pub(super) fn outline(whole: Piece, first: u32) -> Vec<Piece> {
     let mut pieces = vec![names.named(whole)];
     let length = |pieces: &[Named]| pieces.iter().map(|named| named.names.len()).sum::<usize>();
     while length(&pieces) > WORTH.module && pieces.len() <= FUNCTIONS_MAX {
-        let Some(repeat) = best(&pieces) else { break };
+        let Some(repeat) = best(&pieces, &mut names.numbers) else { break };
         let function = first + pieces.len() as u32 - 1;
         let made = apply(&mut pieces, &repeat, function, &mut names);
         pieces.push(made);
@@ -76,9 +78,8 @@ pub(super) fn outline(whole: Piece, first: u32) -> Vec<Piece> {
 }
 
 /// The repeat that saves most.
-fn best(pieces: &[Named]) -> Option<Repeat> {
-    let mut numbers = Numbers::default();
-    let steps = Steps::new(pieces, &mut numbers);
+fn best(pieces: &[Named], numbers: &mut Numbers) -> Option<Repeat> {
+    let steps = Steps::new(pieces);
     let mut candidates = steps::candidates(&steps);
     candidates.sort_by_key(|candidate| (Reverse(candidate.saved), candidate.firsts[0], candidate.count));
     candidates.dedup();
@@ -87,7 +88,7 @@ fn best(pieces: &[Named]) -> Option<Repeat> {
         let all = Repeat::new(pieces, &steps, &candidate.firsts, candidate.count);
         all.or_else(|| {
             candidate
-                .alike(pieces, &steps, &mut numbers)
+                .alike(pieces, &steps, numbers)
                 .filter_map(|firsts| Repeat::new(pieces, &steps, &firsts, candidate.count))
                 .max_by_key(|repeat| repeat.saved)
         })
@@ -166,13 +167,48 @@ fn replace(named: &mut Named, calls: &[(Range<usize>, Vec<I<'static>>)], names: 
     }
     named.piece.code.extend_from_slice(&old_code[kept..]);
     named.names.extend_from_slice(&old_names[kept..]);
-    for list in &mut named.piece.lists {
-        list.retain(|at| !calls.iter().any(|(range, _)| range.start < *at && *at < range.end));
-        for at in list.iter_mut() {
-            let before = calls.iter().take_while(|(range, _)| range.end <= *at);
-            *at = before.fold(*at, |moved, (range, call)| moved + call.len() - range.len());
+    let moves = Moves::new(calls);
+    for (list, shapes) in named.piece.lists.iter_mut().zip(&mut named.shapes) {
+        let (old_list, old_shapes) = (std::mem::take(list), std::mem::take(shapes));
+        for (step, &end) in old_list.iter().enumerate() {
+            let Some(moved) = moves.moved(end) else { continue };
+            if let Some(&begin) = list.last() {
+                // As it was, or anew where there is a call in it now.
+                let old = step.checked_sub(1).filter(|&before| moves.before(old_list[before]) == moves.before(end));
+                shapes.push(old.map_or_else(|| names.numbers.shape(&named.names[begin..moved]), |old| old_shapes[old]));
+            }
+            list.push(moved);
         }
     }
-    named.piece.lists.retain(|list| list.len() > 1);
     named.count();
+}
+
+/// Where instructions are once calls stand in place of ranges.
+struct Moves<'a> {
+    calls: &'a [(Range<usize>, Vec<I<'static>>)],
+    /// By how much what follows the first so many calls moves.
+    by: Vec<isize>,
+}
+
+impl<'a> Moves<'a> {
+    fn new(calls: &'a [(Range<usize>, Vec<I<'static>>)]) -> Moves<'a> {
+        let mut by = vec![0];
+        by.extend(calls.iter().scan(0, |sum, (range, call)| {
+            *sum += call.len() as isize - range.len() as isize;
+            Some(*sum)
+        }));
+        Moves { calls, by }
+    }
+
+    /// The calls that lie before a place.
+    fn before(&self, at: usize) -> usize {
+        self.calls.partition_point(|(range, _)| range.end <= at)
+    }
+
+    /// A place; nothing if it is within a call now.
+    fn moved(&self, at: usize) -> Option<usize> {
+        let before = self.before(at);
+        let is_within = self.calls.get(before).is_some_and(|(range, _)| range.start < at);
+        (!is_within).then(|| at.saturating_add_signed(self.by[before]))
+    }
 }

@@ -4,6 +4,7 @@ use rustc_hash::FxHashMap;
 use wasm_encoder::{Encode, Instruction as I, ValType};
 
 use super::super::piece::{Local, Piece};
+use super::shape::Numbers;
 
 /// An instruction as far as repeats are concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,6 +38,8 @@ pub(super) fn local(name: Name) -> Option<Local> {
 pub(super) struct Named {
     pub(super) piece: Piece,
     pub(super) names: Vec<Name>,
+    /// What each step of the piece's lists is.
+    pub(super) shapes: Vec<Vec<Option<u64>>>,
     /// Per local, how often it is read.
     pub(super) gets: Vec<u32>,
 }
@@ -53,18 +56,21 @@ impl Named {
     }
 }
 
-/// Numbers for instructions and for constants.
+/// Numbers for instructions, for constants, and for locals.
 #[derive(Default)]
 pub(super) struct Names {
     others: FxHashMap<Vec<u8>, u32>,
     constants: FxHashMap<(ValType, u128), u32>,
     bytes: Vec<u8>,
+    pub(super) numbers: Numbers,
 }
 
 impl Names {
     pub(super) fn named(&mut self, piece: Piece) -> Named {
-        let names = piece.code.iter().map(|instruction| self.name(instruction)).collect();
-        let mut named = Named { piece, names, gets: Vec::new() };
+        let names: Vec<Name> = piece.code.iter().map(|instruction| self.name(instruction)).collect();
+        let mut shape = |ends: &[usize]| self.numbers.shape(&names[ends[0]..ends[1]]);
+        let shapes = piece.lists.iter().map(|list| list.windows(2).map(&mut shape).collect()).collect();
+        let mut named = Named { piece, names, shapes, gets: Vec::new() };
         named.count();
         named
     }

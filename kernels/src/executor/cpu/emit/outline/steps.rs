@@ -7,14 +7,10 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use rustc_hash::FxHashMap;
-use wasm_encoder::ValType;
 
-use super::super::piece::Local;
 use super::WORTH;
-use super::names::{Name, Named};
-
-/// Instructions of a step that is looked at as a whole; of longer ones, what is in them is.
-const STEP_MAX: usize = 1 << 10;
+use super::names::Named;
+use super::shape::Numbers;
 
 /// Every step of every list, one after the other, by what it is but for its locals and constants; numbers that are nobody else's
 /// between lists, and for steps that cannot be in a function.
@@ -25,15 +21,14 @@ pub(super) struct Steps {
 }
 
 impl Steps {
-    pub(super) fn new(pieces: &[Named], numbers: &mut Numbers) -> Steps {
+    pub(super) fn new(pieces: &[Named]) -> Steps {
         let mut known: FxHashMap<u64, u32> = FxHashMap::default();
         let mut next = 0;
         let mut all = Steps { kinds: Vec::new(), places: Vec::new() };
         for (number, named) in pieces.iter().enumerate() {
-            for list in &named.piece.lists {
-                for ends in list.windows(2) {
+            for (list, shapes) in named.piece.lists.iter().zip(&named.shapes) {
+                for (ends, &shape) in list.windows(2).zip(shapes) {
                     let range = ends[0]..ends[1];
-                    let shape = if range.len() > STEP_MAX { None } else { numbers.shape(&named.names[range.clone()]) };
                     let fresh = next;
                     let kind = shape.map_or(fresh, |shape| *known.entry(shape).or_insert(fresh));
                     next += u32::from(kind == fresh);
@@ -53,69 +48,6 @@ impl Steps {
         let (piece, begin) = self.places[first].clone()?;
         let (_, end) = self.places[first + count - 1].clone()?;
         Some((piece, begin.start..end.end))
-    }
-}
-
-/// Numbers for locals, as they come.
-#[derive(Default)]
-pub(super) struct Numbers {
-    /// Per local, its number, and since when it has it.
-    of: Vec<(u32, u32)>,
-    /// How often they have been given anew.
-    turn: u32,
-    given: u32,
-}
-
-impl Numbers {
-    fn begin(&mut self) {
-        (self.turn, self.given) = (self.turn + 1, 0);
-    }
-
-    fn number(&mut self, local: Local) -> u64 {
-        let at = local as usize;
-        if at >= self.of.len() {
-            self.of.resize(at + 1, (0, 0));
-        }
-        let (number, turn) = &mut self.of[at];
-        if *turn != self.turn {
-            (*number, *turn) = (self.given, self.turn);
-            self.given += 1;
-        }
-        (*number).into()
-    }
-
-    /// A hash of what steps are but for their locals, which are numbered as they come, and their constants; nothing if they lead out of
-    /// themselves. Whether steps with the same one are the same is seen later.
-    pub(super) fn shape(&mut self, names: &[Name]) -> Option<u64> {
-        self.begin();
-        let mut depth = 0u32;
-        let mut hash = 0u64;
-        for &name in names {
-            let (kind, what) = match name {
-                Name::Get(local) => (0, self.number(local)),
-                Name::Set(local) => (1, self.number(local)),
-                Name::Tee(local) => (2, self.number(local)),
-                Name::Constant(ty, _) => (3, u64::from(ty == ValType::V128) << 1 | u64::from(ty == ValType::F32)),
-                Name::Begin(what) => {
-                    depth += 1;
-                    (4, what.into())
-                }
-                Name::End => {
-                    depth = depth.checked_sub(1)?;
-                    (5, 0)
-                }
-                Name::Branch(out, is_on_condition) => {
-                    if out >= depth {
-                        return None;
-                    }
-                    (6 + u64::from(is_on_condition), out.into())
-                }
-                Name::Return => return None,
-                Name::Other(what) => (8, what.into()),
-            };
-            hash = (hash.rotate_left(5) ^ (what << 4 | kind)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        }
-        (depth == 0).then_some(hash)
     }
 }
 
