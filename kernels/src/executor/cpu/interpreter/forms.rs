@@ -2,7 +2,8 @@
 //!
 //! A value whose shape is Uniform, Row or Checked is computed for the first lane of each row alone (its *base*),
 //! by the same operators: steps along a row come from the shape. Where somebody wants its lanes they are spread
-//! once, where the value is computed. Everything else is computed for all lanes.
+//! once: where the value is computed, or for the only one who wants them right before that, since often that is a branch for a few.
+//! Everything else is computed for all lanes.
 //!
 //! Invariants: the operands of a base are bases; a uniform value has no lanes.
 
@@ -12,8 +13,21 @@ use super::super::shape::{Shape, Shapes};
 /// What is kept.
 pub(super) struct Forms {
     is_base: Vec<bool>,
-    is_spread: Vec<bool>,
+    spread: Vec<Spread>,
+    /// The loop that each value is computed in, by number; of none, 0.
+    computed_in: Vec<u32>,
     registers: Vec<bool>,
+}
+
+/// Where the lanes of a base are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spread {
+    /// Nowhere.
+    Never,
+    /// By one step, which is done as often as the value is computed.
+    Late,
+    /// By several, or more often.
+    AtOnce,
 }
 
 impl Forms {
@@ -23,8 +37,9 @@ impl Forms {
             Shape::Row(_) => shapes.is_set_by_all(RegisterId(register as u32)),
             Shape::Checked(_) | Shape::Varying => false,
         });
+        let count = kernel.values.len();
         let mut forms =
-            Forms { is_base: vec![false; kernel.values.len()], is_spread: vec![false; kernel.values.len()], registers: registers.collect() };
+            Forms { is_base: vec![false; count], spread: vec![Spread::Never; count], computed_in: vec![0; count], registers: registers.collect() };
         for (index, value) in kernel.values.iter().enumerate() {
             // What no step computes: there from the start.
             forms.is_base[index] = match value.op {
@@ -34,7 +49,7 @@ impl Forms {
             };
         }
         while !forms.settle(kernel, shapes, &kernel.body) {}
-        forms.spread(kernel, shapes, &kernel.body);
+        forms.spread_all(kernel, shapes, &kernel.body, (0, &mut 0));
         forms
     }
 
@@ -43,9 +58,9 @@ impl Forms {
         self.is_base[value.0 as usize]
     }
 
-    /// Whether somebody wants the lanes of a base.
-    pub(super) fn is_spread(&self, value: ValueId) -> bool {
-        self.is_spread[value.0 as usize]
+    /// Where somebody wants the lanes of a base.
+    pub(super) fn spread(&self, value: ValueId) -> Spread {
+        self.spread[value.0 as usize]
     }
 
     /// Whether a register keeps the first lane of each row alone.
@@ -86,9 +101,20 @@ impl Forms {
         }
     }
 
-    /// Finds who wants lanes.
-    fn spread(&mut self, kernel: &Kernel, shapes: &Shapes, steps: &[Stmt]) {
-        let mut want = |value: ValueId| self.is_spread[value.0 as usize] |= self.is_base[value.0 as usize] && !shapes.is_uniform(value);
+    /// Finds who wants lanes: in steps of the loop `inside`, of `loops` so far.
+    fn spread_all(&mut self, kernel: &Kernel, shapes: &Shapes, steps: &[Stmt], (inside, loops): (u32, &mut u32)) {
+        for step in steps {
+            if let Stmt::Let(value) = step {
+                self.computed_in[value.0 as usize] = inside;
+            }
+        }
+        let mut want = |value: ValueId| {
+            let at = value.0 as usize;
+            if self.is_base[at] && !shapes.is_uniform(value) {
+                let is_first = self.spread[at] == Spread::Never && self.computed_in[at] == inside;
+                self.spread[at] = if is_first { Spread::Late } else { Spread::AtOnce };
+            }
+        };
         for step in steps {
             match step {
                 Stmt::Let(value) => {
@@ -113,8 +139,16 @@ impl Forms {
                 _ => {}
             }
         }
-        for steps in steps.iter().flat_map(Stmt::nested) {
-            self.spread(kernel, shapes, steps);
+        for step in steps {
+            let inside = if matches!(step, Stmt::Loop { .. }) {
+                *loops += 1;
+                *loops
+            } else {
+                inside
+            };
+            for steps in step.nested() {
+                self.spread_all(kernel, shapes, steps, (inside, loops));
+            }
         }
     }
 }

@@ -6,9 +6,11 @@
 //! its condition is part of the branch. Invariant: a step moves only to where it is read, in the same straight line,
 //! past nothing that writes its operands.
 
+use std::collections::HashMap;
+
 use super::super::ir::{Binary, Memory};
 use super::plan::Drawn;
-use super::tape::{Affine, Arg, InMemory, Operand, Place, Slot, Step, Target, Use, Width};
+use super::tape::{Affine, Arg, InMemory, Operand, Place, Slot, Step, Target, Use, Width, Window};
 
 /// Leaves out steps, and joins others.
 pub(super) fn fuse(drawn: &mut Drawn) {
@@ -210,6 +212,38 @@ fn branch_by_operator(drawn: &mut Drawn, line: &Line<'_>, at: usize) {
     {
         drawn.tape[made] = Step::NOTHING;
         drawn.tape[at] = Step::BranchBinary { op, a, b, unless, otherwise };
+    }
+}
+
+/// Leaves out windows that nobody looks through before there is another: a loop around one branch for a few goes back to all lanes for
+/// nothing.
+pub(super) fn drop_windows(tape: &mut [Step]) {
+    let mut places = HashMap::new();
+    for (at, step) in tape.iter().enumerate() {
+        if let Step::Mark(target) = step {
+            places.insert(*target, at);
+        }
+    }
+    // Per step, whether the window that it finds is looked through, by it or behind it. What goes back is only known after another round.
+    let mut is_used = vec![false; tape.len() + 1];
+    let mut is_settled = false;
+    while !is_settled {
+        is_settled = true;
+        for (at, step) in tape.iter_mut().enumerate().rev() {
+            let mut used = match step.window() {
+                Window::Uses => true,
+                Window::Keeps => is_used[at + 1],
+                Window::Changes => false,
+            };
+            step.targets(|target| used |= is_used[places[target]]);
+            is_settled &= used == is_used[at];
+            is_used[at] = used;
+        }
+    }
+    for (at, step) in tape.iter_mut().enumerate() {
+        if matches!(step, Step::Resume(_)) && !is_used[at + 1] {
+            *step = Step::NOTHING;
+        }
     }
 }
 

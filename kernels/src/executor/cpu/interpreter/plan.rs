@@ -15,7 +15,7 @@ use std::collections::HashMap;
 
 use super::super::ir::{Across, Binary, Count, Input, Kernel, Label, Memory, Op, RegisterId, Scalar, Stmt, Unary, ValueId};
 use super::super::shape::{self, Shape, Shapes};
-use super::forms::Forms;
+use super::forms::{Forms, Spread};
 use super::slots;
 use super::tape::{Affine, Arg, Clamp, Mask, Place, Slot, Step, Target, Width};
 
@@ -223,16 +223,20 @@ impl Planner<'_> {
         }
     }
 
-    /// The lanes of a value that is not uniform.
+    /// The lanes of a value that is not uniform. What is wanted here alone is spread now.
     fn spread(&mut self, value: ValueId) -> Slot {
         if let Some(slot) = self.spread[value.0 as usize] {
             return slot;
         }
-        let slot = match self.kernel.value(value).op {
-            Op::Input(input) => self.given(Given::Input(input), Some(Width::Lanes)),
-            _ => self.slot(Some(Width::Lanes), false),
+        let (slot, is_given) = match self.kernel.value(value).op {
+            Op::Input(input) => (self.given(Given::Input(input), Some(Width::Lanes)), true),
+            _ => (self.slot(Some(Width::Lanes), false), false),
         };
         self.spread[value.0 as usize] = Some(slot);
+        if self.forms.spread(value) == Spread::Late && !is_given {
+            let from = self.affine(value);
+            self.tape.push(Step::Spread { to: slot, from });
+        }
         slot
     }
 
@@ -279,7 +283,7 @@ impl Planner<'_> {
             };
             self.tape.push(step);
         }
-        if self.forms.is_spread(value) {
+        if self.forms.spread(value) == Spread::AtOnce {
             let (to, from) = (self.spread(value), self.affine(value));
             self.tape.push(Step::Spread { to, from });
         }

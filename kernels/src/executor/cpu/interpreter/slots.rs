@@ -31,6 +31,7 @@ pub(super) fn placed(mut drawn: Drawn, workgroup: [u32; 3], row: usize) -> Plan 
     }
     let (table, frame_words) = places.table(row, lanes, drawn.masks as usize);
     let first_mask = table.len() as Slot - drawn.masks;
+    fuse::drop_windows(&mut drawn.tape);
     let mut tape = without_marks(drawn.tape);
     fuse::close_loops(&mut tape);
     Plan { tape, given: drawn.given, frame_words, table, first_mask, masks: drawn.masks, workgroup, lanes, row }

@@ -18,7 +18,7 @@ pub(super) type Slot = u32;
 pub(super) struct Mask(pub(super) u32);
 
 /// A place on the tape: while it is made, a number that a [`Step::Mark`] bears; then the step behind that.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Target(pub(super) u32);
 
 /// How many words a wide slot has.
@@ -347,6 +347,17 @@ pub(super) enum Use {
     Write,
 }
 
+/// What a step does with the window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Window {
+    /// Looks through it.
+    Uses,
+    /// Nothing: what comes next finds the same one.
+    Keeps,
+    /// What comes next finds another one, or nothing comes next.
+    Changes,
+}
+
 impl Arg {
     fn slot(&mut self) -> &mut Slot {
         match self {
@@ -389,6 +400,19 @@ impl Step {
             Step::BranchBinary { .. } | Step::BackBinary { .. } | Step::SplitNumbered { .. } | Step::Resume(_) => true,
             Step::Leave { .. } | Step::Exit { .. } | Step::Join { .. } | Step::Rejoin { .. } | Step::Again { .. } | Step::End => true,
             _ => false,
+        }
+    }
+
+    /// What it does with the window. Whoever goes elsewhere from it, to one of its targets, takes along the window that it found.
+    pub(super) fn window(&self) -> Window {
+        match self {
+            Step::UnaryOne { .. } | Step::BinaryOne { .. } | Step::SelectOne { .. } | Step::IndexOne { .. } => Window::Keeps,
+            Step::LoadOne { .. } | Step::CopyOne { .. } | Step::Mark(_) | Step::Clear(_) => Window::Keeps,
+            Step::Branch { .. } | Step::BranchBinary { .. } => Window::Keeps,
+            Step::Jump(_) | Step::Back(_) | Step::BackBinary { .. } | Step::Exit { .. } | Step::End => Window::Changes,
+            Step::Split { .. } | Step::SplitNumbered { .. } | Step::Otherwise { .. } | Step::Leave { .. } => Window::Changes,
+            Step::Join { .. } | Step::Rejoin { .. } | Step::Again { .. } | Step::Resume(_) => Window::Changes,
+            _ => Window::Uses,
         }
     }
 
