@@ -17,7 +17,7 @@ pub(super) fn fuse(drawn: &mut Drawn) {
     drop_overwritten(drawn);
     let mut reads = reads(drawn);
     drop_unread(drawn, &mut reads);
-    for fuse in [pair, read_in_place, update, write_in_place, branch_by_operator] {
+    for fuse in [pair, read_in_place, update, carry, write_in_place, branch_by_operator] {
         along(drawn, &reads, fuse);
     }
 }
@@ -105,7 +105,7 @@ fn along(drawn: &mut Drawn, reads: &[u32], fuse: impl Fn(&mut Drawn, &Line<'_>, 
             line.first = at + 1;
         }
         let is_store = matches!(step, Step::Scatter { .. } | Step::StoreRows { .. } | Step::StorePrivate { .. });
-        if is_store || matches!(step, Step::Update { .. } | Step::Atomic { .. }) {
+        if is_store || matches!(step, Step::Update { .. } | Step::Move { .. } | Step::Atomic { .. }) {
             line.stored = Some(at);
         }
         step.slots(&mut |slot, what| {
@@ -173,6 +173,17 @@ fn update(drawn: &mut Drawn, line: &Line<'_>, at: usize) {
     let b = other.clone();
     drawn.tape[made] = Step::NOTHING;
     drawn.tape[at] = Step::Update { op, at: to, b, through: slot, mask };
+}
+
+/// What is read only to be kept in workgroup memory.
+fn carry(drawn: &mut Drawn, line: &Line<'_>, at: usize) {
+    let Step::StoreRows { to, value: Arg::Wide(slot), mask } = drawn.tape[at] else { return };
+    let Some(made) = line.maker(drawn, slot).filter(|made| line.stored < Some(*made)) else { return };
+    let Step::LoadRows { from, .. } = drawn.tape[made] else { return };
+    if to.memory == Memory::Workgroup && from.memory != Memory::Workgroup {
+        drawn.tape[made] = Step::NOTHING;
+        drawn.tape[at] = Step::Move { from, to, through: slot, mask };
+    }
 }
 
 /// Whether the operands may change places: then a NaN's bits may be another's, and nothing else.

@@ -146,6 +146,7 @@ impl Machine<'_> {
                 }
                 Step::BinaryRows { op, to, ref a, ref b } => self.binary_rows(op, to, a, b),
                 Step::Update { op, ref at, ref b, through, mask } => self.update(op, at, b, through, mask),
+                Step::Move { ref from, ref to, through, mask } => self.carry(from, to, through, mask),
                 Step::Pair { first, second, is_flipped, to, a, b, c } => {
                     let (to, others) = self.frame.carve(to, Width::Lanes);
                     let [a, b, c] = [a, b, c].map(|arg| others.source(arg, Width::Lanes));
@@ -369,6 +370,22 @@ impl Machine<'_> {
             }
         }
         None
+    }
+
+    #[inline(always)]
+    fn carry(&mut self, from: &Place<Affine>, to: &Place<Affine>, through: Slot, mask: Mask) -> Option<Target> {
+        let others = self.frame.all();
+        let count = others.window().count();
+        let room = beside(&others, to).map(|at| at as usize).filter(|at| at + count <= self.workgroup.len() && others.mask(mask).is_none());
+        if let (Some(room), Some(at), Memory::Binding(binding)) = (room, beside(&others, from), from.memory) {
+            let region = self.words.region(self.bindings[binding as usize]);
+            if region.holds(at, count) {
+                region.load_row(at, &mut self.workgroup[room..room + count]);
+                return None;
+            }
+        }
+        self.load_rows(through, from);
+        self.store_rows(to, Arg::Wide(through), mask)
     }
 
     /// Where an operand's lanes are: in memory, if there they lie side by side, else in a slot.

@@ -36,7 +36,7 @@ use super::words::{Span, Words};
 use frame::{Frame, Kind};
 use machine::{Level, Machine};
 use plan::{Given, Plan};
-use tape::{Slot, Width};
+use tape::{Slot, Step, Width};
 
 /// A run was told to stop before it was through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -144,6 +144,7 @@ impl Interpreter {
     ) -> Result<(), Stopped> {
         assert!(bindings.len() == self.bindings, "{} bindings where the kernel has {}", bindings.len(), self.bindings);
         self.tell_all(scratch, bindings, groups);
+        machine::execute(self.level, &mut self.machine(&self.plan.before, scratch, words, bindings, stop))?;
         let [width, height, _] = groups.map(|count| u64::from(count.max(1)));
         for group in range {
             if stop.load(Ordering::Relaxed) {
@@ -152,17 +153,24 @@ impl Interpreter {
             let place = [group % width, group / width % height, group / (width * height)];
             self.tell_group(scratch, place.map(|place| place as u32));
             scratch.workgroup[..self.workgroup_words].fill(0);
-            machine::execute(self.level, &mut self.machine(scratch, words, bindings, stop))?;
+            machine::execute(self.level, &mut self.machine(&self.plan.tape, scratch, words, bindings, stop))?;
         }
         Ok(())
     }
 
-    fn machine<'m>(&'m self, scratch: &'m mut Scratch, words: &'m Words, bindings: &'m [Span], stop: &'m AtomicBool) -> Machine<'m> {
+    fn machine<'m>(
+        &'m self,
+        tape: &'m [Step],
+        scratch: &'m mut Scratch,
+        words: &'m Words,
+        bindings: &'m [Span],
+        stop: &'m AtomicBool,
+    ) -> Machine<'m> {
         let plan = &self.plan;
         let frame_words = &mut scratch.words[scratch.skew..];
         let frame = Frame::new(frame_words, &mut scratch.table, &mut scratch.kinds, plan.first_mask, plan.lanes / plan.row, plan.lanes);
         Machine {
-            tape: &plan.tape,
+            tape,
             frame,
             workgroup: &mut scratch.workgroup,
             private: &mut scratch.private,

@@ -43,6 +43,9 @@ pub(super) enum Given {
 
 /// A tape and everything that it needs.
 pub(super) struct Plan {
+    /// What no workgroup changes: once for all that are run together.
+    pub(super) before: Vec<Step>,
+    /// Once for each.
     pub(super) tape: Vec<Step>,
     /// What is written once, and what for every run or workgroup.
     pub(super) given: Vec<(Slot, Option<Width>, Given)>,
@@ -66,6 +69,8 @@ impl Plan {
             kernel,
             lanes: kernel.invocations(),
             forms,
+            is_fixed: fixed_values(kernel),
+            before: Vec::new(),
             tape: Vec::new(),
             slots: Vec::new(),
             given: Vec::new(),
@@ -85,13 +90,42 @@ impl Plan {
         planner.steps(&kernel.body, Mask(0), end);
         planner.tape.extend([Step::Mark(end), Step::End]);
         let row = planner.shapes.row as usize;
-        let drawn = Drawn { tape: planner.tape, slots: planner.slots, loops: planner.loops, given: planner.given, masks: planner.masks };
+        let drawn = Drawn {
+            before: planner.before,
+            tape: planner.tape,
+            slots: planner.slots,
+            loops: planner.loops,
+            given: planner.given,
+            masks: planner.masks,
+        };
         slots::placed(drawn, kernel.workgroup, row)
     }
 }
 
+/// Per value, whether it is the same in all workgroups: it follows from constants, from how many workgroups there are, and from memory that
+/// nobody writes. Operands come before their users.
+fn fixed_values(kernel: &Kernel) -> Vec<bool> {
+    let mut is_fixed = vec![false; kernel.values.len()];
+    for at in 0..kernel.values.len() {
+        let op = kernel.values[at].op;
+        let may_be = match op {
+            Op::Input(input) => matches!(input, Input::Groups(_)),
+            Op::Get(_) | Op::Found => false,
+            Op::Load { memory: Memory::Binding(binding), .. } => !kernel.bindings[binding as usize].is_writable,
+            Op::Load { memory, .. } => memory == Memory::Constant,
+            _ => true,
+        };
+        let mut are_operands = true;
+        op.operands(|operand| are_operands &= is_fixed[operand.0 as usize]);
+        is_fixed[at] = may_be && are_operands;
+    }
+    is_fixed
+}
+
 /// A tape over numbered slots.
 pub(super) struct Drawn {
+    /// Steps over one word, to pinned slots.
+    pub(super) before: Vec<Step>,
     pub(super) tape: Vec<Step>,
     pub(super) slots: Vec<Kept>,
     /// The first and the last step of every loop.
@@ -118,6 +152,8 @@ struct Planner<'k> {
     lanes: u32,
     shapes: Shapes,
     forms: Forms,
+    is_fixed: Vec<bool>,
+    before: Vec<Step>,
     tape: Vec<Step>,
     slots: Vec<Kept>,
     given: Vec<(Slot, Option<Width>, Given)>,
@@ -210,7 +246,7 @@ impl Planner<'_> {
             }
             Op::Input(input) => self.given(Given::Input(input), width),
             Op::Length(count) => self.given(Given::Length(count), None),
-            _ => self.slot(width, false),
+            _ => self.slot(width, self.is_fixed[value.0 as usize]),
         };
         let base = if width.is_some() { Arg::Wide(base) } else { Arg::One(base) };
         self.bases[value.0 as usize] = Some(base);
@@ -274,19 +310,32 @@ impl Planner<'_> {
             return self.tape.push(step);
         }
         // An index is what is asked for, until it is spread or an address.
-        if let (Shape::Checked(_), Op::Index { index, .. }) = (self.shape(value), op) {
-            self.bases[value.0 as usize] = Some(self.base(index));
+        let is_the_same_as = match op {
+            Op::Index { index, .. } if matches!(self.shape(value), Shape::Checked(_)) => Some(index),
+            Op::Binary(Binary::Add, a, b) if self.begins_at_zero(a) => Some(b),
+            Op::Binary(Binary::Add, a, b) if self.begins_at_zero(b) => Some(a),
+            _ => None,
+        };
+        if let Some(same) = is_the_same_as {
+            self.bases[value.0 as usize] = Some(self.base(same));
         } else {
             let step = match self.base(value) {
                 Arg::One(to) => self.step_for_one(op, to, mask),
                 Arg::Wide(to) => self.step_for_rows(op, to),
             };
-            self.tape.push(step);
+            let tape = if self.is_fixed[value.0 as usize] { &mut self.before } else { &mut self.tape };
+            tape.push(step);
         }
         if self.forms.spread(value) == Spread::AtOnce {
             let (to, from) = (self.spread(value), self.affine(value));
             self.tape.push(Step::Spread { to, from });
         }
+    }
+
+    /// Whether a value's base is 0: that of a lane's own number, where there is one row.
+    fn begins_at_zero(&self, value: ValueId) -> bool {
+        let is_own = matches!(self.kernel.value(value).op, Op::Input(Input::LocalId(_) | Input::LocalIndex));
+        is_own && self.shape(value) != Shape::Varying && self.shapes.row == self.lanes
     }
 
     fn step_for_one(&mut self, op: Op, to: Slot, mask: Mask) -> Step {

@@ -23,7 +23,7 @@ pub(super) fn placed(mut drawn: Drawn, workgroup: [u32; 3], row: usize) -> Plan 
     let places = Places::new(&mut drawn, &lives);
     let lanes = workgroup.iter().product::<u32>() as usize;
     let place = |slot: &mut Slot| *slot = places.place(*slot);
-    for step in &mut drawn.tape {
+    for step in drawn.before.iter_mut().chain(&mut drawn.tape) {
         step.slots(&mut |slot, _| place(slot));
     }
     for (slot, _, _) in &mut drawn.given {
@@ -34,7 +34,7 @@ pub(super) fn placed(mut drawn: Drawn, workgroup: [u32; 3], row: usize) -> Plan 
     fuse::drop_windows(&mut drawn.tape);
     let mut tape = without_marks(drawn.tape);
     fuse::close_loops(&mut tape);
-    Plan { tape, given: drawn.given, frame_words, table, first_mask, masks: drawn.masks, workgroup, lanes, row }
+    Plan { before: drawn.before, tape, given: drawn.given, frame_words, table, first_mask, masks: drawn.masks, workgroup, lanes, row }
 }
 
 /// From where to where on the tape each slot is alive, unless it is pinned.

@@ -154,6 +154,14 @@ pub(super) enum Step {
         through: Slot,
         mask: Mask,
     },
+    /// What lies in memory goes to workgroup memory.
+    Move {
+        from: Place<Affine>,
+        to: Place<Affine>,
+        /// Where the words go on their way if they do not lie as they are wanted.
+        through: Slot,
+        mask: Mask,
+    },
     /// `(a first b) second c`, or `c second (a first b)` if it is flipped, over lanes of f32.
     Pair {
         first: Binary,
@@ -442,6 +450,11 @@ impl Step {
             Step::Update { at, b, through, .. } => {
                 at.address.slots(visit);
                 b.slots(visit);
+                visit(through, Write);
+            }
+            Step::Move { from, to, through, .. } => {
+                from.address.slots(visit);
+                to.address.slots(visit);
                 visit(through, Write);
             }
             Step::Pair { to, a, b, c, .. } => {

@@ -2,6 +2,7 @@
 //! an outcome against that outcome.
 
 mod control;
+mod fewer;
 mod fused;
 mod memory;
 
