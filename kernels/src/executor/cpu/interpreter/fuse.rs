@@ -180,7 +180,7 @@ fn carry(drawn: &mut Drawn, line: &Line<'_>, at: usize) {
     let Step::StoreRows { to, value: Arg::Wide(slot), mask } = drawn.tape[at] else { return };
     let Some(made) = line.maker(drawn, slot).filter(|made| line.stored < Some(*made)) else { return };
     let Step::LoadRows { from, .. } = drawn.tape[made] else { return };
-    if to.memory == Memory::Workgroup && from.memory != Memory::Workgroup {
+    if let (Memory::Binding(_), Memory::Workgroup) = (from.memory, to.memory) {
         drawn.tape[made] = Step::NOTHING;
         drawn.tape[at] = Step::Move { from, to, through: slot, mask };
     }

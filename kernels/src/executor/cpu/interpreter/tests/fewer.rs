@@ -126,3 +126,14 @@ fn lanes_of_a_loop_are_all_there_behind_it() {
     let expected: Vec<u32> = (0..LANES).map(|lane| lane ^ (lane + 1..4).sum::<u32>()).collect();
     assert_eq!(outcome(&kernel, &[vec![0; LANES as usize]], [1, 1, 1])[0], expected);
 }
+
+#[test]
+fn what_a_workgroup_changes_is_read_by_the_next() {
+    let kernel = kernel([4, 1, 1], &[true], |b| {
+        let (zero, one) = (b.uint(0), b.uint(1));
+        let so_far = b.load(Scalar::U32, Memory::Binding(0), zero, 0);
+        let more = b.binary(Binary::Add, so_far, one);
+        b.store(Memory::Binding(0), zero, 0, more);
+    });
+    assert_eq!(outcome(&kernel, &[vec![5]], [3, 1, 1])[0], [8]);
+}
