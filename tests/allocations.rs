@@ -65,7 +65,9 @@ async fn advance(
         let exchange = match op {
             Op::Exchange(exchange) => exchange,
             Op::Pass(pass) => {
-                peers.iter_mut().try_for_each(|peer| peer.pass(pass, tick))?;
+                for peer in peers.iter_mut() {
+                    peer.pass(pass, tick).await?;
+                }
                 continue;
             }
         };
@@ -76,7 +78,9 @@ async fn advance(
             let run = peers[from].layout().exchanges[exchange].send[to].clone();
             peers[to].inbox(exchange, from, &packed[run.start * 4..run.end * 4]);
         }
-        peers.iter_mut().try_for_each(|peer| peer.unpack(exchange))?;
+        for peer in peers.iter_mut() {
+            peer.unpack(exchange).await?;
+        }
         if tick % flush_every == 0 {
             peers.iter_mut().try_for_each(|peer| peer.flush())?;
         }

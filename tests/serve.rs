@@ -7,6 +7,8 @@
 mod place;
 mod tabs;
 
+use std::time::{Duration, Instant};
+
 use base64::Engine;
 use peercompute_net::transport::websocket::Fingerprint;
 use place::{Peer, Place, hash, wait_for, wait_up_to_a_minute};
@@ -635,6 +637,76 @@ fn a_tab_that_is_frozen_is_done_without_and_comes_back() {
     // The browser closes a frozen tab's connections, and says so.
     let complaints: Vec<_> = browser.complaints().into_iter().filter(|text| !text.contains("Page entered Back-Forward Cache")).collect();
     assert_eq!(complaints, [""; 0]);
+}
+
+/// A workload whose ticks take seconds, in workgroups of some tens of milliseconds each.
+fn toilsome(place: &Place) -> String {
+    let toml = r#"
+        name = "toilsome"
+        version = "1.0.0"
+        class = "exact"
+        grid = { shape = [64, 64], tile = [16, 16] }
+        [buffers.v]
+        element = "u32"
+        [[passes]]
+        kernel = "toilsome.wgsl"
+        entry = "toil"
+        reads = ["v"]
+        writes = ["v"]
+    "#;
+    let wgsl = "var<storage, read> v: array<u32>;
+        var<storage, read_write> v_next: array<u32>;
+        @compute @workgroup_size(8, 8) fn toil(@builtin(global_invocation_id) id: vec3<u32>) {
+            let c = cell(id);
+            if (!c.inside) { return; }
+            var x = v[c.index] + c.coord.x;
+            for (var i = 0u; i < 4000000u; i++) { x = x * 747796405u + 2891336453u; }
+            v_next[c.index] = x;
+        }";
+    let folder = place.path("toilsome");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("workload.toml"), toml).unwrap();
+    std::fs::write(folder.join("toilsome.wgsl"), wgsl).unwrap();
+    folder.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_tab_whose_ticks_take_seconds_is_heard_all_the_while() {
+    for threads in [1, 2] {
+        let place = Place::new();
+        let root = Peer::start(place.command(&[
+            "serve",
+            &toilsome(&place),
+            "--executor",
+            "cpu",
+            "--threads",
+            "1",
+            "--listen",
+            "127.0.0.1:0",
+            "--snapshot-every",
+            "0.3",
+        ]));
+        let link = root.link().replace("/#", &format!("/?executor=cpu&threads={threads}#"));
+        let mut browser = Chromium::start();
+        let tab = browser.open(&link);
+        let begun = status(&mut browser, &tab, |status| status["tilesOwned"].as_u64() > Some(0));
+        let mut slowest = Duration::ZERO;
+        let last = status(&mut browser, &tab, |status| {
+            assert_eq!(status["peers"], 2, "{status}");
+            status["tick"].as_u64() > begun["tick"].as_u64().map(|tick| tick + 2)
+        });
+        for _ in 0..20 {
+            let asked = Instant::now();
+            browser.evaluate(&tab, "peercompute.status()").unwrap();
+            slowest = slowest.max(asked.elapsed());
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        println!("{last} {slowest:?}");
+        assert!(slowest < Duration::from_millis(500), "{slowest:?}: {last}");
+        let said = root.said.lock().unwrap();
+        assert!(!said.iter().any(|line| line["event"] == "gone"), "{said:?}");
+        assert_eq!(browser.complaints(), [""; 0]);
+    }
 }
 
 #[test]

@@ -58,7 +58,7 @@ impl<'a> Node<'a> {
         let run = self.run.as_mut().unwrap();
         while let Some(&(tick, op)) = self.ops.get(self.at) {
             match op {
-                Op::Pass(pass) => run.pass(pass, tick).unwrap(),
+                Op::Pass(pass) => block_on(run.pass(pass, tick)).unwrap(),
                 Op::Exchange(exchange) => {
                     run.pack(exchange).unwrap();
                     let mut packed = Bytes::new();
@@ -104,7 +104,7 @@ impl SimNode for Node<'_> {
                 for (peer, payload) in payloads {
                     run.inbox(exchange, peer.at(), &payload);
                 }
-                run.unpack(exchange).unwrap();
+                block_on(run.unpack(exchange)).unwrap();
                 self.at += 1;
                 self.sequence += 1;
                 self.step()

@@ -133,7 +133,7 @@ fn a_tick_allocates_what_wgpu_allocates() {
         let [run] = &mut peers;
         let driven = per_tick(|ticks| {
             for tick in 0..ticks {
-                run.pass(1, tick.into()).expect("a pass runs");
+                block_on(run.pass(1, tick.into())).expect("a pass runs");
             }
             block_on(run.finish()).expect("ticks end");
         });

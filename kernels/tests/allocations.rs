@@ -27,7 +27,7 @@ fn load(folder: &str) -> VerifiedBundle {
 async fn tick(program: &Program, run: &mut CpuRun, mail: &mut Vec<u8>, tick: u64) {
     for &op in program.tick(tick) {
         match op {
-            Op::Pass(pass) => run.pass(pass, tick).unwrap(),
+            Op::Pass(pass) => run.pass(pass, tick).await.unwrap(),
             Op::Exchange(exchange) => {
                 run.pack(exchange).unwrap();
                 mail.clear();
@@ -37,7 +37,7 @@ async fn tick(program: &Program, run: &mut CpuRun, mail: &mut Vec<u8>, tick: u64
                     mail.resize(mail.len().max(bytes), 0);
                     run.inbox(exchange, peer, &mail[..bytes]);
                 }
-                run.unpack(exchange).unwrap();
+                run.unpack(exchange).await.unwrap();
             }
         }
     }

@@ -42,7 +42,7 @@ fn a_picture_has_the_fields_values_and_nothing_where_no_tile_is() {
         let mut run = block_on(gpu.load(&bundle, &Placement::new(0, 2, owners))).unwrap();
         for &op in &program.init {
             if let Op::Pass(pass) = op {
-                run.pass(pass, 0).unwrap();
+                block_on(run.pass(pass, 0)).unwrap();
             }
         }
         let mut painter = Painter::new(&gpu, program, number, &palette(), TextureFormat::Rgba8Unorm).unwrap();

@@ -122,13 +122,13 @@ impl<'a> Node<'a> {
     async fn advance(&mut self, ops: &[Op], tick: u64) -> Result<(), NodeError> {
         for &op in ops {
             match op {
-                Op::Pass(pass) => self.run.pass(pass, tick)?,
+                Op::Pass(pass) => self.run.pass(pass, tick).await?,
                 Op::Exchange(exchange) => {
                     self.run.pack(exchange)?;
                     if self.session.is_some() {
                         self.exchange(exchange).await?;
                     }
-                    self.run.unpack(exchange)?;
+                    self.run.unpack(exchange).await?;
                 }
             }
         }

@@ -606,7 +606,7 @@ impl<'a> MemberNode<'a> {
         let mut resumed = Instant::now();
         for &step in steps {
             match step {
-                Op::Pass(pass) => epoch.run.pass(pass, tick)?,
+                Op::Pass(pass) => epoch.run.pass(pass, tick).await?,
                 Op::Exchange(exchange) => {
                     epoch.run.pack(exchange)?;
                     if epoch.plan.roster.len() > 1 {
@@ -629,7 +629,7 @@ impl<'a> MemberNode<'a> {
                         resumed = Instant::now();
                         self.shipping.put_in(&mut epoch.run, exchange, payloads);
                     }
-                    epoch.run.unpack(exchange)?;
+                    epoch.run.unpack(exchange).await?;
                 }
             }
         }

@@ -52,7 +52,7 @@ async fn run(executor: &AnyExecutor, bundle: &VerifiedBundle, mine: &dyn Fn(usiz
     // One tick to warm up.
     loop {
         for &pass in &passes {
-            run.pass(pass, ticks)?;
+            run.pass(pass, ticks).await?;
         }
         run.finish().await?;
         let elapsed = begun.get_or_insert_with(Instant::now).elapsed();

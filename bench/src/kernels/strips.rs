@@ -23,8 +23,8 @@ impl<R: Run> Run for Counting<R> {
     fn layout(&self) -> &Layout {
         self.run.layout()
     }
-    fn pass(&mut self, pass: usize, tick: u64) -> Result<(), ExecutorError> {
-        self.run.pass(pass, tick)
+    async fn pass(&mut self, pass: usize, tick: u64) -> Result<(), ExecutorError> {
+        self.run.pass(pass, tick).await
     }
     fn pack(&mut self, exchange: usize) -> Result<(), ExecutorError> {
         self.run.pack(exchange)
@@ -36,8 +36,8 @@ impl<R: Run> Run for Counting<R> {
         self.received_bytes += bytes.len() as u64;
         self.run.inbox(exchange, peer, bytes);
     }
-    fn unpack(&mut self, exchange: usize) -> Result<(), ExecutorError> {
-        self.run.unpack(exchange)
+    async fn unpack(&mut self, exchange: usize) -> Result<(), ExecutorError> {
+        self.run.unpack(exchange).await
     }
     async fn reship(&mut self, placement: &Placement) -> Result<bool, ExecutorError> {
         self.run.reship(placement).await

@@ -209,8 +209,8 @@ impl Run for AnyRun<'_> {
         on!(self, run => run.layout())
     }
 
-    fn pass(&mut self, pass: usize, tick: u64) -> Result<(), ExecutorError> {
-        on!(self, run => run.pass(pass, tick))
+    async fn pass(&mut self, pass: usize, tick: u64) -> Result<(), ExecutorError> {
+        on!(self, run => run.pass(pass, tick).await)
     }
 
     fn pack(&mut self, exchange: usize) -> Result<(), ExecutorError> {
@@ -225,8 +225,8 @@ impl Run for AnyRun<'_> {
         on!(self, run => run.inbox(exchange, peer, bytes))
     }
 
-    fn unpack(&mut self, exchange: usize) -> Result<(), ExecutorError> {
-        on!(self, run => run.unpack(exchange))
+    async fn unpack(&mut self, exchange: usize) -> Result<(), ExecutorError> {
+        on!(self, run => run.unpack(exchange).await)
     }
 
     async fn reship(&mut self, placement: &Placement) -> Result<bool, ExecutorError> {

@@ -16,13 +16,13 @@ pub async fn advance<R: Run>(program: &Program, peers: &mut [R], ops: &[Op], tic
         match op {
             Op::Pass(pass) => {
                 for peer in peers.iter_mut() {
-                    peer.pass(pass, tick)?;
+                    peer.pass(pass, tick).await?;
                 }
             }
             Op::Exchange(exchange) if peers.iter().all(|peer| peer.layout().exchanges[exchange].is_local()) => {
                 for peer in peers.iter_mut() {
                     peer.pack(exchange)?;
-                    peer.unpack(exchange)?;
+                    peer.unpack(exchange).await?;
                 }
             }
             Op::Exchange(exchange) => {
@@ -41,7 +41,7 @@ pub async fn advance<R: Run>(program: &Program, peers: &mut [R], ops: &[Op], tic
                     }
                 }
                 for peer in peers.iter_mut() {
-                    peer.unpack(exchange)?;
+                    peer.unpack(exchange).await?;
                 }
             }
         }

@@ -152,10 +152,13 @@ pub trait Run {
     /// Where everything lies and what exchanges move.
     fn layout(&self) -> &Layout;
 
-    /// Queues a pass and the folding of what it contributes to tables.
+    /// Queues a pass and the folding of what it contributes to tables. The cpu executor does it at once; in a browser, where the network
+    /// may have the same thread, it lets other tasks have their turn meanwhile.
+    ///
+    /// Whoever drops the future before its end has to drop the run: its buffers are half written.
     ///
     /// **Errors:** the device was lost.
-    fn pass(&mut self, pass: usize, tick: u64) -> Result<(), ExecutorError>;
+    async fn pass(&mut self, pass: usize, tick: u64) -> Result<(), ExecutorError>;
 
     /// Queues the packing of an exchange.
     ///
@@ -174,10 +177,10 @@ pub trait Run {
     /// When the length is not the plan's: the network layer checks it.
     fn inbox(&mut self, exchange: usize, peer: usize, bytes: &[u8]);
 
-    /// Queues the unpacking of an exchange and the combining of its tables.
+    /// Queues the unpacking of an exchange and the combining of its tables; as [`Run::pass`].
     ///
     /// **Errors:** the device was lost.
-    fn unpack(&mut self, exchange: usize) -> Result<(), ExecutorError>;
+    async fn unpack(&mut self, exchange: usize) -> Result<(), ExecutorError>;
 
     /// Takes up another placement under which this peer computes the same tiles: what it computed stays where it is, and only
     /// exchanges change. Whether it could; `false` where the tiles are others, or the executor must load anew.

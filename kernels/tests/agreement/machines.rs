@@ -74,14 +74,14 @@ pub(crate) fn run(executor: &AnyExecutor, bundle: &VerifiedBundle, list: &[Do<'_
         let mut read = Vec::new();
         for op in &program.init {
             if let Op::Pass(pass) = op {
-                run.pass(*pass, 0)?;
+                run.pass(*pass, 0).await?;
             }
         }
         for step in list {
             match step {
                 Do::Write(name, words) => run.write_tile(buffer(name), TileId(0), bytemuck::cast_slice(words)),
                 Do::Params(words) => run.set_params(bytemuck::cast_slice(words)),
-                Do::Pass(pass) => run.pass(*pass, 0)?,
+                Do::Pass(pass) => run.pass(*pass, 0).await?,
                 Do::Read(name) => {
                     let bytes = match program.grid_of(buffer(name)) {
                         Some(_) => run.read_tile(buffer(name), TileId(0)).await?,

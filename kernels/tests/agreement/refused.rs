@@ -34,7 +34,7 @@ fn run(executor: &AnyExecutor, bundle: &VerifiedBundle, most: u32) -> Result<Vec
         let mut run = executor.load(bundle, &Placement::alone(bundle.program())).await?;
         run.set_params(&most.to_le_bytes());
         run.write_tile(0, TileId(0), &[0; 256]);
-        run.pass(0, 0)?;
+        run.pass(0, 0).await?;
         let made = run.read_tile(0, TileId(0)).await?;
         run.finish().await?;
         Ok(made)

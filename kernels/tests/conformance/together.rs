@@ -165,18 +165,18 @@ fn a_dispatch_that_outlasts_its_limit_ends_its_run_alone() {
         let alone = Placement::alone(bundle.program());
         let load = || block_on(cpu.load(&bundle, &alone)).unwrap();
         let (mut slow, mut other) = (load(), load());
-        other.pass(0, 0).unwrap();
-        slow.pass(0, 0).unwrap();
+        block_on(other.pass(0, 0)).unwrap();
+        block_on(slow.pass(0, 0)).unwrap();
         slow.set_params(&u32::MAX.to_le_bytes());
         let is_timed_out = |outcome: Result<(), ExecutorError>| matches!(outcome, Err(ExecutorError::TimedOut { entry, .. }) if entry == "spin");
-        assert!(is_timed_out(slow.pass(0, 1)));
-        assert!(is_timed_out(slow.pass(0, 2)) && is_timed_out(slow.flush()) && is_timed_out(block_on(slow.finish())));
+        assert!(is_timed_out(block_on(slow.pass(0, 1))));
+        assert!(is_timed_out(block_on(slow.pass(0, 2))) && is_timed_out(slow.flush()) && is_timed_out(block_on(slow.finish())));
         assert!(block_on(slow.read_tile(0, TileId(0))).is_err());
-        other.pass(0, 1).unwrap();
+        block_on(other.pass(0, 1)).unwrap();
         let tile = block_on(other.read_tile(0, TileId(0))).unwrap();
         assert_eq!(tile[..8], [2_891_336_453u32.to_le_bytes(), 747_796_405u32.wrapping_add(2_891_336_453).to_le_bytes()].concat());
         drop(slow);
-        load().pass(0, 0).unwrap();
+        block_on(load().pass(0, 0)).unwrap();
     }
 }
 
@@ -187,7 +187,7 @@ fn what_is_on_its_way_can_be_waited_for() {
     for (cpu, stays) in [(open(false), !cfg!(feature = "jit")), (open(true), true)] {
         let mut run = block_on(cpu.load(&bundle, &Placement::alone(bundle.program()))).unwrap();
         cpu.finish_compiling();
-        run.pass(0, 0).unwrap();
+        block_on(run.pass(0, 0)).unwrap();
         assert_eq!(cpu.interpreted(), if stays { vec!["spin"] } else { Vec::new() });
     }
 }

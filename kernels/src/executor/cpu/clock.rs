@@ -22,6 +22,11 @@ pub(super) fn begin(limit: Duration) {
     DEADLINE_MS.set(now_ms() + limit.as_secs_f64() * 1e3);
 }
 
+/// The dispatch under way was not, for so long.
+pub(super) fn postpone(ms: f64) {
+    DEADLINE_MS.set(DEADLINE_MS.get() + ms);
+}
+
 /// Whether the dispatch under way has to end.
 pub(super) fn is_late() -> bool {
     now_ms() > DEADLINE_MS.get()
@@ -35,7 +40,7 @@ pub(super) fn is_late_at_times() -> bool {
 }
 
 /// Without a clock, time stands still: a worker has one.
-fn now_ms() -> f64 {
+pub(super) fn now_ms() -> f64 {
     NOW.with_borrow_mut(|known| {
         if known.is_none() {
             let performance = Reflect::get(&global(), &"performance".into()).ok();

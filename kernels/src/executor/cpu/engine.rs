@@ -20,6 +20,8 @@ use super::interpreter::{Interpreter, Scratch};
 #[cfg(target_arch = "wasm32")]
 use super::machine::Code;
 use super::machine::Thread;
+#[cfg(target_arch = "wasm32")]
+use super::machine::team::Published;
 use super::watch::Watched;
 use super::words::{Span, Words};
 
@@ -142,19 +144,16 @@ impl SeatPlan {
 
 #[cfg(target_arch = "wasm32")]
 impl Dispatch {
-    /// Runs it on the team of workers; whether nothing stopped it, or nothing if it is for this worker alone.
-    pub(crate) fn in_team(&self, parts: u64, is_small: bool) -> Option<bool> {
-        let (seated, words, watched) = self.what.as_ref().filter(|_| parts > 1 && !is_small)?;
-        let apart = words.apart()?;
-        let mut seats = seated.seats.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(Seat { with: With::Code(thread), .. }) = seats.first_mut() else { return None };
-        watched.begin(self.time_limit);
-        let outcome = apart.dispatch(seated.number, thread, words, (&self.spans, self.groups, parts), self.time_limit)?;
-        Some(match outcome {
-            Ok(()) => true,
-            Err(super::machine::Interrupted::Stopped) => false,
-            Err(super::machine::Interrupted::Trapped(cause)) => panic!("`{}` trapped: {cause}", seated.kernel.entry),
-        })
+    /// Whether it may be done in pieces: what is interpreted on words that lie apart would be copied for each.
+    pub(crate) fn has_turns(&self) -> bool {
+        let Some((seated, words, _)) = &self.what else { return false };
+        words.apart().is_none() || seated.is_machine_code()
+    }
+
+    /// Wakes the team of workers for it, which takes the workgroups in chunks; nothing if there is none, or it has too many.
+    pub(crate) fn published(&self, parts: u64) -> Option<Published> {
+        let (seated, words, _) = self.what.as_ref()?;
+        words.apart()?.publish(seated.number, words, (&self.spans, self.groups, parts), self.time_limit)
     }
 }
 
@@ -196,7 +195,7 @@ fn interpreted(interpreter: &Interpreter, words: &Words) -> Result<With, String>
 
 impl Seated {
     /// Whether no thread interprets it.
-    #[cfg(all(test, feature = "jit"))]
+    #[cfg(any(target_arch = "wasm32", all(test, feature = "jit")))]
     pub(crate) fn is_machine_code(&self) -> bool {
         self.seats.lock().unwrap_or_else(PoisonError::into_inner).iter().all(|seat| matches!(seat.with, With::Code(_)))
     }

@@ -34,6 +34,8 @@ mod reference;
 mod run;
 pub mod shape;
 mod sink;
+#[cfg(target_arch = "wasm32")]
+mod turns;
 mod watch;
 pub mod words;
 

@@ -1,6 +1,6 @@
 //! One program resident on the cpu executor.
 //!
-//! Nothing is queued: a method returns when its work is done. A pass is its dispatches one after
+//! Nothing is queued: a method is over when its work is done. A pass is its dispatches one after
 //! another, each shared out to the threads; an exchange's copies are native; a reduction runs the
 //! framework's kernels like any other, so its order is the gpu's. To cancel a run between passes, drop
 //! it. Invariants: no pass and no exchange allocates memory once each has run; after a dispatch was
@@ -15,6 +15,8 @@ use peercompute_buffers::transfer::tile_bytes;
 use super::compiler::Source;
 use super::engine::{Dispatch, SeatPlan, Seated};
 use super::memory::{self, Places, TablePlaces};
+#[cfg(target_arch = "wasm32")]
+use super::turns;
 use super::watch::Watched;
 use super::words::{Span, Words};
 use super::{Cpu, Shared, copies};
@@ -247,12 +249,12 @@ impl CpuRun {
     }
 
     /// Runs a kernel over workgroups, bound to the spans that stand in `self.dispatch`.
-    fn run_kernel(&mut self, kernel: Arc<Seated>, groups: [u32; 3]) -> Result<(), ExecutorError> {
+    async fn run_kernel(&mut self, kernel: Arc<Seated>, groups: [u32; 3]) -> Result<(), ExecutorError> {
         let parts = groups.iter().map(|&groups| u64::from(groups)).product::<u64>();
         let is_small = parts * u64::from(kernel.kernel.invocations) < SHARED_INVOCATIONS_MIN;
         self.dispatch.groups = groups;
         self.dispatch.what = Some((kernel, self.words.clone(), self.watched.clone()));
-        let is_done = self.share_out(parts, is_small);
+        let is_done = self.share_out(parts, is_small).await;
         self.watched.end();
         let what = self.dispatch.what.take();
         if !is_done {
@@ -262,24 +264,23 @@ impl CpuRun {
     }
 
     /// Runs `self.dispatch` on every thread; whether nothing stopped it.
-    fn share_out(&self, parts: u64, is_small: bool) -> bool {
+    async fn share_out(&self, parts: u64, is_small: bool) -> bool {
         #[cfg(target_arch = "wasm32")]
-        if let Some(is_done) = self.dispatch.in_team(parts, is_small) {
-            return is_done;
-        }
+        return turns::run(&self.dispatch, &self.shared.crew, parts, is_small).await;
+        #[cfg(not(target_arch = "wasm32"))]
         self.shared.crew.run(&self.dispatch, parts, is_small)
     }
 
     /// Runs a step of a table's reduction, if the buffer has one.
-    fn step(&mut self, step: fn(&Table) -> &Step, buffer: usize) -> Result<(), ExecutorError> {
+    async fn step(&mut self, step: fn(&Table) -> &Step, buffer: usize) -> Result<(), ExecutorError> {
         let Some(step) = self.tables[buffer].as_ref().map(step) else { return Ok(()) };
         self.dispatch.spans.clone_from(&step.spans);
         let (kernel, [x, y]) = (step.kernel.clone(), step.groups);
-        self.run_kernel(kernel, [x, y, 1])
+        self.run_kernel(kernel, [x, y, 1]).await
     }
 
     /// Runs the dispatches of a pass over one page.
-    fn run_page(&mut self, pass: usize, page: usize, tick: u64) -> Result<(), ExecutorError> {
+    async fn run_page(&mut self, pass: usize, page: usize, tick: u64) -> Result<(), ExecutorError> {
         let page_row = self.passes[pass].dispatches.page_rows[page];
         for index in 0..self.passes[pass].dispatches.pages[page].len() {
             let dispatch = self.passes[pass].dispatches.pages[page][index];
@@ -290,7 +291,7 @@ impl CpuRun {
             spans.extend(part.roles.iter().map(|&role| self.span(pass, page, role)));
             let kernel = part.kernel.clone();
             self.dispatch.spans = spans;
-            self.run_kernel(kernel, dispatch.groups)?;
+            self.run_kernel(kernel, dispatch.groups).await?;
         }
         Ok(())
     }
@@ -333,7 +334,7 @@ impl Run for CpuRun {
         &self.layout
     }
 
-    fn pass(&mut self, pass: usize, tick: u64) -> Result<(), ExecutorError> {
+    async fn pass(&mut self, pass: usize, tick: u64) -> Result<(), ExecutorError> {
         self.check()?;
         let program = self.program.clone();
         let (declared, checked) = (&program.manifest.passes[pass], &program.passes[pass]);
@@ -346,17 +347,17 @@ impl Run for CpuRun {
                         self.words.copy_within(sides[from].first as usize, sides[to].first as usize, sides[from].words as usize);
                     }
                 }
-                Write::Partials | Write::Atomics => self.step(|table| &table.clear, buffer)?,
+                Write::Partials | Write::Atomics => self.step(|table| &table.clear, buffer).await?,
                 _ => {}
             }
         }
         for page in 0..self.layout.grids[declared.grid].pages.len() {
-            self.run_page(pass, page, tick)?;
+            self.run_page(pass, page, tick).await?;
         }
         for (buffer, write) in writes() {
             match write {
                 Write::Swap { .. } => self.side[buffer] = 1 - self.side[buffer],
-                Write::Partials | Write::Atomics => self.step(|table| &table.fold, buffer)?,
+                Write::Partials | Write::Atomics => self.step(|table| &table.fold, buffer).await?,
                 Write::InPlace => {}
             }
         }
@@ -383,13 +384,13 @@ impl Run for CpuRun {
         memory::write(&self.words, self.places.mail[exchange][1], run.start as u32, bytes);
     }
 
-    fn unpack(&mut self, exchange: usize) -> Result<(), ExecutorError> {
+    async fn unpack(&mut self, exchange: usize) -> Result<(), ExecutorError> {
         self.check()?;
         let [outbox, inbox] = self.places.mail[exchange];
         self.copy(&self.layout.exchanges[exchange].unpack_local, outbox, false);
         self.copy(&self.layout.exchanges[exchange].unpack, inbox, false);
         for index in 0..self.combined[exchange].len() {
-            self.step(|table| &table.combine, self.combined[exchange][index])?;
+            self.step(|table| &table.combine, self.combined[exchange][index]).await?;
         }
         Ok(())
     }
@@ -508,13 +509,13 @@ mod tests {
             let (bundle, options) = (bundle(), CpuOptions { threads: Some(2), is_interpreted, ..CpuOptions::default() });
             let (cpu, alone) = (Cpu::open(options).expect("threads"), Placement::alone(bundle.program()));
             let mut run = block_on(cpu.load(&bundle, &alone)).expect("a run");
-            run.pass(0, 0).expect("a pass");
+            block_on(run.pass(0, 0)).expect("a pass");
             assert_ne!(block_on(run.read_tile(0, TileId(0))).expect("a tile"), [0; 256]);
             let memory = run.words.memory_address();
             let mut again = block_on(cpu.reload(run, &bundle, &alone)).expect("a run");
             assert_eq!(again.words.memory_address(), memory);
             assert_eq!(block_on(again.read_tile(0, TileId(0))).expect("a tile"), [0; 256]);
-            again.pass(0, 0).expect("a pass");
+            block_on(again.pass(0, 0)).expect("a pass");
             assert_ne!(block_on(again.read_tile(0, TileId(0))).expect("a tile"), [0; 256]);
         }
     }
@@ -526,7 +527,7 @@ mod tests {
         let cpu = Cpu::open(options).expect("threads");
         let mut run = block_on(cpu.load(&bundle, &Placement::alone(bundle.program()))).expect("a run");
         cpu.finish_compiling();
-        run.pass(0, 0).expect("a pass");
+        block_on(run.pass(0, 0)).expect("a pass");
         assert!(run.passes.iter().flat_map(|pass| &pass.parts).all(|part| part.kernel.is_machine_code()));
     }
 }

@@ -521,7 +521,7 @@ impl Run for GpuRun<'_> {
         &self.layout
     }
 
-    fn pass(&mut self, pass: usize, tick: u64) -> Result<(), ExecutorError> {
+    async fn pass(&mut self, pass: usize, tick: u64) -> Result<(), ExecutorError> {
         if std::mem::take(&mut self.params_changed) {
             self.submit()?;
             self.gpu.queue.write_buffer(&self.params, 0, &self.params_bytes);
@@ -608,7 +608,7 @@ impl Run for GpuRun<'_> {
         }
     }
 
-    fn unpack(&mut self, exchange: usize) -> Result<(), ExecutorError> {
+    async fn unpack(&mut self, exchange: usize) -> Result<(), ExecutorError> {
         self.copies(exchange, |mail| &mail.unpack_local);
         self.copies(exchange, |mail| &mail.unpack);
         for index in 0..self.mail[exchange].tables.len() {

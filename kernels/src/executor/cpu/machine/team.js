@@ -188,12 +188,12 @@ export class Team {
     Atomics.compareExchange(this.control, STATE, GOES_ON, STOPPED);
   }
 
-  // Waits for the helpers; how it went.
-  finish() {
+  // Waits for the helpers, not much longer than told; how it went, or -1.
+  finish(ms) {
     for (;;) {
       const busy = Atomics.load(this.control, BUSY);
       if (busy === 0) return Atomics.load(this.control, STATE);
-      Atomics.wait(this.control, BUSY, busy);
+      if (Atomics.wait(this.control, BUSY, busy, ms) === "timed-out") return -1;
     }
   }
 }

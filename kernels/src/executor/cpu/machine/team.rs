@@ -14,7 +14,6 @@ use send_wrapper::SendWrapper;
 use wasm_bindgen::prelude::*;
 
 use super::host::Module;
-use super::{Interrupted, Thread};
 use crate::executor::cpu::words::{Span, Words};
 
 #[wasm_bindgen(module = "/src/executor/cpu/machine/team.js")]
@@ -38,7 +37,7 @@ extern "C" {
     #[wasm_bindgen(method)]
     fn stop(this: &Workers);
     #[wasm_bindgen(method)]
-    fn finish(this: &Workers) -> u32;
+    fn finish(this: &Workers, ms: f64) -> i32;
 }
 
 /// Chunks that each worker takes of a dispatch, about.
@@ -160,44 +159,25 @@ impl Apart {
         self.0.run.get_or_init(|| self.0.workers.load(&self.0.memory, &modules, &Uint32Array::from(places)));
     }
 
-    /// Runs a dispatch on all workers; `thread` is this one's part of `kernel`. Nothing if it cannot be shared out.
-    pub(crate) fn dispatch(
+    /// Has all workers begin with a dispatch of kernel number `kernel`. Nothing if it cannot be shared out.
+    pub(crate) fn publish(
         &self,
         kernel: usize,
-        thread: &mut Thread,
         words: &Words,
         (spans, groups, parts): (&[Span], [u32; 3], u64),
         limit: Duration,
-    ) -> Option<Result<(), Interrupted>> {
+    ) -> Option<Published> {
         let workers = &self.0.workers;
         let run = *self.0.run.get()?;
         if parts > PARTS_MAX {
             return None;
         }
         let chunk = parts.div_ceil(u64::from(workers.threads()) * CHUNKS_PER_THREAD);
-        {
-            let mut flat = self.0.spans.borrow_mut();
-            flat.clear();
-            flat.extend(spans.iter().flat_map(|span| [words.address(span.first as usize), span.words]));
-            workers.publish(run, kernel as u32, &groups, &flat, parts as u32, chunk as u32, limit.as_secs_f64() * 1e3);
-        }
-        let mut outcome = Ok(());
-        while outcome.is_ok() {
-            let first = workers.next(chunk as u32) as u64;
-            if first >= parts {
-                break;
-            }
-            outcome = thread.run(words, spans, groups, first..(first + chunk).min(parts));
-        }
-        if outcome.is_err() {
-            workers.stop();
-        }
-        let state = workers.finish();
-        Some(outcome.and_then(|()| match state {
-            0 => Ok(()),
-            1 => Err(Interrupted::Stopped),
-            _ => Err(Interrupted::Trapped("in a worker, whose console says why".into())),
-        }))
+        let mut flat = self.0.spans.borrow_mut();
+        flat.clear();
+        flat.extend(spans.iter().flat_map(|span| [words.address(span.first as usize), span.words]));
+        workers.publish(run, kernel as u32, &groups, &flat, parts as u32, chunk as u32, limit.as_secs_f64() * 1e3);
+        Some(Published { workers: workers.clone(), parts, chunk, is_over: false })
     }
 
     /// Sees to it that there is a mirror of `words` words; whether there is memory for it.
@@ -226,6 +206,41 @@ impl Apart {
             self.write(span.first as usize, &content);
         }
         outcome
+    }
+}
+
+/// A dispatch that all workers are at. Given up before its end, it is stopped, and waited for.
+pub(crate) struct Published {
+    workers: Rc<Workers>,
+    parts: u64,
+    /// Workgroups that a worker takes at a time.
+    chunk: u64,
+    is_over: bool,
+}
+
+impl Published {
+    /// Up to so many workgroups for this worker, which are then nobody else's; nothing if none are left.
+    pub(crate) fn take(&self, most: u64) -> Option<Range<u64>> {
+        let count = most.clamp(1, self.chunk);
+        let first = self.workers.next(count as u32) as u64;
+        (first < self.parts).then(|| first..(first + count).min(self.parts))
+    }
+
+    /// How it went, if the others are through within some milliseconds. **Panics** where one trapped.
+    pub(crate) fn finished(&mut self, ms: f64) -> Option<bool> {
+        let state = self.workers.finish(ms);
+        self.is_over = state >= 0;
+        assert!(state <= 1, "a kernel trapped in a worker, whose console says why");
+        self.is_over.then_some(state == 0)
+    }
+}
+
+impl Drop for Published {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.workers.stop();
+            self.workers.finish(f64::INFINITY);
+        }
     }
 }
 
