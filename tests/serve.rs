@@ -701,7 +701,6 @@ fn a_tab_whose_ticks_take_seconds_is_heard_all_the_while() {
             slowest = slowest.max(asked.elapsed());
             std::thread::sleep(Duration::from_millis(100));
         }
-        println!("{last} {slowest:?}");
         assert!(slowest < Duration::from_millis(500), "{slowest:?}: {last}");
         let said = root.said.lock().unwrap();
         assert!(!said.iter().any(|line| line["event"] == "gone"), "{said:?}");
