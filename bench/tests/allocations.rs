@@ -132,10 +132,12 @@ fn a_tick_allocates_what_wgpu_allocates() {
         });
         let [run] = &mut peers;
         let driven = per_tick(|ticks| {
-            for tick in 0..ticks {
-                block_on(run.pass(1, tick.into())).expect("a pass runs");
-            }
-            block_on(run.finish()).expect("ticks end");
+            block_on(async {
+                for tick in 0..ticks {
+                    run.pass(1, tick.into()).await.expect("a pass runs");
+                }
+                run.finish().await.expect("ticks end");
+            });
         });
         let bare = Bare::new(&gpu, dispatches);
         let content = vec![0; bare.stride as usize * 256];

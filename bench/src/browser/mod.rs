@@ -13,14 +13,14 @@ pub(crate) mod page;
 pub(crate) mod wire;
 
 use std::collections::HashMap;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
-use tiny_http::{Header, Method, Request, Response, Server};
+use tiny_http::{Method, Request, Server};
 
 /// How often a silent browser is looked after.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -230,13 +230,13 @@ impl Session {
             if text.is_some()
                 && let Some(request) = self.asking.take()
             {
-                respond(request, self.page, "application/json", text.take().unwrap_or_default());
+                respond(request, self.page, "application/json", &text.take().unwrap_or_default());
             }
             let request = self.receive()?;
             let url = request.url().to_string();
             match (request.method(), url.as_str()) {
                 (Method::Get, "/job") => self.asking = Some(request),
-                (Method::Get, "/bundle") => respond(request, self.page, "application/octet-stream", bundle.to_vec()),
+                (Method::Get, "/bundle") => respond(request, self.page, "application/octet-stream", bundle),
                 (Method::Post, "/said") => {
                     let said = self.heard(request).and_then(|bytes| serde_json::from_slice(&bytes).map_err(|error| error.to_string()));
                     match said {
@@ -276,7 +276,7 @@ impl Session {
     fn heard(&self, mut request: Request) -> Result<Vec<u8>, String> {
         let mut bytes = Vec::new();
         let read = request.as_reader().take(POSTED_BYTES_MAX).read_to_end(&mut bytes);
-        respond(request, self.page, "text/plain", Vec::new());
+        respond(request, self.page, "text/plain", &[]);
         read.map(|_| bytes).map_err(|error| error.to_string())
     }
 
@@ -287,9 +287,8 @@ impl Session {
             url => packaged(url, &self.package),
         };
         match content {
-            Some((kind, bytes)) => respond(request, self.page, kind, bytes),
-            // Whether the browser heard it is its own affair.
-            None => drop(request.respond(Response::empty(404))),
+            Some((kind, bytes)) => respond(request, self.page, kind, &bytes),
+            None => answer(request, "404 Not Found", self.page, "text/plain", &[]),
         }
     }
 }
@@ -320,14 +319,22 @@ fn packaged(url: &str, package: &Path) -> Option<(&'static str, Vec<u8>)> {
     is_inside.then(|| std::fs::read(package.join(name)).ok()).flatten().map(|bytes| (kind, bytes))
 }
 
-fn respond(request: Request, page: Page, kind: &str, bytes: Vec<u8>) {
-    let isolating = [("cross-origin-opener-policy", "same-origin"), ("cross-origin-embedder-policy", "require-corp")];
-    let isolating = isolating.iter().filter(|_| page == Page::Isolated);
-    let headers = [("content-type", kind)];
-    let headers = headers.iter().chain(isolating).filter_map(|(name, value)| Header::from_bytes(*name, *value).ok());
-    let response = headers.fold(Response::from_data(bytes), Response::with_header);
+/// Answers, and has the browser close the connection: `tiny_http` keeps a thread for each that is open, and of several that come at once one may
+/// wait until another is closed.
+fn answer(request: Request, status: &str, page: Page, kind: &str, bytes: &[u8]) {
+    let isolating = match page {
+        Page::Isolated => "cross-origin-opener-policy: same-origin\r\ncross-origin-embedder-policy: require-corp\r\n",
+        Page::Plain => "",
+    };
+    let length = bytes.len();
+    let head = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-type: {kind}\r\ncontent-length: {length}\r\n{isolating}\r\n");
+    let mut writer = request.into_writer();
     // Whether the browser heard it is its own affair.
-    drop(request.respond(response));
+    drop(writer.write_all(head.as_bytes()).and_then(|()| writer.write_all(bytes)).and_then(|()| writer.flush()));
+}
+
+fn respond(request: Request, page: Page, kind: &str, bytes: &[u8]) {
+    answer(request, "200 OK", page, kind, bytes);
 }
 
 /// The package's folder: `web`, beside the profile that this program was built in.

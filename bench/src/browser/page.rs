@@ -86,8 +86,7 @@ impl Site {
                 }
             },
         };
-        // Whether the browser heard it is its own affair.
-        respond(request, Page::Isolated, kind, content);
+        respond(request, Page::Isolated, kind, &content);
         Ok(())
     }
 }
