@@ -77,7 +77,7 @@ impl Pace {
         Pace { count: parts.div_ceil(FIRST_OF), begun: clock::now_ms() }
     }
 
-    /// So many have been done since the last turn; whether it is time for one.
+    /// So many have been done: sizes the next piece. Whether it is time for a turn.
     fn done(&mut self, count: u64) -> bool {
         let ms = clock::now_ms() - self.begun;
         let growth = (TURN_MS / ms.max(TURN_MS / GROWTH / 2.0)).min(GROWTH);
