@@ -75,6 +75,11 @@ fn lint() -> bool {
     } else {
         say("skipped: cargo clippy is not installed (rustup component add clippy)");
     }
+    if web::has_target() {
+        is_fine &= run("cargo", &["clippy", "--package", "peercompute", "--lib", "--target", web::TARGET, "--", "-D", "warnings"]);
+    } else {
+        say(format_args!("skipped: what browsers run, without {} (rustup target add {0})", web::TARGET));
+    }
     if has(&["deny", "--version"]) {
         is_fine &= run("cargo", &["deny", "check"]);
     } else {

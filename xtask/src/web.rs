@@ -14,7 +14,7 @@ use std::process::Command;
 use crate::setup::{self, prints};
 use crate::{run, say};
 
-const TARGET: &str = "wasm32-unknown-unknown";
+pub(crate) const TARGET: &str = "wasm32-unknown-unknown";
 /// Small rather than fast.
 const PROFILE: &str = "web";
 /// Debian's toolchain that can build the standard library.
@@ -165,7 +165,7 @@ fn is_rust(entry: Option<std::fs::DirEntry>) -> bool {
 }
 
 /// Whether the toolchain's sysroot holds the target's standard library.
-fn has_target() -> bool {
+pub(crate) fn has_target() -> bool {
     sysroot().is_some_and(|root| root.join("lib/rustlib").join(TARGET).join("lib").exists())
 }
 

@@ -6,7 +6,8 @@
 //!          layout ─► spans of one memory of words ────────────────┴─► CpuRun: dispatches shared out to the crew
 //! ```
 //!
-//! [`Cpu`] is a crew of threads and every kernel compiled so far; [`CpuRun`] is one program resident on it.
+//! [`Cpu`] is a crew of threads and every kernel compiled so far; [`CpuRun`] is one program resident on it. In a browser, dispatches take turns
+//! with the network (`turns`).
 //! Dispatches, reductions and exchanges are those of the gpu executor, word for word. Invariants: whatever
 //! the kernel, it reaches only the words of its own run; the number of threads changes no bit of a
 //! deterministic kernel.

@@ -230,12 +230,11 @@ impl Gpu {
 
     /// Submits commands; what is returned tells when they are done.
     fn submit(&self, commands: wgpu::CommandBuffer) -> Submitted {
-        let index = self.queue.submit([commands]);
         #[cfg(not(target_arch = "wasm32"))]
-        return index;
+        return self.queue.submit([commands]);
         #[cfg(target_arch = "wasm32")]
         {
-            drop(index);
+            self.queue.submit([commands]);
             self.submitted()
         }
     }
