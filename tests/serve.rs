@@ -713,6 +713,33 @@ fn a_tab_whose_ticks_take_seconds_is_heard_all_the_while() {
 }
 
 #[test]
+fn a_tab_catches_up_in_the_shadow_of_the_root() {
+    let place = Place::new();
+    // Four megabytes to come: the root would wait for them.
+    let heat = ["shaders/physics/heat", "--shape", "1024,2048", "--tile", "128,128", "--executor", "cpu", "--threads", "1", "--ticks", "600"];
+    let alone = hash(&place, &[&["run"], &heat[..], &["--json"]].concat());
+    let mut root = Peer::controlled(place.command(&[&["serve"], &heat[..], &["--listen", "127.0.0.1:0", "--throttle", "0.02"]].concat()));
+    let link = root.link();
+    let mut browser = Chromium::start();
+    let tab = browser.open(&on_cpu(&link, "newcomer"));
+    let epoch_with = |root: &Peer, what: &str| {
+        root.heard(|line| {
+            let members = line["members"].as_array().filter(|_| line["event"] == "epoch")?;
+            let newcomer = members.iter().find(|member| member["name"] == "newcomer")?;
+            (newcomer[what].as_u64() > Some(0)).then(|| (line["epoch"].as_u64(), newcomer.clone()))
+        })
+    };
+    let (first, shadow) = epoch_with(&root, "shadows");
+    let (second, owner) = epoch_with(&root, "tiles");
+    assert!(first < second && shadow["tiles"] == 0 && shadow["shadows"] == owner["tiles"], "{shadow} {owner}");
+    root.order("throttle 1");
+    assert_eq!(root.state_hash(), alone);
+    let status = status(&mut browser, &tab, |status| status["ended"] == "finished");
+    assert_eq!(status["stateHash"], alone, "{status}");
+    assert_eq!(browser.complaints(), [""; 0]);
+}
+
+#[test]
 fn a_browser_is_the_same_peer_at_its_next_visit_one_tab_at_a_time() {
     let place = Place::new();
     let root = serve(&place, &[]);
