@@ -429,6 +429,24 @@ impl Kernel {
     pub fn invocations(&self) -> u32 {
         self.workgroup.iter().product()
     }
+
+    /// Per value, whether it follows from some inputs, from constants and from memory that nobody writes. Operands come before their users.
+    pub(crate) fn followers(&self, is_followed: impl Fn(Input) -> bool) -> Vec<bool> {
+        let mut follows = vec![false; self.values.len()];
+        for (at, value) in self.values.iter().enumerate() {
+            let may = match value.op {
+                Op::Input(input) => is_followed(input),
+                Op::Get(_) | Op::Found | Op::Unary(Unary::Uniform, _) => false,
+                Op::Load { memory: Memory::Binding(binding), .. } => !self.bindings[binding as usize].is_writable,
+                Op::Load { memory, .. } => memory == Memory::Constant,
+                _ => true,
+            };
+            let mut are_operands = true;
+            value.op.operands(|operand| are_operands &= follows[operand.0 as usize]);
+            follows[at] = may && are_operands;
+        }
+        follows
+    }
 }
 
 impl Op {

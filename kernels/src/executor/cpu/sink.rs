@@ -9,7 +9,7 @@
 
 use std::collections::HashMap;
 
-use super::ir::{Kernel, Memory, Op, Stmt, Unary, ValueId};
+use super::ir::{Kernel, Op, Stmt, ValueId};
 
 /// Nested lists that are looked into: each level looks at all that is inside.
 const DEPTH_MAX: usize = 64;
@@ -28,28 +28,10 @@ enum Users {
 
 /// Moves values of index arithmetic into the branches and blocks that alone use them.
 pub(super) fn sink(kernel: &mut Kernel) {
-    let is_index = index_values(kernel);
+    let is_index = kernel.followers(|_| true);
     let mut body = std::mem::take(&mut kernel.body);
     sink_list(kernel, &is_index, &mut body, 0);
     kernel.body = body;
-}
-
-/// Per value, whether it follows from inputs, constants and memory that nobody writes. Operands come before their users.
-fn index_values(kernel: &Kernel) -> Vec<bool> {
-    let mut is_index = vec![false; kernel.values.len()];
-    for at in 0..kernel.values.len() {
-        let op = kernel.values[at].op;
-        let is_pure = match op {
-            Op::Get(_) | Op::Found | Op::Unary(Unary::Uniform, _) => false,
-            Op::Load { memory: Memory::Binding(binding), .. } => !kernel.bindings[binding as usize].is_writable,
-            Op::Load { memory, .. } => memory == Memory::Constant,
-            _ => true,
-        };
-        let mut are_operands = true;
-        op.operands(|operand| are_operands &= is_index[operand.0 as usize]);
-        is_index[at] = is_pure && are_operands;
-    }
-    is_index
 }
 
 fn sink_list(kernel: &Kernel, is_index: &[bool], steps: &mut Vec<Stmt>, depth: usize) {
@@ -110,7 +92,7 @@ fn each_used(kernel: &Kernel, steps: &[Stmt], visit: &mut impl FnMut(ValueId)) {
 #[cfg(test)]
 mod tests {
     use super::super::builder::Builder;
-    use super::super::ir::{Binary, Binding, Input, Scalar};
+    use super::super::ir::{Binary, Binding, Input, Memory, Scalar};
     use super::*;
 
     const BINDING: Memory = Memory::Binding(0);

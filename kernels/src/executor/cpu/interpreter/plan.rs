@@ -69,7 +69,7 @@ impl Plan {
             kernel,
             lanes: kernel.invocations(),
             forms,
-            is_fixed: fixed_values(kernel),
+            is_fixed: kernel.followers(|input| matches!(input, Input::Groups(_))),
             before: Vec::new(),
             tape: Vec::new(),
             slots: Vec::new(),
@@ -102,26 +102,6 @@ impl Plan {
     }
 }
 
-/// Per value, whether it is the same in all workgroups: it follows from constants, from how many workgroups there are, and from memory that
-/// nobody writes. Operands come before their users.
-fn fixed_values(kernel: &Kernel) -> Vec<bool> {
-    let mut is_fixed = vec![false; kernel.values.len()];
-    for at in 0..kernel.values.len() {
-        let op = kernel.values[at].op;
-        let may_be = match op {
-            Op::Input(input) => matches!(input, Input::Groups(_)),
-            Op::Get(_) | Op::Found => false,
-            Op::Load { memory: Memory::Binding(binding), .. } => !kernel.bindings[binding as usize].is_writable,
-            Op::Load { memory, .. } => memory == Memory::Constant,
-            _ => true,
-        };
-        let mut are_operands = true;
-        op.operands(|operand| are_operands &= is_fixed[operand.0 as usize]);
-        is_fixed[at] = may_be && are_operands;
-    }
-    is_fixed
-}
-
 /// A tape over numbered slots.
 pub(super) struct Drawn {
     /// Steps over one word, to pinned slots.
@@ -152,6 +132,7 @@ struct Planner<'k> {
     lanes: u32,
     shapes: Shapes,
     forms: Forms,
+    /// Per value, whether it is the same in all workgroups.
     is_fixed: Vec<bool>,
     before: Vec<Step>,
     tape: Vec<Step>,
