@@ -396,3 +396,33 @@ fn one_index_of_many_beyond_the_array_is_brought_in() {
         }
     }
 }
+
+/// A kernel that goes from its own word to the one that this names, so many times, and writes where that ends, times a number.
+fn kernel_of_hops(hops: u32) -> Kernel {
+    let mut b = Builder::new("main", [16, 1, 1]);
+    b.binding(Binding { number: 0, is_writable: true, words_min: 64 });
+    let (lane, group, lanes, factor) = (b.input(Input::LocalId(0)), b.input(Input::GroupId(0)), b.uint(16), b.uint(OWN_FACTOR));
+    let before = b.binary(Binary::Mul, group, lanes);
+    let place = b.binary(Binary::Add, before, lane);
+    let place = b.index(place, Count::Fixed(32));
+    let mut word = b.load(Scalar::U32, Memory::Binding(0), place, 0);
+    for _ in 0..hops {
+        let next = b.index(word, Count::Fixed(32));
+        word = b.load(Scalar::U32, Memory::Binding(0), next, 0);
+    }
+    let made = b.binary(Binary::Mul, word, factor);
+    b.store(Memory::Binding(0), place, 32, made);
+    b.finish()
+}
+
+#[test]
+fn what_mostly_reads_lane_by_lane_has_one_form() {
+    let words: Vec<u32> = (0..64).map(|word| word * 7 % 32).collect();
+    let forms = [0, 1, 2, 5].map(|hops| {
+        let kernel = kernel_of_hops(hops);
+        check(&kernel, &words);
+        let bytes = super::emit(&kernel, &crate::executor::cpu::shape::shapes(&kernel), super::Host::Threads).expect("code").bytes;
+        constants(&bytes, OWN_FACTOR)
+    });
+    assert_eq!(forms, [2, 2, 1, 1]);
+}
