@@ -7,6 +7,7 @@
 mod place;
 mod tabs;
 
+use std::io::Read;
 use std::time::{Duration, Instant};
 
 use base64::Engine;
@@ -184,9 +185,9 @@ fn what_is_served_is_typed_compressed_kept_by_its_hash_and_nothing_else() {
     let link = root.link();
     let (page, word) = link.split_once('#').unwrap();
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-    let get = |path: &str, gzip: bool| {
+    let get = |path: &str, codings: &str| {
         let request = agent.get(&format!("{page}{path}"));
-        let request = if gzip { request.header("accept-encoding", "gzip") } else { request };
+        let request = if codings.is_empty() { request } else { request.header("accept-encoding", codings) };
         let mut answer = request.call().unwrap();
         let field = |name: &str| answer.headers().get(name).map_or(String::new(), |value| value.to_str().unwrap().to_owned());
         let fields = ["content-type", "cache-control", "content-encoding", "content-security-policy", "etag"].map(field);
@@ -194,30 +195,44 @@ fn what_is_served_is_typed_compressed_kept_by_its_hash_and_nothing_else() {
         assert_eq!(isolated, ["same-origin", "require-corp"], "{path}");
         (answer.status().as_u16(), fields, answer.body_mut().with_config().limit(64 << 20).read_to_vec().unwrap())
     };
-    let (code, [kind, cache, _, policy, _], content) = get("", false);
+    let (code, [kind, cache, _, policy, _], content) = get("", "");
     assert_eq!((code, kind.as_str(), cache.as_str()), (200, "text/html; charset=utf-8", "no-cache"));
     assert!(policy.contains("default-src 'none'") && policy.contains("'wasm-unsafe-eval'") && !policy.contains("http"), "{policy}");
     let text = String::from_utf8(content).unwrap();
     let app = text.split("src=\"/").nth(1).unwrap().split("/page.js").next().unwrap().to_owned();
-    for (file, wanted) in
-        [("page.js", "text/javascript; charset=utf-8"), ("page.css", "text/css; charset=utf-8"), ("peercompute_bg.wasm", "application/wasm")]
-    {
+    for (file, wanted, best) in [
+        ("page.js", "text/javascript; charset=utf-8", "gzip"),
+        ("page.css", "text/css; charset=utf-8", "gzip"),
+        ("worker.js", "text/javascript; charset=utf-8", "br"),
+        ("peercompute_bg.wasm", "application/wasm", "br"),
+    ] {
         let path = format!("{app}/{file}");
-        let (code, [kind, cache, encoding, ..], gzipped) = get(&path, true);
-        assert_eq!((code, kind.as_str(), encoding.as_str()), (200, wanted, "gzip"), "{file}");
-        assert!(cache.contains("immutable"), "{cache}");
-        let (_, [_, _, encoding, ..], plain) = get(&path, false);
-        assert!(encoding.is_empty() && plain.len() > gzipped.len(), "{file}");
+        let (_, [_, _, encoding, _, tag], plain) = get(&path, "");
+        assert!(encoding.is_empty(), "{file} is {encoding}");
+        for (codings, wanted_encoding) in
+            [("gzip, deflate, br, zstd", best), ("gzip", "gzip"), ("br;q=0, gzip;q=0.5", "gzip"), ("br ; q=0.1, deflate", if best == "br" { "br" } else { "" })]
+        {
+            let (code, [kind, cache, encoding, _, same], short) = get(&path, codings);
+            assert_eq!((code, kind.as_str(), encoding.as_str(), &same), (200, wanted, wanted_encoding, &tag), "{file} for {codings}");
+            assert!(cache.contains("immutable"), "{cache}");
+            let mut content = Vec::new();
+            match wanted_encoding {
+                "br" => drop(brotli::BrotliDecompress(&mut &short[..], &mut content)),
+                "gzip" => drop(flate2::read::GzDecoder::new(&short[..]).read_to_end(&mut content)),
+                _ => content.clone_from(&short),
+            }
+            assert!(content == plain && (encoding.is_empty() || short.len() < plain.len()), "{file} in {encoding}");
+        }
         assert!(!String::from_utf8_lossy(&plain).contains("https://") || file.ends_with("wasm"), "{file} names another host");
     }
     let hash = word.split(',').nth(2).unwrap();
-    let (code, [kind, cache, ..], bundle) = get(&format!("bundles/{hash}.pcb"), false);
+    let (code, [kind, cache, ..], bundle) = get(&format!("bundles/{hash}.pcb"), "");
     assert_eq!((code, kind.as_str()), (200, "application/octet-stream"));
     assert!(cache.contains("immutable") && !bundle.is_empty());
-    let (code, _, health) = get("health", false);
+    let (code, _, health) = get("health", "");
     let health: Value = serde_json::from_slice(&health).unwrap();
     assert_eq!((code, &health["is_well"], &health["runs"][0]["bundle"]), (200, &true.into(), &hash.into()));
-    let (_, [kind, cache, ..], listing) = get("runs", false);
+    let (_, [kind, cache, ..], listing) = get("runs", "");
     let listing: Value = serde_json::from_slice(&listing).unwrap();
     assert_eq!((kind.as_str(), cache.as_str(), &listing["runs"][0]["bundle"]), ("application/json", "no-cache", &hash.into()));
     assert!(listing["runs"][0].get("token").is_none(), "who was not invited is: {listing}");
@@ -229,7 +244,7 @@ fn what_is_served_is_typed_compressed_kept_by_its_hash_and_nothing_else() {
         ("p2p/heat", 426),
         ("p2p/life", 404),
     ] {
-        assert_eq!(get(missing, false).0, code, "{missing}");
+        assert_eq!(get(missing, "").0, code, "{missing}");
     }
     assert!(!app.is_empty());
 }

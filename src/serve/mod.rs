@@ -191,7 +191,8 @@ impl Server {
         });
         // The first visitor need not wait for it; one that comes meanwhile waits no longer than for doing it itself.
         let early = served.clone();
-        std::thread::spawn(move || early.site.files.values().for_each(|asset| drop(asset.gzipped())));
+        let is_slow = |asset: &&Asset| asset.brotli.is_none();
+        std::thread::spawn(move || early.site.files.values().filter(is_slow).for_each(|asset| drop(asset.gzipped())));
         let listener = self.listener;
         let (tls, renewal) = self.tls.map_or((None, None), |tls| (Some(tls.acceptor), tls.renewal));
         let thread = std::thread::Builder::new().name("peercompute-http".to_owned());
@@ -443,15 +444,27 @@ async fn health(State(served): State<Arc<Served>>) -> Response {
 
 /// A file, as the browser likes it best.
 fn answer(asset: &Asset, headers: &HeaderMap, keep: &'static str) -> Response {
-    let has = |name: HeaderName, word: &str| headers.get_all(name).iter().any(|value| value.to_str().is_ok_and(|value| value.contains(word)));
-    let tag = format!("\"{}\"", asset.hash);
+    let listed = |name: HeaderName| headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    // A browser that has it in one encoding has it in all.
+    let tag = format!("W/\"{}\"", asset.hash);
     let common = [(header::CACHE_CONTROL, keep.to_owned()), (header::VARY, "accept-encoding".to_owned()), (header::ETAG, tag.clone())];
-    if has(header::IF_NONE_MATCH, &tag) {
+    if listed(header::IF_NONE_MATCH).any(|known| known.trim() == tag) {
         return (StatusCode::NOT_MODIFIED, common).into_response();
     }
-    let kind = [(header::CONTENT_TYPE, asset.kind)];
-    match asset.gzipped() {
-        Some(gzipped) if has(header::ACCEPT_ENCODING, "gzip") => (common, kind, [(header::CONTENT_ENCODING, "gzip")], gzipped).into_response(),
-        _ => (common, kind, asset.content.clone()).into_response(),
-    }
+    // What is given a rank is taken as well, but for one of 0.
+    let takes = |coding: &str| {
+        let has_rank = |rank: &str| rank.trim().strip_prefix("q=").and_then(|rank| rank.parse().ok()).is_none_or(|rank: f32| rank > 0.0);
+        listed(header::ACCEPT_ENCODING).any(|value| match value.split_once(';') {
+            Some((name, rank)) => name.trim() == coding && has_rank(rank),
+            None => value.trim() == coding,
+        })
+    };
+    let (coding, content) = match &asset.brotli {
+        Some(brotli) if takes("br") => (Some("br"), brotli.clone()),
+        _ => match takes("gzip").then(|| asset.gzipped()).flatten() {
+            Some(gzipped) => (Some("gzip"), gzipped),
+            None => (None, asset.content.clone()),
+        },
+    };
+    (common, [(header::CONTENT_TYPE, asset.kind)], coding.map(|coding| [(header::CONTENT_ENCODING, coding)]), content).into_response()
 }

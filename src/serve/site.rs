@@ -57,13 +57,15 @@ pub(super) struct Asset {
     pub(super) kind: &'static str,
     pub(super) content: Bytes,
     pub(super) hash: String,
+    /// Its content in Brotli, where the package has that.
+    pub(super) brotli: Option<Bytes>,
     gzipped: OnceLock<Option<Bytes>>,
 }
 
 impl Asset {
     pub(super) fn new(kind: &'static str, content: Vec<u8>) -> Asset {
         let hash = hash(&content);
-        Asset { kind, content: content.into(), hash, gzipped: OnceLock::new() }
+        Asset { kind, content: content.into(), hash, brotli: None, gzipped: OnceLock::new() }
     }
 
     /// Its content in gzip, where that is shorter; made when it is first wanted.
@@ -95,15 +97,20 @@ impl Site {
     ///
     /// **Errors:** [`SiteError`].
     pub(super) fn load(own_page: Option<&Path>) -> Result<Site, SiteError> {
-        let mut files = BTreeMap::new();
+        let mut package = BTreeMap::new();
         match package_folder() {
             Some(folder) => collect(&folder, "", &mut |name, path| {
-                if let Some(kind) = kind(&name) {
-                    files.insert(name, Asset::new(kind, read(path)?));
-                }
+                package.insert(name, read(path)?);
                 Ok(())
             })?,
-            None => files.extend(EMBEDDED.iter().filter_map(|(name, content)| Some(((*name).to_owned(), Asset::new(kind(name)?, content.to_vec()))))),
+            None => package.extend(EMBEDDED.iter().map(|(name, content)| ((*name).to_owned(), content.to_vec()))),
+        }
+        let mut files = BTreeMap::new();
+        for (name, content) in &package {
+            let Some(kind) = kind(name) else { continue };
+            let mut asset = Asset::new(kind, content.clone());
+            asset.brotli = package.get(&format!("{name}.br")).map(|content| content.clone().into());
+            files.insert(name.clone(), asset);
         }
         let is_whole = !files.is_empty();
         for (name, content) in FILES {

@@ -3,10 +3,11 @@
 //! ```text
 //! package peercompute ─ cargo, wasm32-unknown-unknown ─► peercompute.wasm ─ wasm-bindgen ─► peercompute.js, _bg.wasm, .d.ts
 //! src/web/package ──────────────────────────────────────────────────────────────────────► index.js, worker.js, package.json …
+//!                                                                               each also in Brotli ─► *.br
 //! ```
 //!
-//! rustup's toolchain takes the target with one command. Where that download is not to be had, Debian brings a second
-//! toolchain with the sources of the standard library, which is then built along. Invariant: which way was taken is said.
+//! The standard library is built along, for size, from the sources that come with this toolchain (rustup) or with a second one
+//! (Debian). Where neither is to be had, the target's own does, and the module is larger. Invariant: which way was taken is said.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,19 +21,24 @@ const PROFILE: &str = "web";
 /// Debian's toolchain that can build the standard library.
 const PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
 
+/// Has the standard library built along: of its sorts, searches and texts the smaller ones.
+const FOR_SIZE: [&str; 2] = ["-Zbuild-std=std,panic_abort", "-Zbuild-std-features=optimize_for_size"];
+
 /// How the target can be built here.
 enum Way {
-    /// The toolchain has it.
+    /// With the standard library, from this toolchain's sources.
+    Sources,
+    /// With the standard library, by Debian's second toolchain.
+    Debian,
+    /// For the standard library that the toolchain has for the target.
     Target,
-    /// Debian's second toolchain builds the standard library too.
-    Std,
 }
 
 /// Builds the package.
 pub(crate) fn build() -> bool {
     let Some(way) = way() else {
         eprintln!(
-            "error: no way to build for {TARGET}\n  help: rustup target add {TARGET}\n        \
+            "error: no way to build for {TARGET}\n  help: rustup component add rust-src\n        \
              or, on Debian: apt-get install {}",
             PACKAGES.join(" ")
         );
@@ -42,27 +48,33 @@ pub(crate) fn build() -> bool {
         eprintln!("error: cargo metadata names no target folder");
         return false;
     };
-    // Both toolchains never share a folder: their standard libraries differ.
+    // Toolchains never share a folder with each other's standard libraries.
     let folder = target.join("web-build");
     let arguments = ["rustc", "--profile", PROFILE, "--package", "peercompute", "--lib", "--crate-type", "cdylib", "--target", TARGET];
     let mut command = match way {
-        Way::Target => {
-            say(format_args!("building for {TARGET} with this toolchain"));
+        Way::Sources => {
+            say(format_args!("building for {TARGET}, and its standard library for size"));
             let mut command = Command::new("cargo");
-            command.args(arguments);
+            command.args(arguments).args(FOR_SIZE).env("RUSTC_BOOTSTRAP", "1");
             command
         }
-        Way::Std => {
-            say(format_args!("building for {TARGET} and its standard library with Debian's toolchain"));
+        Way::Debian => {
+            say(format_args!("building for {TARGET}, and its standard library for size, with Debian's toolchain"));
             let Some(linker) = lld() else {
                 eprintln!("error: rustc's own rust-lld is missing");
                 return false;
             };
             let mut command = Command::new("/usr/bin/cargo");
-            command.args(arguments).arg("-Zbuild-std=std,panic_abort");
+            command.args(arguments).args(FOR_SIZE);
             command.env("RUSTC_BOOTSTRAP", "1").env("RUSTC", "/usr/bin/rustc").env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker);
             // Set by rustup for what it starts, and not Debian's.
             command.env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO");
+            command
+        }
+        Way::Target => {
+            say(format_args!("building for {TARGET}; without the sources of the standard library (rustup component add rust-src) the module is larger"));
+            let mut command = Command::new("cargo");
+            command.args(arguments);
             command
         }
     };
@@ -106,7 +118,7 @@ fn copy_package(out: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Makes the JavaScript beside a module.
+/// Makes the JavaScript beside a module, and of all that browsers load a compressed copy.
 #[cfg(feature = "glue")]
 pub(crate) fn glue(wasm: &str, out: &str) -> bool {
     let made = wasm_bindgen_cli_support::Bindgen::new()
@@ -115,28 +127,56 @@ pub(crate) fn glue(wasm: &str, out: &str) -> bool {
         .omit_default_module_path(false)
         .web(true)
         .and_then(|bindgen| bindgen.typescript(true).generate(out));
-    match made {
-        Ok(()) => tell_size(Path::new(out)).is_some(),
+    if let Err(error) = made {
+        eprintln!("error: wasm-bindgen: {error:#}");
+        return false;
+    }
+    match compress(Path::new(out)) {
+        Ok([plain, gzip, brotli]) => {
+            let megabytes = |bytes: usize| bytes as f64 / 1e6;
+            say(format_args!("{out}: {:.2} MB, {:.2} MB in gzip, {:.2} MB in Brotli", megabytes(plain), megabytes(gzip), megabytes(brotli)));
+            true
+        }
         Err(error) => {
-            eprintln!("error: wasm-bindgen: {error:#}");
+            eprintln!("error: {out}: {error}");
             false
         }
     }
 }
 
-/// What a browser downloads.
+/// Writes a `.br` beside each file that browsers load, as servers of static files take it; returns the bytes of all of them plain,
+/// in gzip and in Brotli, each at its best.
 #[cfg(feature = "glue")]
-fn tell_size(out: &Path) -> Option<()> {
-    let (mut plain, mut gzipped) = (0, 0);
-    for name in ["peercompute_bg.wasm", "peercompute.js", "index.js", "identity.js", "worker.js"] {
-        let content = std::fs::read(out.join(name)).inspect_err(|error| eprintln!("error: {name}: {error}")).ok()?;
+fn compress(out: &Path) -> std::io::Result<[usize; 3]> {
+    let mut sizes = [0; 3];
+    for name in loaded(out)? {
+        let content = std::fs::read(&name)?;
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-        std::io::Write::write_all(&mut gzip, &content).ok()?;
-        plain += content.len();
-        gzipped += gzip.finish().ok()?.len();
+        std::io::Write::write_all(&mut gzip, &content)?;
+        let params = brotli::enc::BrotliEncoderParams { size_hint: content.len(), ..Default::default() };
+        let mut short = Vec::new();
+        brotli::BrotliCompress(&mut &content[..], &mut short, &params)?;
+        sizes = [sizes[0] + content.len(), sizes[1] + gzip.finish()?.len(), sizes[2] + short.len()];
+        let mut compressed = name.into_os_string();
+        compressed.push(".br");
+        std::fs::write(compressed, short)?;
     }
-    say(format_args!("{}: {:.2} MB, {:.2} MB in gzip", out.display(), plain as f64 / 1e6, gzipped as f64 / 1e6));
-    Some(())
+    Ok(sizes)
+}
+
+/// The modules and scripts of a package.
+#[cfg(feature = "glue")]
+fn loaded(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            all.extend(loaded(&path)?);
+        } else if path.extension().is_some_and(|extension| extension == "wasm" || extension == "js") {
+            all.push(path);
+        }
+    }
+    Ok(all)
 }
 
 #[cfg(not(feature = "glue"))]
@@ -147,17 +187,23 @@ pub(crate) fn glue(_wasm: &str, _out: &str) -> bool {
 
 /// Finds a way, or makes one.
 fn way() -> Option<Way> {
-    if has_target() {
-        return Some(Way::Target);
+    let has_rustup = prints("rustup", &["--version"]).is_some();
+    if has_sources() || has_rustup && run("rustup", &["component", "add", "rust-src"]) && has_sources() {
+        return Some(Way::Sources);
     }
-    if prints("rustup", &["--version"]).is_some() && run("rustup", &["target", "add", TARGET]) && has_target() {
+    if has_target() || has_rustup && run("rustup", &["target", "add", TARGET]) && has_target() {
         return Some(Way::Target);
     }
     let is_there = || Path::new("/usr/bin/cargo").exists() && std::fs::read_dir("/usr/src").is_ok_and(|mut all| all.any(|entry| is_rust(entry.ok())));
     if !is_there() {
         setup::install(&PACKAGES);
     }
-    is_there().then_some(Way::Std)
+    is_there().then_some(Way::Debian)
+}
+
+/// Whether the sources of the toolchain's standard library are there.
+fn has_sources() -> bool {
+    sysroot().is_some_and(|root| root.join("lib/rustlib/src/rust/library/Cargo.lock").exists())
 }
 
 fn is_rust(entry: Option<std::fs::DirEntry>) -> bool {
