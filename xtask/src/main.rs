@@ -15,6 +15,8 @@
 
 mod setup;
 mod size;
+#[cfg(feature = "glue")]
+mod split;
 mod test;
 mod types;
 mod web;

@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! package peercompute ─ cargo, wasm32-unknown-unknown ─► peercompute.wasm ─ wasm-bindgen ─► peercompute.js, _bg.wasm, .d.ts
+//!                                                                                  split ─► peercompute_cpu.wasm
 //! src/web/package ──────────────────────────────────────────────────────────────────────► index.js, worker.js, package.json …
-//!                                                                               each also in Brotli ─► *.br
+//!                                                                    each also in Brotli ─► *.br
 //! ```
 //!
 //! The standard library is built along, for size, from the sources that come with this toolchain (rustup) or with a second one
@@ -118,12 +119,11 @@ fn copy_package(out: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Makes the JavaScript beside a module, and of all that browsers load a compressed copy.
+/// Makes the JavaScript beside a module, the module into two, and of all that browsers load a compressed copy.
 #[cfg(feature = "glue")]
 pub(crate) fn glue(wasm: &str, out: &str) -> bool {
     let made = wasm_bindgen_cli_support::Bindgen::new()
         .input_path(wasm)
-        .remove_name_section(true)
         .omit_default_module_path(false)
         .web(true)
         .and_then(|bindgen| bindgen.typescript(true).generate(out));
@@ -131,10 +131,9 @@ pub(crate) fn glue(wasm: &str, out: &str) -> bool {
         eprintln!("error: wasm-bindgen: {error:#}");
         return false;
     }
-    match compress(Path::new(out)) {
-        Ok([plain, gzip, brotli]) => {
-            let megabytes = |bytes: usize| bytes as f64 / 1e6;
-            say(format_args!("{out}: {:.2} MB, {:.2} MB in gzip, {:.2} MB in Brotli", megabytes(plain), megabytes(gzip), megabytes(brotli)));
+    match halve(Path::new(out)).and_then(|()| compress(Path::new(out))) {
+        Ok([all, cpu]) => {
+            say(format_args!("{out}: {all}; of that only where the cpu executor runs: {cpu}"));
             true
         }
         Err(error) => {
@@ -144,24 +143,57 @@ pub(crate) fn glue(wasm: &str, out: &str) -> bool {
     }
 }
 
-/// Writes a `.br` beside each file that browsers load, as servers of static files take it; returns the bytes of all of them plain,
-/// in gzip and in Brotli, each at its best.
+/// What every tab loads, and what only the cpu executor needs.
 #[cfg(feature = "glue")]
-fn compress(out: &Path) -> std::io::Result<[usize; 3]> {
-    let mut sizes = [0; 3];
-    for name in loaded(out)? {
-        let content = std::fs::read(&name)?;
+const HALVES: [&str; 2] = ["peercompute_bg.wasm", "peercompute_cpu.wasm"];
+
+/// Makes two modules of the one.
+#[cfg(feature = "glue")]
+fn halve(out: &Path) -> std::io::Result<()> {
+    let halves = HALVES.map(|name| out.join(name));
+    let modules = crate::split::split(&std::fs::read(&halves[0])?).map_err(std::io::Error::other)?;
+    halves.iter().zip(modules).try_for_each(|(path, module)| std::fs::write(path, module))
+}
+
+/// Bytes of files.
+#[cfg(feature = "glue")]
+#[derive(Clone, Copy, Default)]
+struct Sizes {
+    plain: usize,
+    gzip: usize,
+    brotli: usize,
+}
+
+#[cfg(feature = "glue")]
+impl std::fmt::Display for Sizes {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [plain, gzip, brotli] = [self.plain, self.gzip, self.brotli].map(|bytes| bytes as f64 / 1e6);
+        write!(f, "{plain:.2} MB, {gzip:.2} MB in gzip, {brotli:.2} MB in Brotli")
+    }
+}
+
+/// Writes a `.br` beside each file that browsers load, as servers of static files take it; returns the sizes of all of them, and
+/// of what only the cpu executor needs, each compressed as well as it can be.
+#[cfg(feature = "glue")]
+fn compress(out: &Path) -> std::io::Result<[Sizes; 2]> {
+    let [mut all, mut cpu] = [Sizes::default(); 2];
+    for path in loaded(out)? {
+        let content = std::fs::read(&path)?;
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
         std::io::Write::write_all(&mut gzip, &content)?;
         let params = brotli::enc::BrotliEncoderParams { size_hint: content.len(), ..Default::default() };
         let mut short = Vec::new();
         brotli::BrotliCompress(&mut &content[..], &mut short, &params)?;
-        sizes = [sizes[0] + content.len(), sizes[1] + gzip.finish()?.len(), sizes[2] + short.len()];
-        let mut compressed = name.into_os_string();
+        let own = Sizes { plain: content.len(), gzip: gzip.finish()?.len(), brotli: short.len() };
+        all = Sizes { plain: all.plain + own.plain, gzip: all.gzip + own.gzip, brotli: all.brotli + own.brotli };
+        if path.ends_with(HALVES[1]) {
+            cpu = own;
+        }
+        let mut compressed = path.into_os_string();
         compressed.push(".br");
         std::fs::write(compressed, short)?;
     }
-    Ok(sizes)
+    Ok([all, cpu])
 }
 
 /// The modules and scripts of a package.

@@ -87,10 +87,10 @@ impl AnyExecutor {
             Gpu::open(GpuOptions { adapter: adapter.cloned(), is_hardware, ..gpu.clone() }).await.map(AnyExecutor::Gpu)
         };
         match choice {
-            Choice::Cpu => Cpu::open(cpu).map(AnyExecutor::Cpu),
+            Choice::Cpu => open_cpu(cpu).await,
             Choice::Gpu => open(None, false).await,
             Choice::Auto => match open(None, true).await {
-                Err(ExecutorError::NoAdapter) => Cpu::open(cpu).map(AnyExecutor::Cpu),
+                Err(ExecutorError::NoAdapter) => open_cpu(cpu).await,
                 opened => opened,
             },
             Choice::Adapter(name) => open(Some(name), false).await.map_err(|error| match error {
@@ -173,6 +173,12 @@ impl AnyExecutor {
             AnyExecutor::Cpu(cpu) => cpu.check_limits(program),
         }
     }
+}
+
+async fn open_cpu(options: CpuOptions) -> Result<AnyExecutor, ExecutorError> {
+    #[cfg(target_arch = "wasm32")]
+    super::rest::load().await?;
+    Cpu::open(options).map(AnyExecutor::Cpu)
 }
 
 /// A program resident on an [`AnyExecutor`].

@@ -13,6 +13,8 @@ pub mod gpu;
 pub mod layout;
 mod limits;
 pub mod mesh;
+#[cfg(target_arch = "wasm32")]
+mod rest;
 mod tables;
 
 use peercompute_buffers::TileId;
@@ -103,6 +105,12 @@ pub enum ExecutorError {
     #[error("the device was lost: {cause}")]
     Lost {
         /// What the driver said.
+        cause: String,
+    },
+    /// In a browser: the module that the cpu executor is in was not to be had.
+    #[error("the cpu executor cannot be loaded: {cause}")]
+    NotLoaded {
+        /// The browser's word.
         cause: String,
     },
 }
