@@ -209,9 +209,12 @@ fn what_is_served_is_typed_compressed_kept_by_its_hash_and_nothing_else() {
         let path = format!("{app}/{file}");
         let (_, [_, _, encoding, _, tag], plain) = get(&path, "");
         assert!(encoding.is_empty(), "{file} is {encoding}");
-        for (codings, wanted_encoding) in
-            [("gzip, deflate, br, zstd", best), ("gzip", "gzip"), ("br;q=0, gzip;q=0.5", "gzip"), ("br ; q=0.1, deflate", if best == "br" { "br" } else { "" })]
-        {
+        for (codings, wanted_encoding) in [
+            ("gzip, deflate, br, zstd", best),
+            ("gzip", "gzip"),
+            ("br;q=0, gzip;q=0.5", "gzip"),
+            ("br ; q=0.1, deflate", if best == "br" { "br" } else { "" }),
+        ] {
             let (code, [kind, cache, encoding, _, same], short) = get(&path, codings);
             assert_eq!((code, kind.as_str(), encoding.as_str(), &same), (200, wanted, wanted_encoding, &tag), "{file} for {codings}");
             assert!(cache.contains("immutable"), "{cache}");
@@ -612,6 +615,70 @@ fn a_page_draws_straight_from_the_gpus_buffers() {
     let refused = browser.evaluate(&tab, drawn).unwrap();
     assert!(refused[0] == "executor" && refused[1].as_str().unwrap().contains("no buffer is called `pressure`"), "{refused}");
     assert_eq!(browser.complaints(), [""; 0]);
+}
+
+#[test]
+fn a_tab_with_webgpu_does_without_what_only_the_cpu_executor_needs() {
+    let place = Place::new();
+    // A program whose package lacks it.
+    let program = place.path("peercompute");
+    let web = place.path("web");
+    std::fs::copy(env!("CARGO_BIN_EXE_peercompute"), &program).unwrap();
+    copy_folder(&peercompute::serve::package_folder().unwrap(), &web);
+    let rest = "peercompute_cpu.wasm";
+    let kept = std::fs::read(web.join(rest)).unwrap();
+    std::fs::remove_file(web.join(rest)).unwrap();
+    let usual = place.command(&["serve", "shaders/physics/heat", "--shape", "256,256", "--tile", "64,64", "--executor", "cpu", "--threads", "1"]);
+    let start = || {
+        let mut command = std::process::Command::new(&program);
+        command.args(usual.get_args()).args(["--listen", "127.0.0.1:0", "--throttle", "0.02", "--snapshot-every", "0.3"]);
+        command.envs(usual.get_envs().filter_map(|(name, value)| Some((name, value?)))).current_dir(usual.get_current_dir().unwrap());
+        Peer::start(command)
+    };
+    let root = start();
+    let link = root.link();
+    let mut browser = Chromium::start();
+    let tab = browser.open(&link.replace("/#", "/?executor=gpu#"));
+    let there = status(&mut browser, &tab, |status| status["executor"] == "gpu" && status["tilesOwned"].as_u64() > Some(0));
+    let on = |status: &Value| status["tick"].as_u64() > there["tick"].as_u64().map(|tick| tick + 20);
+    status(&mut browser, &tab, on);
+    let seen = "(async () => [await peercompute.tiles('temperature').then((tiles) => peercompute.read('temperature', { tile: tiles[0] })).then((it) => it.length)])()";
+    assert_eq!(browser.evaluate(&tab, seen).unwrap(), serde_json::json!([64 * 64]));
+    assert_eq!(browser.complaints(), [""; 0]);
+    // One that wants the other executor is told, and has it as soon as it is there.
+    let other = browser.open(&link.replace("/#", "/?executor=cpu&threads=1#"));
+    something(&mut browser, &other, "/the cpu executor cannot be loaded: .*404/.test(document.querySelector('.wrong')?.textContent) || null");
+    let app = browser.evaluate(&other, "document.querySelector('script').src").unwrap();
+    let join = format!(
+        "(async () => {{
+            const {{ join }} = await import(new URL('index.js', '{}'));
+            const node = await join(location.href, {{ executor: 'cpu', threads: 1 }});
+            try {{ await node.run('heat'); }} catch (error) {{ return [error.code, error.message]; }}
+        }})()",
+        app.as_str().unwrap()
+    );
+    let refused = browser.evaluate(&other, &join).unwrap();
+    assert!(refused[0] == "executor", "{refused}");
+    let words = refused[1].as_str().unwrap();
+    assert!(words.contains("the cpu executor cannot be loaded") && words.contains("404"), "{words}");
+    drop((root, browser));
+    std::fs::write(web.join(rest), kept).unwrap();
+    let root = start();
+    let mut browser = Chromium::start();
+    let tab = browser.open(&root.link().replace("/#", "/?executor=cpu&threads=1#"));
+    status(&mut browser, &tab, |status| status["executor"] == "cpu" && status["tilesOwned"].as_u64() > Some(0));
+}
+
+fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (path, name) = entry.map(|entry| (entry.path(), entry.file_name())).unwrap();
+        if path.is_dir() {
+            copy_folder(&path, &to.join(name));
+        } else {
+            std::fs::copy(&path, to.join(name)).unwrap();
+        }
+    }
 }
 
 #[test]

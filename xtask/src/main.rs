@@ -13,6 +13,8 @@
 //! Invariant: nothing is left out silently. What cannot be done here is named, with what to do about
 //! it, and what fails ends in an exit code that is not 0.
 
+#[cfg(feature = "glue")]
+mod glue;
 mod setup;
 mod size;
 #[cfg(feature = "glue")]
@@ -45,7 +47,8 @@ fn main() -> ExitCode {
         ("web", []) => web::build(),
         ("size", []) => size::compare(),
         ("sim", args) => sim(args),
-        ("glue", [wasm, out]) => web::glue(wasm, out),
+        #[cfg(feature = "glue")]
+        ("glue", [wasm, out, limit]) => glue::make(wasm, out, limit),
         ("ci", []) => {
             // Both are run, so that one report says all.
             let lint_is_fine = lint();

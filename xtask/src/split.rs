@@ -16,8 +16,8 @@ use std::collections::HashSet;
 
 use walrus::ir::{Value, Visitor, dfs_in_order};
 use walrus::{
-    ConstExpr, ElementItems, ElementKind, ExportItem, Function, FunctionBuilder, FunctionId, FunctionKind, GlobalKind, ImportKind, ImportedFunction, Module,
-    ModuleConfig, TableId,
+    ConstExpr, ElementItems, ElementKind, ExportItem, Function, FunctionBuilder, FunctionId, FunctionKind, GlobalKind, ImportKind, ImportedFunction,
+    Module, ModuleConfig, TableId,
 };
 
 /// Functions that are called only for an open cpu executor begin so.

@@ -19,6 +19,8 @@ use crate::{run, say};
 pub(crate) const TARGET: &str = "wasm32-unknown-unknown";
 /// Small rather than fast.
 const PROFILE: &str = "web";
+/// What every tab loads, in Brotli; where the cpu executor runs, more comes.
+const BYTES_MAX: usize = 900_000;
 /// Debian's toolchain that can build the standard library.
 const PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
 
@@ -52,33 +54,26 @@ pub(crate) fn build() -> bool {
     // Toolchains never share a folder with each other's standard libraries.
     let folder = target.join("web-build");
     let arguments = ["rustc", "--profile", PROFILE, "--package", "peercompute", "--lib", "--crate-type", "cdylib", "--target", TARGET];
-    let mut command = match way {
-        Way::Sources => {
-            say(format_args!("building for {TARGET}, and its standard library for size"));
-            let mut command = Command::new("cargo");
-            command.args(arguments).args(FOR_SIZE).env("RUSTC_BOOTSTRAP", "1");
-            command
-        }
-        Way::Debian => {
-            say(format_args!("building for {TARGET}, and its standard library for size, with Debian's toolchain"));
-            let Some(linker) = lld() else {
-                eprintln!("error: rustc's own rust-lld is missing");
-                return false;
-            };
-            let mut command = Command::new("/usr/bin/cargo");
-            command.args(arguments).args(FOR_SIZE);
-            command.env("RUSTC_BOOTSTRAP", "1").env("RUSTC", "/usr/bin/rustc").env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker);
-            // Set by rustup for what it starts, and not Debian's.
-            command.env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO");
-            command
-        }
-        Way::Target => {
-            say(format_args!("building for {TARGET}; without the sources of the standard library (rustup component add rust-src) the module is larger"));
-            let mut command = Command::new("cargo");
-            command.args(arguments);
-            command
-        }
-    };
+    say(match way {
+        Way::Sources => format!("building for {TARGET}, and its standard library for size"),
+        Way::Debian => format!("building for {TARGET}, and its standard library for size, with Debian's toolchain"),
+        Way::Target => format!("building for {TARGET}; without the library's sources (rustup component add rust-src) the module is larger"),
+    });
+    let mut command = Command::new(if matches!(way, Way::Debian) { "/usr/bin/cargo" } else { "cargo" });
+    command.args(arguments);
+    if !matches!(way, Way::Target) {
+        // What asks for it is not stable yet.
+        command.args(FOR_SIZE).env("RUSTC_BOOTSTRAP", "1");
+    }
+    if matches!(way, Way::Debian) {
+        let Some(linker) = lld() else {
+            eprintln!("error: rustc's own rust-lld is missing");
+            return false;
+        };
+        command.env("RUSTC", "/usr/bin/rustc").env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker);
+        // Set by rustup for what it starts, and not Debian's.
+        command.env_remove("RUSTUP_TOOLCHAIN").env_remove("CARGO");
+    }
     command.arg("--target-dir").arg(&folder);
     if !command.status().is_ok_and(|status| status.success()) {
         eprintln!("error: the build for {TARGET} failed");
@@ -91,8 +86,10 @@ pub(crate) fn build() -> bool {
         return false;
     }
     let [wasm, out] = [&wasm, &out].map(|path| path.to_string_lossy().into_owned());
+    // What is not built for size is not held against it.
+    let limit = if matches!(way, Way::Target) { usize::MAX } else { BYTES_MAX }.to_string();
     // Programs that are built from now on have the new package in them.
-    run("cargo", &["run", "--quiet", "--package", "xtask", "--features", "glue", "--", "glue", &wasm, &out])
+    run("cargo", &["run", "--quiet", "--package", "xtask", "--features", "glue", "--", "glue", &wasm, &out, &limit])
         && std::fs::write(target.join("web.stamp"), "").inspect_err(|error| eprintln!("error: web.stamp: {error}")).is_ok()
 }
 
@@ -117,104 +114,6 @@ fn copy_package(out: &Path) -> std::io::Result<()> {
         std::fs::write(out.join(name), content)?;
     }
     Ok(())
-}
-
-/// Makes the JavaScript beside a module, the module into two, and of all that browsers load a compressed copy.
-#[cfg(feature = "glue")]
-pub(crate) fn glue(wasm: &str, out: &str) -> bool {
-    let made = wasm_bindgen_cli_support::Bindgen::new()
-        .input_path(wasm)
-        .omit_default_module_path(false)
-        .web(true)
-        .and_then(|bindgen| bindgen.typescript(true).generate(out));
-    if let Err(error) = made {
-        eprintln!("error: wasm-bindgen: {error:#}");
-        return false;
-    }
-    match halve(Path::new(out)).and_then(|()| compress(Path::new(out))) {
-        Ok([all, cpu]) => {
-            say(format_args!("{out}: {all}; of that only where the cpu executor runs: {cpu}"));
-            true
-        }
-        Err(error) => {
-            eprintln!("error: {out}: {error}");
-            false
-        }
-    }
-}
-
-/// What every tab loads, and what only the cpu executor needs.
-#[cfg(feature = "glue")]
-const HALVES: [&str; 2] = ["peercompute_bg.wasm", "peercompute_cpu.wasm"];
-
-/// Makes two modules of the one.
-#[cfg(feature = "glue")]
-fn halve(out: &Path) -> std::io::Result<()> {
-    let halves = HALVES.map(|name| out.join(name));
-    let modules = crate::split::split(&std::fs::read(&halves[0])?).map_err(std::io::Error::other)?;
-    halves.iter().zip(modules).try_for_each(|(path, module)| std::fs::write(path, module))
-}
-
-/// Bytes of files.
-#[cfg(feature = "glue")]
-#[derive(Clone, Copy, Default)]
-struct Sizes {
-    plain: usize,
-    gzip: usize,
-    brotli: usize,
-}
-
-#[cfg(feature = "glue")]
-impl std::fmt::Display for Sizes {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let [plain, gzip, brotli] = [self.plain, self.gzip, self.brotli].map(|bytes| bytes as f64 / 1e6);
-        write!(f, "{plain:.2} MB, {gzip:.2} MB in gzip, {brotli:.2} MB in Brotli")
-    }
-}
-
-/// Writes a `.br` beside each file that browsers load, as servers of static files take it; returns the sizes of all of them, and
-/// of what only the cpu executor needs, each compressed as well as it can be.
-#[cfg(feature = "glue")]
-fn compress(out: &Path) -> std::io::Result<[Sizes; 2]> {
-    let [mut all, mut cpu] = [Sizes::default(); 2];
-    for path in loaded(out)? {
-        let content = std::fs::read(&path)?;
-        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-        std::io::Write::write_all(&mut gzip, &content)?;
-        let params = brotli::enc::BrotliEncoderParams { size_hint: content.len(), ..Default::default() };
-        let mut short = Vec::new();
-        brotli::BrotliCompress(&mut &content[..], &mut short, &params)?;
-        let own = Sizes { plain: content.len(), gzip: gzip.finish()?.len(), brotli: short.len() };
-        all = Sizes { plain: all.plain + own.plain, gzip: all.gzip + own.gzip, brotli: all.brotli + own.brotli };
-        if path.ends_with(HALVES[1]) {
-            cpu = own;
-        }
-        let mut compressed = path.into_os_string();
-        compressed.push(".br");
-        std::fs::write(compressed, short)?;
-    }
-    Ok([all, cpu])
-}
-
-/// The modules and scripts of a package.
-#[cfg(feature = "glue")]
-fn loaded(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
-    let mut all = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            all.extend(loaded(&path)?);
-        } else if path.extension().is_some_and(|extension| extension == "wasm" || extension == "js") {
-            all.push(path);
-        }
-    }
-    Ok(all)
-}
-
-#[cfg(not(feature = "glue"))]
-pub(crate) fn glue(_wasm: &str, _out: &str) -> bool {
-    eprintln!("error: built without its feature `glue`");
-    false
 }
 
 /// Finds a way, or makes one.
