@@ -209,6 +209,9 @@ fn what_is_served_is_typed_compressed_kept_by_its_hash_and_nothing_else() {
         let path = format!("{app}/{file}");
         let (_, [_, _, encoding, _, tag], plain) = get(&path, "");
         assert!(encoding.is_empty(), "{file} is {encoding}");
+        // Whoever has it in one coding is not given it in another.
+        let known = agent.get(&format!("{page}{path}")).header("accept-encoding", "br").header("if-none-match", &format!("\"old\", {tag}"));
+        assert_eq!(known.call().unwrap().status().as_u16(), 304, "{file} is sent again");
         for (codings, wanted_encoding) in [
             ("gzip, deflate, br, zstd", best),
             ("gzip", "gzip"),

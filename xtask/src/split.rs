@@ -9,10 +9,10 @@
 //! ```
 //!
 //! Both have one memory, one table and the same globals, so that nothing in the program knows of it but who loads the rest
-//! (src/web/rest.js). Invariant: a function is in one of them, and the first has no call into the rest that does not begin in a
+//! (kernels/src/executor/rest.rs). Invariant: a function is in one of them, and the first has no call into the rest that does not begin in a
 //! function of [`LATER`]. Who calls one of those before the rest is there gets a trap.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use walrus::ir::{Value, Visitor, dfs_in_order};
 use walrus::{
@@ -77,61 +77,46 @@ struct Parts {
 
 impl Parts {
     fn new(module: &Module) -> Result<Parts, String> {
-        let numbers: Vec<FunctionId> = functions(module);
+        let numbers = functions(module);
         let number = |id: FunctionId| id.index();
         if numbers.iter().enumerate().any(|(at, id)| number(*id) != at) {
             return Err("the functions of a parsed module are not numbered in their order".into());
         }
-        let calls: Vec<Vec<usize>> = numbers.iter().map(|id| calls(module, *id)).collect();
+        let table = table(module)?;
+        let slots = module.tables.get(table).initial as usize;
+        let mut pointed = Vec::new();
+        for element in module.elements.iter() {
+            let (slot, items) = pointers(element, table)?;
+            pointed.extend(items.iter().enumerate().map(|(at, id)| (slot + at, number(*id))));
+        }
         let is_later: Vec<bool> = numbers.iter().map(|id| is_later(module.funcs.get(*id))).collect();
         let exported = module.exports.iter().filter_map(|export| match export.item {
             ExportItem::Function(id) => Some(number(id)),
             _ => None,
         });
-        let mut roots: Vec<usize> = exported.chain(module.start.map(number)).collect();
-        let table = table(module)?;
-        let (mut pointed, mut end) = (Vec::new(), 0);
-        for element in module.elements.iter() {
-            let (first, items) = pointers(element, table)?;
-            pointed.extend(items.iter().enumerate().map(|(at, id)| (first + at, number(*id))));
-            end = end.max(first + items.len());
-        }
-        roots.extend(pointed.iter().map(|(_, function)| *function));
+        let exported: Vec<usize> = exported.chain(module.start.map(number)).collect();
+        // What the table alone names is called through it, wherever it is.
+        let mut stack: Vec<usize> = exported.iter().copied().chain(pointed.iter().map(|(_, function)| *function)).collect();
+        stack.retain(|function| !is_later[*function]);
+        let mut called: BTreeSet<usize> = exported.into_iter().filter(|function| is_later[*function]).collect();
         let mut is_first: Vec<bool> = numbers.iter().map(|id| matches!(module.funcs.get(*id).kind, FunctionKind::Import(_))).collect();
-        let mut called = HashSet::new();
-        let mut stack = Vec::new();
-        let mut reach = |function: usize, stack: &mut Vec<usize>, is_call: bool| {
-            if is_later[function] {
-                if is_call {
-                    called.insert(function);
-                }
-            } else if !std::mem::replace(&mut is_first[function], true) {
-                stack.push(function);
-            }
-        };
-        for root in &roots {
-            // What is exported stays to be called, and what the table alone has is called through it.
-            reach(*root, &mut stack, false);
-        }
         while let Some(function) = stack.pop() {
-            for callee in &calls[function] {
-                reach(*callee, &mut stack, true);
+            if std::mem::replace(&mut is_first[function], true) {
+                continue;
+            }
+            for callee in calls(module, numbers[function]) {
+                if is_later[callee] {
+                    called.insert(callee);
+                } else {
+                    stack.push(callee);
+                }
             }
         }
-        for export in module.exports.iter() {
-            if let ExportItem::Function(id) = export.item
-                && is_later[number(id)]
-            {
-                called.insert(number(id));
-            }
+        if called.is_empty() {
+            return Err(format!("no function begins with any of {LATER:?}"));
         }
         pointed.retain(|(_, function)| !is_first[*function]);
-        let mut called: Vec<usize> = called.into_iter().collect();
-        called.sort_unstable();
-        let slots = module.tables.get(table).initial as usize;
-        if called.is_empty() || end > slots {
-            return Err(format!("no function is of {LATER:?}, or the table is shorter than what is in it"));
-        }
+        let called = called.into_iter().collect();
         Ok(Parts { is_first, called, pointed, slots })
     }
 
