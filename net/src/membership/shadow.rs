@@ -246,6 +246,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_for_a_shadow_outlives_its_epoch_until_it_is_in_a_later_one() {
+        let payload = Bytes::from_static(&[7; 10]);
+        let mut backlogs = Backlogs { epoch: 3, of: ["ada", "ben"].map(|name| (name.to_owned(), Backlog::default())).into() };
+        assert!(backlogs.keep(3, "ada", 1, 0, &payload) && backlogs.keep(3, "ben", 1, 0, &payload));
+        assert!(!backlogs.keep(4, "ada", 2, 0, &payload) && !backlogs.keep(3, "eve", 2, 0, &payload), "it is for nobody's shadow");
+        backlogs.is_in("ada", 3);
+        assert!(backlogs.keep(3, "ada", 3, 0, &payload), "it is in the epoch that it shadows");
+        backlogs.is_in("ada", 4);
+        assert!(!backlogs.keep(3, "ada", 4, 0, &payload) && backlogs.keep(3, "ben", 4, 0, &payload));
+    }
+
+    #[test]
     fn large_payloads_go_one_by_one() {
         let mut backlog = Backlog { bytes_max: 1, is_open: true, ..Backlog::default() };
         let payload = Bytes::from(vec![0; SENT_BYTES_MAX]);
