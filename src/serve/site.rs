@@ -105,12 +105,12 @@ impl Site {
             })?,
             None => package.extend(EMBEDDED.iter().map(|(name, content)| ((*name).to_owned(), content.to_vec()))),
         }
+        let (mut short, plain): (BTreeMap<_, _>, BTreeMap<_, _>) = package.into_iter().partition(|(name, _)| name.ends_with(".br"));
         let mut files = BTreeMap::new();
-        for (name, content) in &package {
-            let Some(kind) = kind(name) else { continue };
-            let mut asset = Asset::new(kind, content.clone());
-            asset.brotli = package.get(&format!("{name}.br")).map(|content| content.clone().into());
-            files.insert(name.clone(), asset);
+        for (name, content) in plain {
+            let Some(kind) = kind(&name) else { continue };
+            let brotli = short.remove(&format!("{name}.br")).map(Bytes::from);
+            files.insert(name, Asset { brotli, ..Asset::new(kind, content) });
         }
         let is_whole = !files.is_empty();
         for (name, content) in FILES {

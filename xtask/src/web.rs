@@ -7,8 +7,9 @@
 //!                                                                    each also in Brotli ─► *.br
 //! ```
 //!
-//! The standard library is built along, for size, from the sources that come with this toolchain (rustup) or with a second one
-//! (Debian). Where neither is to be had, the target's own does, and the module is larger. Invariant: which way was taken is said.
+//! The standard library is built along, for size, from its sources, which rustup adds to this toolchain. Where it cannot, but has the
+//! target, that one's library does, and the module is larger; where it has neither, Debian brings a second toolchain with the sources.
+//! Invariant: which way was taken is said.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
