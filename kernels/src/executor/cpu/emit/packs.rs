@@ -96,7 +96,8 @@ impl<'k> Emitter<'k> {
         // Private memory lies lane beside lane. Of neighbouring lanes' neighbouring words, most are the same.
         let class = self.class(address);
         let is_sure = memory != Memory::Private && !matches!(class, Class::Checked(_));
-        let step = class.step().filter(|_| is_sure)?;
+        // Lanes further apart than four of them have room in a memory are in code that never runs.
+        let step = class.step().filter(|step| is_sure && step.checked_mul(16).is_some())?;
         (step.abs() != 1 && step != -2).then_some(step)
     }
 

@@ -426,3 +426,21 @@ fn what_mostly_reads_lane_by_lane_has_one_form() {
     });
     assert_eq!(forms, [2, 2, 1, 1]);
 }
+
+/// The fast form of such a kernel never runs, but is compiled: with words so far apart that no memory has both.
+#[test]
+fn neighbouring_words_of_lanes_that_no_memory_could_hold_are_compiled() {
+    let words: Vec<u32> = (0..2 * LANES).map(|word| word.wrapping_mul(0x9e37_79b9)).collect();
+    for factor in [1 << 31, i32::MAX as u32, 1 << 30, 0x2aaa_aaab, (1 << 30) + 1, 1u32.wrapping_neg() << 30] {
+        let mut b = Builder::new("main", [LANES, 1, 1]);
+        b.binding(Binding { number: 0, is_writable: true, words_min: 2 * LANES });
+        let lane = b.input(Input::LocalId(0));
+        let factor = b.uint(factor);
+        let far = b.binary(Binary::Mul, lane, factor);
+        let first = b.index(far, Count::Fixed(LANES / 4));
+        let read = [0, 1, 2, 3].map(|word| b.load(Scalar::U32, Memory::Binding(0), first, word));
+        let sum = read.into_iter().reduce(|sum, word| b.binary(Binary::Add, sum, word)).unwrap_or(lane);
+        b.store(Memory::Binding(0), lane, LANES, sum);
+        check(&b.finish(), &words);
+    }
+}
