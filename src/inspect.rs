@@ -57,8 +57,7 @@ pub fn open_small(path: &Path, overrides: &Overrides, trusted: &[PublicKey]) -> 
     for (at, named) in manifest.grids.iter().enumerate() {
         let Grid { shape, tile, dims } = named.grid;
         let dims = usize::from(dims);
-        let halo =
-            manifest.passes.iter().zip(&whole.program().passes).filter(|(pass, _)| pass.grid == at).map(|(_, pass)| pass.halo).max().unwrap_or(0);
+        let halo = whole.program().rules[at].depth;
         let name = (manifest.grids.len() > 1).then(|| named.name.clone());
         let tiles: Vec<u32> = (0..dims).map(|axis| tile[axis].min(TILE_MAX[dims - 1][axis].max(halo))).collect();
         let shapes = (0..dims).map(|axis| shape[axis].min(2 * tiles[axis] + tiles[axis].div_ceil(2))).collect();

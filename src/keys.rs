@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use peercompute_buffers::digest::hex;
-use peercompute_kernels::{BundleError, Manifest, Overrides, PublicKey, SecretKey, Trust, VerifiedBundle, WorkloadError, bundle};
+use peercompute_kernels::{BundleError, Manifest, Overrides, Program, PublicKey, SecretKey, Trust, VerifiedBundle, WorkloadError, bundle};
 
 use crate::link::Link;
 
@@ -286,7 +286,7 @@ pub fn open(path: &Path, overrides: &Overrides, trusted: &[PublicKey]) -> Result
         return Ok(bundle);
     }
     let manifest = Manifest::from_folder(path, overrides)?;
-    signed_here(&manifest)
+    signed_here(manifest)
 }
 
 /// A bundle file, verified.
@@ -348,13 +348,10 @@ pub fn open_linked(link: &Link, given: Option<&Path>, overrides: &Overrides, tru
     Ok(bundle)
 }
 
-/// A manifest, signed with the development key and verified as any other.
+/// A manifest, checked and signed with the development key.
 ///
 /// **Errors:** the key cannot be had, or the workload fails its checks.
-pub fn signed_here(manifest: &Manifest) -> Result<VerifiedBundle, KeyFileError> {
+pub fn signed_here(manifest: Manifest) -> Result<VerifiedBundle, KeyFileError> {
     let key = development()?;
-    VerifiedBundle::verify(&bundle::sign(manifest, &key), &Trust::key(key.public())).map_err(|error| match error {
-        BundleError::Workload(error) => KeyFileError::Workload(error),
-        cause => KeyFileError::Bundle { path: PathBuf::from(&manifest.name), cause },
-    })
+    Ok(VerifiedBundle::sign(Program::check(manifest)?, &key))
 }

@@ -15,7 +15,7 @@ use peercompute_bench::browser::{self, Job, Page, Side};
 use peercompute_kernels::declaration::{Class, Declaration};
 use peercompute_kernels::executor::any::AnyExecutor;
 use peercompute_kernels::executor::cpu::{Cpu, CpuOptions};
-use peercompute_kernels::{Manifest, Overrides, SecretKey, Trust, VerifiedBundle, bundle};
+use peercompute_kernels::{Manifest, Overrides, Program, SecretKey, Trust, VerifiedBundle, bundle};
 use pollster::block_on;
 use workloads::{WORKLOADS, manifest};
 
@@ -24,6 +24,10 @@ const TICKS: u32 = 50;
 const PEERS: u32 = 3;
 /// Of those that share a dispatch out.
 const WORKERS: u32 = 2;
+
+fn signed(manifest: &Manifest, key: &SecretKey) -> Vec<u8> {
+    bundle::sign(&Program::check(manifest.clone()).unwrap(), key)
+}
 
 fn hello() -> Manifest {
     manifest("examples/hello-workload", &[256, 256], &[64, 64])
@@ -59,7 +63,7 @@ fn endless() -> Manifest {
 fn a_kernel_that_never_ends_is_stopped_and_its_worker_goes_on() {
     let key = SecretKey::generate().unwrap();
     let job = |manifest: &Manifest, executor: &str| Job {
-        bundle: bundle::sign(manifest, &key),
+        bundle: signed(manifest, &key),
         key: key.public().to_string(),
         sides: vec![Side::alone(executor)],
         ticks: 1,
@@ -84,7 +88,7 @@ fn a_page_that_may_not_share_memory_computes_in_one_worker() {
     let key = SecretKey::generate().unwrap();
     let hello = hello();
     let sides = vec![Side { threads: Some(4), ..Side::alone("cpu") }, Side::alone("cpu")];
-    let job = Job { bundle: bundle::sign(&hello, &key), key: key.public().to_string(), sides, ticks: 5, ..Job::default() };
+    let job = Job { bundle: signed(&hello, &key), key: key.public().to_string(), sides, ticks: 5, ..Job::default() };
     for (page, threads) in [(Page::Plain, "1 thread"), (Page::Isolated, "4 threads")] {
         let sides = browser::run(std::slice::from_ref(&job), page, Duration::from_secs(60)).unwrap().remove(0).unwrap();
         assert_eq!((sides[0].adapter.as_str(), sides[1].adapter.as_str()), (threads, "1 thread"), "{page:?}");
@@ -96,7 +100,7 @@ fn a_page_that_may_not_share_memory_computes_in_one_worker() {
 fn what_another_key_signed_is_refused() {
     let [key, other] = [(); 2].map(|()| SecretKey::generate().unwrap());
     let hello = hello();
-    let signed = bundle::sign(&hello, &key);
+    let signed = signed(&hello, &key);
     let mut forged = signed.clone();
     *forged.last_mut().unwrap() ^= 1;
     let job = |bundle: &[u8], key: String| Job { bundle: bundle.to_vec(), key, sides: vec![Side::alone("cpu")], ticks: 1, ..Job::default() };
@@ -145,7 +149,7 @@ fn of_subgroups() -> Manifest {
 #[test]
 fn subgroups_are_the_cpu_executors_alone() {
     let key = SecretKey::generate().unwrap();
-    let signed = bundle::sign(&of_subgroups(), &key);
+    let signed = signed(&of_subgroups(), &key);
     let verified = VerifiedBundle::verify(&signed, &Trust::key(key.public())).unwrap();
     let executor = AnyExecutor::from(Cpu::open(CpuOptions::default()).unwrap());
     let task = Task { ticks: 5, ..Task::default() };
@@ -168,7 +172,7 @@ fn a_browser_computes_the_same_bits() {
         // Of the listed sizes most dispatches are too small to share out.
         let (shape, tile): (&[u32], &[u32]) = if folder.ends_with("heat") { (&[300, 200], &[128, 64]) } else { (shape, tile) };
         let manifest = manifest(folder, shape, tile);
-        let signed = bundle::sign(&manifest, &key);
+        let signed = signed(&manifest, &key);
         let verified = VerifiedBundle::verify(&signed, &Trust::key(key.public())).unwrap();
         let task = Task { ticks: u64::from(TICKS), ..Task::default() };
         let outcome = block_on(run_alone(&executor, &verified, &task, &mut |_| {})).unwrap();

@@ -87,6 +87,25 @@ impl Element {
         Element { name: scalar.name().into(), size: 4, stride: 4, kind: ElementKind::Scalar(scalar) }
     }
 
+    /// Two to four scalars.
+    pub fn vector(scalar: Scalar, lanes: u32) -> Element {
+        let stride = if lanes == 2 { 8 } else { 16 };
+        Element { name: format!("vec{lanes}<{}>", scalar.name()), size: 4 * lanes, stride, kind: ElementKind::Vector(scalar, lanes) }
+    }
+
+    /// Two to four columns of as many f32.
+    pub fn matrix(columns: u32, rows: u32) -> Element {
+        let size = columns * Element::vector(Scalar::F32, rows).stride;
+        Element { name: format!("mat{columns}x{rows}<f32>"), size, stride: size, kind: ElementKind::Matrix { columns, rows } }
+    }
+
+    /// Equal elements, one after the other.
+    pub fn array(element: Element, count: u32) -> Element {
+        let (stride, size) = (element.stride, element.stride * count);
+        let name = format!("array<{}, {count}>", element.name);
+        Element { name, size, stride: size, kind: ElementKind::Array { element: Box::new(element), count, stride } }
+    }
+
     /// The stride in 32-bit words.
     pub fn words(&self) -> u32 {
         self.stride / 4

@@ -2,35 +2,41 @@
 //!
 //! ```text
 //! 0   8  "PCBUNDLE"
-//! 8   2  format, u16 LE: 1
+//! 8   2  format, u16 LE: 2
 //! 10  4  manifest length n, u32 LE
-//! 14  n  manifest, postcard (plan/formats/bundle.md)
+//! 14  4  reflection length m, u32 LE
+//! 18  n  manifest, postcard (plan/formats/bundle.md)
+//!     m  reflection, postcard: what the signer's checks found in the kernels
 //!     32 the signer's Ed25519 public key
-//!     64 signature over "peercompute bundle signature v1\0" + hash
+//!     64 signature over "peercompute bundle signature v2\0" + hash + BLAKE3 of the reflection
 //! hash = BLAKE3 in derive-key mode, context "peercompute bundle manifest v1", of the manifest
 //! ```
 //!
 //! Invariant: a [`VerifiedBundle`] exists only for bytes whose signature verified (`verify_strict`)
-//! against a pinned key, that decode to a checked program and encode to the same bytes again.
+//! against a pinned key, that decode to a program and encode to the same bytes again.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::OnceLock;
 
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use peercompute_buffers::digest::hex;
 use serde::{Deserialize, Serialize};
 
+use crate::check;
 use crate::diagnose::WorkloadError;
 use crate::manifest::Manifest;
 use crate::program::Program;
+use crate::reflection::Reflection;
 
 const MAGIC: &[u8; 8] = b"PCBUNDLE";
-const FORMAT: u16 = 1;
-const HEAD: usize = 14;
+const FORMAT: u16 = 2;
+const HEAD: usize = 18;
 const TAIL: usize = 96;
 const HASH_CONTEXT: &str = "peercompute bundle manifest v1";
-const SIGNATURE_DOMAIN: &[u8] = b"peercompute bundle signature v1\0";
+const REFLECTION_CONTEXT: &str = "peercompute bundle reflection v1";
+const SIGNATURE_DOMAIN: &[u8] = b"peercompute bundle signature v2\0";
 
 /// The largest bundle that is read, in bytes.
 pub const BUNDLE_BYTES_MAX: usize = 256 << 20;
@@ -42,8 +48,8 @@ pub enum BundleError {
     /// The bytes do not start as a bundle does.
     #[error("not a bundle: the first bytes are not `PCBUNDLE`")]
     NotABundle,
-    /// A newer format.
-    #[error("the bundle has format {given}, this build reads format {known}")]
+    /// An older format, or a newer one.
+    #[error("the bundle has format {given}, this build reads format {known}: sign the workload with a version of peercompute that writes it")]
     Format {
         /// The bundle's.
         given: u16,
@@ -96,6 +102,18 @@ pub enum BundleError {
         given: semver::Version,
         /// The newest version seen from this key.
         newest: semver::Version,
+    },
+    /// What it says of its kernels does not decode, or is no layout of WGSL's.
+    #[error("what the bundle says of its kernels does not decode: {cause}")]
+    Reflection {
+        /// What is wrong.
+        cause: String,
+    },
+    /// What it says of its kernels is not what they are.
+    #[error("what the bundle says of its kernels is not what they are: {key} signed what was not checked, or with another version of peercompute")]
+    Untrue {
+        /// The signer.
+        key: PublicKey,
     },
     /// The workload fails its checks.
     #[error(transparent)]
@@ -239,65 +257,101 @@ fn manifest_bytes(manifest: &Manifest) -> Vec<u8> {
     postcard::to_allocvec(manifest).unwrap_or_default()
 }
 
-/// Signs a manifest: the bytes of a bundle.
-pub fn sign(manifest: &Manifest, key: &SecretKey) -> Vec<u8> {
-    let body = manifest_bytes(manifest);
-    let signature = key.0.sign(&signed_text(&blake3::derive_key(HASH_CONTEXT, &body)));
-    let mut bytes = Vec::with_capacity(HEAD + body.len() + TAIL);
+/// Signs a checked workload: the bytes of a bundle.
+pub fn sign(program: &Program, key: &SecretKey) -> Vec<u8> {
+    let (manifest, reflection) = (manifest_bytes(&program.manifest), program.reflection().to_bytes());
+    let signature = key.0.sign(&signed_text(&blake3::derive_key(HASH_CONTEXT, &manifest), &reflection));
+    let mut bytes = Vec::with_capacity(HEAD + manifest.len() + reflection.len() + TAIL);
     bytes.extend_from_slice(MAGIC);
     bytes.extend_from_slice(&FORMAT.to_le_bytes());
-    bytes.extend_from_slice(&(body.len() as u32).to_le_bytes());
-    bytes.extend_from_slice(&body);
+    bytes.extend_from_slice(&(manifest.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(&(reflection.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(&manifest);
+    bytes.extend_from_slice(&reflection);
     bytes.extend_from_slice(&key.public().0);
     bytes.extend_from_slice(&signature.to_bytes());
     bytes
 }
 
-fn signed_text(hash: &[u8; 32]) -> Vec<u8> {
-    [SIGNATURE_DOMAIN, hash].concat()
+fn signed_text(hash: &[u8; 32], reflection: &[u8]) -> Vec<u8> {
+    [SIGNATURE_DOMAIN, hash, &blake3::derive_key(REFLECTION_CONTEXT, reflection)].concat()
 }
 
-/// A workload that a trusted key signed and that passed every check: the only thing an executor runs.
+/// A bundle's parts, of the lengths that its head says.
+struct Frame<'a> {
+    manifest: &'a [u8],
+    reflection: &'a [u8],
+    key: PublicKey,
+    signature: Signature,
+}
+
+impl<'a> Frame<'a> {
+    fn new(bytes: &'a [u8]) -> Result<Frame<'a>, BundleError> {
+        if bytes.len() > BUNDLE_BYTES_MAX {
+            return Err(BundleError::TooLarge { given: bytes.len(), limit: BUNDLE_BYTES_MAX });
+        }
+        let rest = bytes.strip_prefix(MAGIC).ok_or(BundleError::NotABundle)?;
+        let short = BundleError::Length { given: bytes.len(), expected: (HEAD + TAIL) as u64 };
+        let Some((format, rest)) = rest.split_first_chunk() else { return Err(short) };
+        let format = u16::from_le_bytes(*format);
+        if format != FORMAT {
+            return Err(BundleError::Format { given: format, known: FORMAT });
+        }
+        let Some((manifest, rest)) = rest.split_first_chunk() else { return Err(short) };
+        let Some((reflection, parts)) = rest.split_first_chunk() else { return Err(short) };
+        let [manifest, reflection] = [manifest, reflection].map(|length| u64::from(u32::from_le_bytes(*length)));
+        let expected = (HEAD + TAIL) as u64 + manifest + reflection;
+        if bytes.len() as u64 != expected {
+            return Err(BundleError::Length { given: bytes.len(), expected });
+        }
+        let (manifest, rest) = parts.split_at(manifest as usize);
+        let (reflection, tail) = rest.split_at(reflection as usize);
+        let (mut key, mut signature) = ([0; 32], [0; 64]);
+        key.copy_from_slice(&tail[..32]);
+        signature.copy_from_slice(&tail[32..]);
+        Ok(Frame { manifest, reflection, key: PublicKey(key), signature: Signature::from_bytes(&signature) })
+    }
+}
+
+/// A workload that a trusted key signed: the only thing an executor runs.
 #[derive(Clone, Debug)]
 pub struct VerifiedBundle {
     program: Program,
     signer: PublicKey,
     bytes: Vec<u8>,
+    /// Whether its kernels have been checked here.
+    checked: OnceLock<()>,
 }
 
 impl VerifiedBundle {
+    /// Signs a checked workload.
+    pub fn sign(program: Program, key: &SecretKey) -> VerifiedBundle {
+        let bytes = sign(&program, key);
+        VerifiedBundle { program, signer: key.public(), bytes, checked: OnceLock::from(()) }
+    }
+
     /// Verifies a bundle's bytes, first the signature, then what they say.
     ///
     /// **Errors:** [`BundleError`]; nothing is compiled or run for a bundle that fails.
     pub fn verify(bytes: &[u8], trust: &Trust) -> Result<VerifiedBundle, BundleError> {
-        if bytes.len() > BUNDLE_BYTES_MAX {
-            return Err(BundleError::TooLarge { given: bytes.len(), limit: BUNDLE_BYTES_MAX });
-        }
-        if !bytes.starts_with(MAGIC) {
-            return Err(BundleError::NotABundle);
-        }
-        let word =
-            |at: usize, length: usize| bytes.get(at..at + length).ok_or(BundleError::Length { given: bytes.len(), expected: (HEAD + TAIL) as u64 });
-        let format = u16::from_le_bytes([word(8, 2)?[0], word(8, 2)?[1]]);
-        if format != FORMAT {
-            return Err(BundleError::Format { given: format, known: FORMAT });
-        }
-        let length = word(10, 4)?.iter().rev().fold(0u64, |sum, byte| sum << 8 | u64::from(*byte));
-        let expected = HEAD as u64 + length + TAIL as u64;
-        if bytes.len() as u64 != expected {
-            return Err(BundleError::Length { given: bytes.len(), expected });
-        }
-        let (body, tail) = bytes[HEAD..].split_at(length as usize);
-        let mut key = PublicKey([0; 32]);
-        key.0.copy_from_slice(&tail[..32]);
-        let mut signature = [0; 64];
-        signature.copy_from_slice(&tail[32..]);
+        let mut bundle = VerifiedBundle::verify_signature(bytes, trust)?;
+        bundle.program.warnings = bundle.found()?;
+        bundle.checked = OnceLock::from(());
+        Ok(bundle)
+    }
+
+    /// The same, but for what kernels do: that is taken from the signer, whose checks found it. For who runs them where the WGSL is validated once
+    /// more, as browsers do; the cpu executor checks them before it compiles them.
+    ///
+    /// **Errors:** [`BundleError`]; nothing is compiled or run for a bundle that fails.
+    pub fn verify_signature(bytes: &[u8], trust: &Trust) -> Result<VerifiedBundle, BundleError> {
+        let Frame { manifest: body, reflection, key, signature } = Frame::new(bytes)?;
         if !trust.keys.contains(&key.0) {
             return Err(BundleError::Untrusted { key });
         }
         let hash = blake3::derive_key(HASH_CONTEXT, body);
         VerifyingKey::from_bytes(&key.0)
-            .and_then(|verifying| verifying.verify_strict(&signed_text(&hash), &Signature::from_bytes(&signature)))
+            .and_then(|verifying| verifying.verify_strict(&signed_text(&hash, reflection), &signature))
             .map_err(|_| BundleError::Signature { key })?;
         let (manifest, rest): (Manifest, &[u8]) =
             postcard::take_from_bytes(body).map_err(|error| BundleError::Manifest { cause: error.to_string() })?;
@@ -307,7 +361,26 @@ impl VerifiedBundle {
         if let Some(newest) = trust.newest.get(&Trust::slot(key, &manifest.name)).filter(|newest| **newest > manifest.version) {
             return Err(BundleError::Older { name: manifest.name, given: manifest.version, newest: newest.clone() });
         }
-        Ok(VerifiedBundle { program: Program::check(manifest)?, signer: key, bytes: bytes.to_vec() })
+        let reflection = Reflection::from_bytes(reflection).map_err(|cause| BundleError::Reflection { cause })?;
+        Ok(VerifiedBundle { program: Program::new(manifest, reflection)?, signer: key, bytes: bytes.to_vec(), checked: OnceLock::new() })
+    }
+
+    /// Checks the kernels, unless that has been done.
+    ///
+    /// **Errors:** a check fails, or what the bundle says of its kernels is not what the checks find.
+    pub fn check_kernels(&self) -> Result<(), BundleError> {
+        if self.checked.get().is_none() {
+            self.found()?;
+            // Whoever was faster found the same.
+            let _ = self.checked.set(());
+        }
+        Ok(())
+    }
+
+    /// Holds the kernels against what the bundle says of them; what is to be warned of.
+    fn found(&self) -> Result<Vec<String>, BundleError> {
+        let found = check::kernels(&self.program.manifest)?;
+        if found.reflection == self.program.reflection() { Ok(found.warnings) } else { Err(BundleError::Untrue { key: self.signer }) }
     }
 
     /// The workload.

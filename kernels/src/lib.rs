@@ -2,16 +2,16 @@
 //!
 //! ```text
 //! workload.toml ─ declaration ┐
-//! *.wgsl ───────── source ─ link ─ reflect ─ manifest ─ bundle (signed)
-//!                                                          │ verify
-//!                    executor (gpu, cpu) ─ program (checked) ┘
+//! *.wgsl ───────── source ─ link ─ reflect ─ manifest ─ check ─ reflection ─ bundle (signed)
+//!                                                                               │ verify
+//!                                         executor (gpu, cpu) ─ program (checked) ┘
 //! ```
 //!
 //! Invariant: an executor runs only what came through [`VerifiedBundle::verify`]; WGSL that arrived
 //! any other way is never compiled.
 
-pub mod access;
 pub mod bundle;
+mod check;
 pub mod declaration;
 pub mod diagnose;
 pub mod executor;
@@ -20,9 +20,9 @@ mod look;
 pub mod manifest;
 pub mod program;
 pub mod reflect;
+pub mod reflection;
 pub mod schedule;
 pub mod source;
-pub mod uniformity;
 
 pub use bundle::{BundleError, PublicKey, SecretKey, Trust, VerifiedBundle};
 pub use declaration::Overrides;
@@ -30,3 +30,4 @@ pub use diagnose::{ErrorKind, WorkloadError};
 pub use look::Look;
 pub use manifest::Manifest;
 pub use program::Program;
+pub use reflection::Reflection;

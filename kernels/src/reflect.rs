@@ -174,10 +174,9 @@ pub fn write_value(element: &Element, path: &str, value: &toml::Value, bytes: &m
             }
         }
         ElementKind::Matrix { columns, rows } => {
-            let stride = if *rows == 2 { 8 } else { 16 };
-            let column = Element { name: format!("vec{rows}<f32>"), size: rows * 4, stride, kind: ElementKind::Vector(Scalar::F32, *rows) };
+            let column = Element::vector(Scalar::F32, *rows);
             for (index, item) in list(*columns as usize)?.iter().enumerate() {
-                write_value(&column, &format!("{path}[{index}]"), item, &mut bytes[index * stride as usize..])?;
+                write_value(&column, &format!("{path}[{index}]"), item, &mut bytes[index * column.stride as usize..])?;
             }
         }
         ElementKind::Array { element: inner, count, stride } => {
@@ -245,6 +244,9 @@ mod tests {
         let s = element(&module, &layouter, handle).unwrap();
         let ElementKind::Struct(fields) = &s.kind else { panic!() };
         assert_eq!((s.stride, fields[1].offset, fields[2].offset), (112, 48, 96));
+        assert_eq!(fields[0].element, Element::matrix(3, 3));
+        let ElementKind::Struct(inner) = &fields[1].element.kind else { panic!() };
+        assert_eq!(inner[2].element, Element::array(Element::vector(Scalar::U32, 2), 3));
         let mut bytes = vec![0; 112];
         let value: toml::Table = "m = [[1,2,3],[4,5,6],[7,8,9]]\nk = -1\ni = { a = [1,2,3], b = 4, c = [[1,2],[3,4],[5,6]] }".parse().unwrap();
         write_value(&s, "params", &toml::Value::Table(value), &mut bytes).unwrap();

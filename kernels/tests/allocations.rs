@@ -12,7 +12,7 @@ use counting::allocations;
 use peercompute_kernels::executor::cpu::{Cpu, CpuOptions, CpuRun};
 use peercompute_kernels::executor::{Placement, Run};
 use peercompute_kernels::program::Op;
-use peercompute_kernels::{Manifest, Overrides, Program, SecretKey, Trust, VerifiedBundle, bundle};
+use peercompute_kernels::{Manifest, Overrides, Program, SecretKey, VerifiedBundle};
 use pollster::block_on;
 
 fn load(folder: &str) -> VerifiedBundle {
@@ -20,7 +20,7 @@ fn load(folder: &str) -> VerifiedBundle {
     let overrides = Overrides { shapes: vec![(None, vec![128, 128])], tiles: vec![(None, vec![32, 32])], ..Overrides::default() };
     let manifest = Manifest::from_folder(&root.join(folder), &overrides).unwrap();
     let key = SecretKey::generate().unwrap();
-    VerifiedBundle::verify(&bundle::sign(&manifest, &key), &Trust::key(key.public())).unwrap()
+    VerifiedBundle::sign(Program::check(manifest).unwrap(), &key)
 }
 
 /// One tick of one peer whose twin's bytes are its own: what is sent to peer 1 arrives from peer 1.

@@ -38,8 +38,9 @@ fn a_signed_workload_verifies_to_the_same_program() {
     let key = SecretKey::generate().unwrap();
     for folder in folders() {
         let manifest = Manifest::from_folder(&folder, &Overrides::default()).unwrap();
-        let bytes = bundle::sign(&manifest, &key);
-        let verified = VerifiedBundle::verify(&bytes, &Trust::key(key.public())).unwrap();
+        let signed = VerifiedBundle::sign(Program::check(manifest.clone()).unwrap(), &key);
+        let verified = VerifiedBundle::verify(signed.bytes(), &Trust::key(key.public())).unwrap();
+        assert_eq!(verified.program().reflection(), signed.program().reflection());
         assert_eq!(verified.program().manifest, manifest);
         assert_eq!(verified.program().hash, bundle::manifest_hash(&manifest));
     }

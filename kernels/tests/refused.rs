@@ -3,10 +3,17 @@
 #![allow(clippy::unwrap_used, reason = "a test ends at the first thing that fails")]
 
 use std::path::Path;
+use std::sync::OnceLock;
 
+use peercompute_buffers::layout::{Element, Scalar};
 use peercompute_kernels::bundle::{self, BundleError, manifest_hash};
 use peercompute_kernels::declaration::Declaration;
-use peercompute_kernels::{ErrorKind, Manifest, Overrides, Program, SecretKey, Trust, VerifiedBundle, WorkloadError};
+use peercompute_kernels::executor::cpu::{Cpu, CpuOptions};
+use peercompute_kernels::executor::gpu::{Gpu, GpuOptions};
+use peercompute_kernels::executor::{ExecutorError, Placement, Run};
+use peercompute_kernels::program::{Role, Write};
+use peercompute_kernels::{ErrorKind, Manifest, Overrides, Program, Reflection, SecretKey, Trust, VerifiedBundle, WorkloadError};
+use pollster::block_on;
 use proptest::prelude::*;
 
 const TOML: &str = r#"name = "small"
@@ -601,46 +608,55 @@ fn hostile_sources() {
 fn signed() -> (Manifest, SecretKey, Vec<u8>) {
     let manifest = manifest(TOML, WGSL).unwrap();
     let key: SecretKey = format!("peercompute-secret-1:{}", "17".repeat(32)).parse().unwrap();
-    let bytes = bundle::sign(&manifest, &key);
+    let bytes = sign(&manifest, &key);
     (manifest, key, bytes)
 }
 
-/// A bundle around any manifest bytes, signed as the format says (kernels/src/bundle.rs).
-fn resigned(body: &[u8]) -> Vec<u8> {
-    use ed25519_dalek::{Signer, SigningKey};
-    let key = SigningKey::from_bytes(&[0x17; 32]);
-    let hash = blake3::derive_key("peercompute bundle manifest v1", body);
-    let signature = key.sign(&[b"peercompute bundle signature v1\0".as_slice(), &hash].concat());
-    let length = (body.len() as u32).to_le_bytes();
-    [b"PCBUNDLE".as_slice(), &[1, 0], &length, body, key.verifying_key().as_bytes(), &signature.to_bytes()].concat()
+fn sign(manifest: &Manifest, key: &SecretKey) -> Vec<u8> {
+    bundle::sign(&Program::check(manifest.clone()).unwrap(), key)
 }
 
-fn body(bytes: &[u8]) -> &[u8] {
-    &bytes[14..bytes.len() - 96]
+/// A bundle around any bytes, signed as the format says (plan/formats/bundle.md).
+fn resigned(manifest: &[u8], reflection: &[u8]) -> Vec<u8> {
+    use ed25519_dalek::{Signer, SigningKey};
+    let key = SigningKey::from_bytes(&[0x17; 32]);
+    let hash = blake3::derive_key("peercompute bundle manifest v1", manifest);
+    let known = blake3::derive_key("peercompute bundle reflection v1", reflection);
+    let signature = key.sign(&[b"peercompute bundle signature v2\0".as_slice(), &hash, &known].concat());
+    let lengths = [manifest, reflection].map(|part| (part.len() as u32).to_le_bytes()).concat();
+    let head = [b"PCBUNDLE".as_slice(), &[2, 0], &lengths].concat();
+    [&head, manifest, reflection, key.verifying_key().as_bytes(), &signature.to_bytes()].concat()
+}
+
+/// A bundle's manifest and its reflection.
+fn parts(bytes: &[u8]) -> (&[u8], &[u8]) {
+    let length = u32::from_le_bytes(bytes[10..14].try_into().unwrap()) as usize;
+    bytes[18..bytes.len() - 96].split_at(length)
 }
 
 #[test]
 fn bundles_that_were_changed_anywhere() {
     let (manifest, key, bytes) = signed();
     let trust = Trust::key(key.public());
-    assert_eq!(resigned(body(&bytes)), bytes);
+    let (body, reflection) = parts(&bytes);
+    assert_eq!(resigned(body, reflection), bytes);
     assert_eq!(VerifiedBundle::verify(&bytes, &trust).unwrap().program().hash, manifest_hash(&manifest));
     // Everywhere in a bundle without its WGSL, which an unoptimised build verifies in seconds, and here and there in the whole one.
     let bare = {
-        let mut manifest = manifest;
-        manifest.passes[0].wgsl.clear();
-        bundle::sign(&manifest, &key)
+        let mut bare = manifest;
+        bare.passes[0].wgsl.clear();
+        resigned(&postcard::to_allocvec(&bare).unwrap(), reflection)
     };
     assert!(matches!(VerifiedBundle::verify(&bare, &trust).unwrap_err(), BundleError::Workload(_)));
     let places = (0..bare.len()).map(|at| (&bare, at)).chain((0..bytes.len()).step_by(61).map(|at| (&bytes, at)));
     for (bytes, at) in places {
         let mut changed = bytes.clone();
         changed[at] ^= 1 << (at % 8);
-        let error = VerifiedBundle::verify(&changed, &trust).unwrap_err();
+        let error = VerifiedBundle::verify_signature(&changed, &trust).unwrap_err();
         let fits = match at {
             0..8 => matches!(error, BundleError::NotABundle),
             8..10 => matches!(error, BundleError::Format { .. }),
-            10..14 => matches!(error, BundleError::Length { .. }),
+            10..18 => matches!(error, BundleError::Length { .. }),
             _ if at >= bytes.len() - 96 && at < bytes.len() - 64 => matches!(error, BundleError::Untrusted { .. }),
             _ => matches!(error, BundleError::Signature { .. }),
         };
@@ -652,6 +668,11 @@ fn bundles_that_were_changed_anywhere() {
     }
     let longer = [bytes.as_slice(), &[0]].concat();
     assert!(matches!(VerifiedBundle::verify(&longer, &trust).unwrap_err(), BundleError::Length { .. }));
+    // What is the manifest's is nobody else's: parts of other lengths, and of other kinds.
+    let mut moved = bytes.clone();
+    moved[10..14].copy_from_slice(&(body.len() as u32 + 1).to_le_bytes());
+    moved[14..18].copy_from_slice(&(reflection.len() as u32 - 1).to_le_bytes());
+    assert!(matches!(VerifiedBundle::verify(&moved, &trust).unwrap_err(), BundleError::Signature { .. }));
 }
 
 #[test]
@@ -665,30 +686,85 @@ fn bundles_of_strangers_and_of_yesterday() {
     trust.remember(&VerifiedBundle::verify(&bytes, &trust).unwrap());
     VerifiedBundle::verify(&bytes, &trust).unwrap();
     manifest.version = "1.1.9".parse().unwrap();
-    let error = VerifiedBundle::verify(&bundle::sign(&manifest, &key), &trust).unwrap_err();
+    let error = VerifiedBundle::verify(&sign(&manifest, &key), &trust).unwrap_err();
     assert!(matches!(error, BundleError::Older { .. }), "{error}");
     assert_eq!(error.to_string(), "`small` 1.1.9 is older than 1.2.0, which was seen before: older versions are refused");
     manifest.version = "1.3.0".parse().unwrap();
-    VerifiedBundle::verify(&bundle::sign(&manifest, &key), &trust).unwrap();
+    VerifiedBundle::verify(&sign(&manifest, &key), &trust).unwrap();
     // Another key's versions are its own.
     manifest.version = "0.1.0".parse().unwrap();
     trust.pin(stranger.public());
-    VerifiedBundle::verify(&bundle::sign(&manifest, &stranger), &trust).unwrap();
+    VerifiedBundle::verify(&sign(&manifest, &stranger), &trust).unwrap();
 }
 
 #[test]
 fn manifests_that_are_not_canonical_or_not_manifests() {
     let (_, key, bytes) = signed();
     let trust = Trust::key(key.public());
+    let (body, reflection) = parts(&bytes);
+    let refusal = |body: &[u8]| VerifiedBundle::verify(&resigned(body, reflection), &trust).unwrap_err();
     // The name's length, 5, as a varint of two bytes.
-    assert_eq!(body(&bytes)[0], 5);
-    let padded = [&[0x85, 0x00], &body(&bytes)[1..]].concat();
-    assert!(matches!(VerifiedBundle::verify(&resigned(&padded), &trust).unwrap_err(), BundleError::NotCanonical | BundleError::Manifest { .. }));
-    let longer = [body(&bytes), &[0]].concat();
-    assert!(matches!(VerifiedBundle::verify(&resigned(&longer), &trust).unwrap_err(), BundleError::NotCanonical));
-    for cut in (0..100).chain((100..body(&bytes).len()).step_by(97)) {
-        assert!(matches!(VerifiedBundle::verify(&resigned(&body(&bytes)[..cut]), &trust).unwrap_err(), BundleError::Manifest { .. }), "{cut}");
+    assert_eq!(body[0], 5);
+    let padded = [&[0x85, 0x00], &body[1..]].concat();
+    assert!(matches!(refusal(&padded), BundleError::NotCanonical | BundleError::Manifest { .. }));
+    assert!(matches!(refusal(&[body, &[0]].concat()), BundleError::NotCanonical));
+    for cut in (0..100).chain((100..body.len()).step_by(97)) {
+        assert!(matches!(refusal(&body[..cut]), BundleError::Manifest { .. }), "{cut}");
     }
+}
+
+#[test]
+fn what_a_bundle_says_of_its_kernels_is_what_the_checks_find() {
+    let (manifest, key, bytes) = signed();
+    let trust = Trust::key(key.public());
+    let (body, reflection) = parts(&bytes);
+    let known = Program::check(manifest).unwrap().reflection();
+    let signed = |edit: &dyn Fn(&mut Reflection)| {
+        let mut edited = known.clone();
+        edit(&mut edited);
+        resigned(body, &edited.to_bytes())
+    };
+    // What cannot be: refused before anything is compiled, whoever compiles.
+    let cannot = |edit: &dyn Fn(&mut Reflection), words: &str| {
+        let error = VerifiedBundle::verify_signature(&signed(edit), &trust).unwrap_err();
+        assert!(error.to_string().contains(words), "{error}");
+    };
+    cannot(&|r| drop(r.passes.pop()), "of other buffers or passes");
+    cannot(&|r| r.elements.push(Element::scalar(Scalar::F32)), "of other buffers or passes");
+    cannot(&|r| r.passes[0].workgroup[1] = 0, "workgroup of no size");
+    cannot(&|r| r.passes[0].workgroup[0] = 1 << 20, "workgroup of no size");
+    cannot(&|r| r.passes[0].writes[0] = Write::Partials, "in other ways");
+    cannot(&|r| r.passes[0].writes.clear(), "in other ways");
+    cannot(&|r| r.passes[0].bindings[0].role = Role::Next(99), "binds what it does not declare");
+    cannot(&|r| r.passes[0].bindings.extend_from_within(..1), "or something twice");
+    cannot(&|r| r.elements[0] = Element::vector(Scalar::F32, 2), "vec2<f32>");
+    cannot(&|r| r.params = None, "the parameters' bytes");
+    // What could be, but is not: the signer's word for who asks no more, untrue for who checks.
+    let untrue = |edit: &dyn Fn(&mut Reflection)| {
+        let signed = signed(edit);
+        let taken = VerifiedBundle::verify_signature(&signed, &trust).unwrap();
+        let errors = [taken.check_kernels().unwrap_err(), VerifiedBundle::verify(&signed, &trust).unwrap_err()];
+        assert!(errors.iter().all(|error| matches!(error, BundleError::Untrue { key: named } if *named == key.public())), "{errors:?}");
+        let cpu = Cpu::open(CpuOptions { threads: Some(1), ..CpuOptions::default() }).unwrap();
+        let error = block_on(cpu.load(&taken, &Placement::alone(taken.program()))).map(drop).unwrap_err();
+        assert!(matches!(error, ExecutorError::Bundle(_)), "{error}");
+    };
+    untrue(&|r| r.passes[0].workgroup = [1, 1, 1]);
+    untrue(&|r| r.passes[0].workgroup_bytes += 4);
+    untrue(&|r| r.passes[0].uses_subgroups ^= true);
+    untrue(&|r| r.passes[0].writes[0] = Write::InPlace);
+    untrue(&|r| r.passes[0].bindings.swap(0, 1));
+    let taken = VerifiedBundle::verify_signature(&bytes, &trust).unwrap();
+    assert_eq!(taken.program().reflection(), known);
+    taken.check_kernels().unwrap();
+    // Bytes that are none.
+    for cut in 0..reflection.len() {
+        let error = VerifiedBundle::verify_signature(&resigned(body, &reflection[..cut]), &trust).unwrap_err();
+        assert!(matches!(error, BundleError::Reflection { .. }), "{cut}: {error}");
+    }
+    let longer = [reflection, &[0]].concat();
+    let error = VerifiedBundle::verify_signature(&resigned(body, &longer), &trust).unwrap_err();
+    assert_eq!(error.to_string(), "what the bundle says of its kernels does not decode: it is not in canonical form");
 }
 
 #[test]
@@ -726,7 +802,8 @@ proptest! {
     #[test]
     fn random_bytes_are_no_bundle(bytes in proptest::collection::vec(any::<u8>(), 0..300), signed in any::<bool>()) {
         let key: SecretKey = format!("peercompute-secret-1:{}", "17".repeat(32)).parse().unwrap();
-        let bytes = if signed { resigned(&bytes) } else { bytes };
+        let (manifest, reflection) = bytes.split_at(bytes.len() / 2);
+        let bytes = if signed { resigned(manifest, reflection) } else { bytes };
         prop_assert!(VerifiedBundle::verify(&bytes, &Trust::key(key.public())).is_err());
     }
 
@@ -734,14 +811,47 @@ proptest! {
     #[test]
     fn mutated_manifests_never_panic(edits in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>(), any::<bool>()), 1..4)) {
         let (_, key, bytes) = signed();
-        let mut body = body(&bytes).to_vec();
+        let (body, reflection) = parts(&bytes);
+        let mut body = body.to_vec();
         // Half of the edits go where the structure is, not into the long WGSL.
         for (at, byte, front) in edits {
             let at = at.index(if front { 80 } else { body.len() });
             body[at] = byte;
         }
-        if let Ok(verified) = VerifiedBundle::verify(&resigned(&body), &Trust::key(key.public())) {
+        if let Ok(verified) = VerifiedBundle::verify(&resigned(&body, reflection), &Trust::key(key.public())) {
             prop_assert_eq!(manifest_hash(&verified.program().manifest), verified.program().hash);
+        }
+    }
+
+    /// Whatever a trusted key says of kernels, a GPU that takes its word runs them or refuses them.
+    #[test]
+    fn mutated_reflections_never_panic(edits in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4)) {
+        static GPU: OnceLock<Gpu> = OnceLock::new();
+        let gpu = GPU.get_or_init(|| block_on(Gpu::open(GpuOptions::default())).unwrap());
+        let (_, key, bytes) = signed();
+        let (body, reflection) = parts(&bytes);
+        let mut reflection = reflection.to_vec();
+        for (at, byte) in edits {
+            let at = at.index(reflection.len());
+            // Most numbers there are small.
+            reflection[at] = if byte < 192 { byte % 9 } else { byte };
+        }
+        if let Ok(taken) = VerifiedBundle::verify_signature(&resigned(body, &reflection), &Trust::key(key.public())) {
+            let placement = Placement::alone(taken.program());
+            let ran = block_on(async {
+                let mut run = gpu.load(&taken, &placement).await?;
+                run.pass(0, 0).await?;
+                run.finish().await
+            });
+            if let Err(error) = ran {
+                let is_refused = match &error {
+                    ExecutorError::Kernel { .. } | ExecutorError::Limit { .. } => true,
+                    // What it binds is validated once it is used.
+                    ExecutorError::Lost { cause } => cause.contains("Validation Error"),
+                    _ => false,
+                };
+                prop_assert!(is_refused, "{error}");
+            }
         }
     }
 }

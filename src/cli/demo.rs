@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use peercompute::launch::{self, ExecutorOptions, Job, LaunchError};
 use peercompute::node::peer::Split;
 use peercompute::node::{self, Task};
-use peercompute::{files, keys, picture};
+use peercompute::{files, picture};
 use peercompute_kernels::Overrides;
 use peercompute_kernels::executor::any::Choice;
 use serde_json::json;
@@ -17,8 +17,8 @@ const PEERS: u16 = 4;
 const TICKS: u64 = 300;
 
 pub(crate) fn run(choice: &Choice, json: bool) -> Result<(), LaunchError> {
-    let manifest = shipped::ALL[0].manifest(&Overrides::default())?;
-    let bundle = keys::signed_here(&manifest)?;
+    let bundle = shipped::ALL[0].open(&Overrides::default())?;
+    let manifest = &bundle.program().manifest;
     let program = bundle.program();
     let executor = launch::open_executor(choice, ExecutorOptions::default())?;
     let info = executor.info();

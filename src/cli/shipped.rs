@@ -43,7 +43,7 @@ impl Shipped {
     ///
     /// **Errors:** the key cannot be had, or an override does not fit.
     pub(super) fn open(&self, overrides: &Overrides) -> Result<VerifiedBundle, KeyFileError> {
-        keys::signed_here(&self.manifest(overrides)?)
+        keys::signed_here(self.manifest(overrides)?)
     }
 
     pub(super) fn manifest(&self, overrides: &Overrides) -> Result<Manifest, KeyFileError> {

@@ -6,7 +6,7 @@ use clap::Args;
 use peercompute::keys;
 use peercompute::launch::LaunchError;
 use peercompute_buffers::digest::hex;
-use peercompute_kernels::{Manifest, Overrides, Program, Trust, VerifiedBundle, bundle};
+use peercompute_kernels::{Manifest, Overrides, Program, Trust, VerifiedBundle};
 use serde_json::json;
 
 use super::{GridExtents, assignment, extents, say, say_json};
@@ -62,10 +62,11 @@ pub(crate) fn sign(args: &SignArgs, json: bool) -> Result<(), LaunchError> {
     let manifest = Manifest::from_folder(&args.workload, &overrides).map_err(keys::KeyFileError::from)?;
     let key = keys::read_secret(&args.key)?;
     // Nothing is signed that would not run.
-    let program = Program::check(manifest.clone()).map_err(keys::KeyFileError::from)?;
-    let bytes = bundle::sign(&manifest, &key);
+    let signed = VerifiedBundle::sign(Program::check(manifest).map_err(keys::KeyFileError::from)?, &key);
+    let (program, bytes) = (signed.program(), signed.bytes());
+    let manifest = &program.manifest;
     peercompute::launch::make_folder(&args.output)?;
-    std::fs::write(&args.output, &bytes).map_err(|cause| LaunchError::System { action: "write the bundle", cause })?;
+    std::fs::write(&args.output, bytes).map_err(|cause| LaunchError::System { action: "write the bundle", cause })?;
     keep(&keys::read_bundle(&args.output, &Trust::key(key.public()))?);
     if json {
         say_json(&json!({ "workload": manifest.name, "version": manifest.version, "bundle": hex(&program.hash), "bytes": bytes.len(),

@@ -158,7 +158,7 @@ impl Member {
         let link: Link = link.parse().map_err(told)?;
         let root = root_address(&page, &link)
             .ok_or_else(|| JsError::new("the link names no server that browsers can reach: was it made by `peercompute serve`?"))?;
-        let bundle = VerifiedBundle::verify(&bundle, &Trust::key(link.key)).map_err(told)?;
+        let bundle = VerifiedBundle::verify_signature(&bundle, &Trust::key(link.key)).map_err(told)?;
         if bundle.program().hash != link.bundle {
             return Err(JsError::new("the server gave another bundle than the link names"));
         }
@@ -439,7 +439,7 @@ pub fn verify_bundle(bundle: &[u8], key: &str) -> Result<Object, JsValue> {
     // As links write it, or as key files do.
     let key = bytes_from_hex(key).map(PublicKey).map_or_else(|| key.parse(), Ok);
     let key: PublicKey = key.map_err(|error| wrong("key", error.to_string()))?;
-    let verified = VerifiedBundle::verify(bundle, &Trust::key(key)).map_err(|error| match error {
+    let verified = VerifiedBundle::verify_signature(bundle, &Trust::key(key)).map_err(|error| match error {
         BundleError::Untrusted { key } => wrong("key", format!("the bundle is signed by {key}, which is not a trusted key")),
         error => wrong("bundle", error.to_string()),
     })?;

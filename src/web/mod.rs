@@ -137,7 +137,7 @@ impl Executor {
     /// **Errors:** the signature, a limit, or a kernel that the executor refuses.
     pub async fn load(&self, bundle: Vec<u8>, key: String, peers: Option<u16>) -> Result<Workload, JsError> {
         let key: PublicKey = key.parse().map_err(told)?;
-        let bundle = VerifiedBundle::verify(&bundle, &Trust::key(key)).map_err(told)?;
+        let bundle = VerifiedBundle::verify_signature(&bundle, &Trust::key(key)).map_err(told)?;
         let count = usize::from(peers.unwrap_or(1).max(1));
         let mut peers = Vec::new();
         for me in 0..count {

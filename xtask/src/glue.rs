@@ -31,9 +31,9 @@ pub(crate) fn make(wasm: &str, out: &str, limit: &str) -> bool {
     };
     say(format_args!("{out}: every tab loads {first}"));
     say(format_args!("{out}: where the cpu executor runs, also {rest}"));
-    let is_short = limit.parse().is_ok_and(|limit| first.brotli <= limit);
+    let is_short = limit.parse().is_ok_and(|limit| first.gzip <= limit);
     if !is_short {
-        eprintln!("error: what every tab loads has {} bytes in Brotli, and may have {limit}", first.brotli);
+        eprintln!("error: what every tab loads has {} bytes in gzip, and may have {limit}", first.gzip);
     }
     is_short
 }

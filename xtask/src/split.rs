@@ -20,8 +20,14 @@ use walrus::{
     Module, ModuleConfig, TableId,
 };
 
-/// Functions that are called only for an open cpu executor begin so.
-const LATER: [&str; 2] = ["peercompute_kernels::executor::cpu::", "core::ptr::drop_in_place::<peercompute_kernels::executor::cpu::run::CpuRun>"];
+/// Functions that are called only for an open cpu executor begin so: the checks of WGSL are made before it compiles.
+const LATER: [&str; 3] = [
+    "peercompute_kernels::check::",
+    "peercompute_kernels::executor::cpu::",
+    "core::ptr::drop_in_place::<peercompute_kernels::executor::cpu::run::CpuRun>",
+];
+/// And those of what only they use, most of which the table alone names: its words for errors.
+const LATER_PART: &str = "naga::";
 /// What a node has before it knows its executor.
 const AT_ONCE: [&str; 1] = ["CpuOptions"];
 /// A shorter function may be others' too, under the name of one: the compiler makes one of those that are alike.
@@ -232,7 +238,8 @@ impl Parts {
 fn is_later(function: &Function) -> bool {
     let name = plain(function.name.as_deref().unwrap_or_default());
     let path = name.trim_start_matches(['<', '&']);
-    let is_of_it = LATER.iter().any(|begin| path.starts_with(begin)) && !AT_ONCE.iter().any(|part| path.contains(part));
+    let is_named = name.contains(LATER_PART) || LATER.iter().any(|begin| path.starts_with(begin));
+    let is_of_it = is_named && !AT_ONCE.iter().any(|part| path.contains(part));
     is_of_it && matches!(&function.kind, FunctionKind::Local(function) if function.size() >= INSTRUCTIONS_MIN)
 }
 

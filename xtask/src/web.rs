@@ -20,7 +20,7 @@ use crate::{run, say};
 pub(crate) const TARGET: &str = "wasm32-unknown-unknown";
 /// Small rather than fast.
 const PROFILE: &str = "web";
-/// What every tab loads, in Brotli; where the cpu executor runs, more comes.
+/// What every tab loads, in gzip; where the cpu executor runs, more comes.
 const BYTES_MAX: usize = 900_000;
 /// Debian's toolchain that can build the standard library.
 const PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];

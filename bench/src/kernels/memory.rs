@@ -149,8 +149,9 @@ fn needs_strip(grid: &Grid, rules: &HaloRules, tile: TileId, direction: Directio
 
 fn reduction_bytes(program: &Program, placement: &Placement, table: usize) -> u64 {
     let manifest = &program.manifest;
-    let writer = manifest.passes.iter().zip(&program.passes).find(|(pass, _)| pass.writes.contains(&table));
-    let (Some((pass, checked)), Extent::Table { length, .. }) = (writer, manifest.buffers[table].extent) else { return 0 };
+    let writer = manifest.passes.iter().position(|pass| pass.writes.contains(&table));
+    let (Some(at), Extent::Table { length, .. }) = (writer, manifest.buffers[table].extent) else { return 0 };
+    let (pass, checked) = (&manifest.passes[at], &program.passes[at]);
     let words = u64::from(program.elements[table].words());
     let row_words = u64::from(length) * words;
     let tiles = placement.owners[pass.grid].len() as u64;
@@ -160,7 +161,7 @@ fn reduction_bytes(program: &Program, placement: &Placement, table: usize) -> u6
         Extent::Table { length, .. } => Some(u64::from(length)),
         Extent::Field { .. } => None,
     });
-    let groups: u64 = checked.groups_per_tile.iter().map(|&count| u64::from(count)).product();
+    let groups: u64 = program.groups_per_tile(at).iter().map(|&count| u64::from(count)).product();
     let shares = if by_atomics { row_words } else { owned * groups * lengths.max().unwrap_or(1) * words };
     // Rows of all tiles, numbers of own ones, the shapes of three steps, an unused source for the first.
     shares * 4 + tiles * row_words * 4 + owned * 4 + 3 * 16 + 4

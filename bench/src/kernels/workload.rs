@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use peercompute_kernels::declaration::Declaration;
-use peercompute_kernels::{Manifest, Overrides, SecretKey, Trust, VerifiedBundle, bundle};
+use peercompute_kernels::{Manifest, Overrides, Program, SecretKey, VerifiedBundle};
 
 use crate::BenchError;
 
@@ -57,7 +57,7 @@ pub(crate) fn all() -> Result<Vec<(&'static str, VerifiedBundle)>, BenchError> {
     WORKLOADS.iter().chain(LOADED).map(|&(name, ..)| Ok((name, load(name, &[], &[])?))).collect()
 }
 
-/// Links, signs and verifies an embedded workload with another shape and another tile, where those are not empty.
+/// Links, checks and signs an embedded workload with another shape and another tile, where those are not empty.
 ///
 /// **Errors:** the declaration, a kernel, or a shape that the workload cannot have.
 ///
@@ -67,7 +67,7 @@ pub fn load(name: &str, shape: &[u32], tile: &[u32]) -> Result<VerifiedBundle, B
     let (declaration, wgsl) = embedded(name);
     let manifest = manifest(declaration, (&format!("{name}.wgsl"), wgsl), shape, tile)?;
     let key = SecretKey::generate().map_err(|error| BenchError::Key { cause: error.to_string() })?;
-    Ok(VerifiedBundle::verify(&bundle::sign(&manifest, &key), &Trust::key(key.public()))?)
+    Ok(VerifiedBundle::sign(Program::check(manifest)?, &key))
 }
 
 /// Links a workload of one kernel file, given with its name, in the same way.

@@ -14,7 +14,7 @@ mod cases;
 
 use std::sync::OnceLock;
 
-use peercompute_kernels::{SecretKey, bundle};
+use peercompute_kernels::{Program, SecretKey, bundle};
 use serde_json::json;
 
 use crate::kernels::{embedded, manifest};
@@ -79,7 +79,8 @@ impl Bundles {
         let (declaration, wgsl) = embedded(case.workload);
         let manifest = manifest(declaration, (&format!("{}.wgsl", case.workload), wgsl), &case.shape(size), &[])?;
         // Of two who sign at once, one's is kept.
-        Ok(Some(self.signed[at].get_or_init(|| bundle::sign(&manifest, &self.key))))
+        let program = Program::check(manifest)?;
+        Ok(Some(self.signed[at].get_or_init(|| bundle::sign(&program, &self.key))))
     }
 
     /// All that the page must know, as JSON.

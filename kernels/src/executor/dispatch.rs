@@ -117,7 +117,7 @@ impl PassDispatches {
         // Without the table there is no border to tell from the interior.
         let uses_table = checked.bindings.iter().any(|binding| binding.role == Role::TileTable);
         let borders = if uses_table { borders } else { Borders::InPlace };
-        let shape = PassShape { workgroup: checked.workgroup, halo: checked.halo, is_free: checked.is_free && uses_table };
+        let shape = PassShape { workgroup: checked.workgroup, halo: program.halo(pass), is_free: checked.is_free && uses_table };
         let mut list = PassDispatches { pages: Vec::new(), page_rows: Vec::new() };
         let mut row = 0;
         for page in &residency.pages {

@@ -23,6 +23,7 @@ use peercompute_buffers::residency::ResidencyError;
 pub use dispatch::Borders;
 pub use layout::{Layout, Placement};
 
+use crate::bundle::BundleError;
 use crate::diagnose::{ErrorKind, WorkloadError};
 use crate::program::Program;
 
@@ -71,6 +72,9 @@ pub enum ExecutorError {
         /// What stands in the way.
         cause: ResidencyError,
     },
+    /// The kernels fail the checks, or are not what the bundle says; for bundles whose signature alone has been verified.
+    #[error(transparent)]
+    Bundle(#[from] Box<BundleError>),
     /// The adapter's compiler refused a kernel that passed our checks.
     #[error("{adapter} refuses `{entry}`: {cause}")]
     Kernel {

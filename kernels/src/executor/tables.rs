@@ -68,8 +68,8 @@ impl Reduction {
     pub(crate) fn new(program: &Program, layout: &Layout, buffer: usize) -> Option<Reduction> {
         let Extent::Table { reduce: Some(reduce), .. } = program.manifest.buffers[buffer].extent else { return None };
         let shares = layout.shares[buffer].as_ref()?;
-        let mut passes = program.manifest.passes.iter().zip(&program.passes);
-        let (pass, checked) = passes.find(|(pass, _)| pass.writes.contains(&buffer))?;
+        let at = program.manifest.passes.iter().position(|pass| pass.writes.contains(&buffer))?;
+        let (pass, checked) = (&program.manifest.passes[at], &program.passes[at]);
         let by_atomics = pass.writes.iter().zip(&checked.writes).any(|(&b, write)| b == buffer && *write == Write::Atomics);
         // All tables of a pass share one stride: the prelude's `partial` knows the pass, not the table.
         let lengths = pass.writes.iter().filter_map(|&b| match program.manifest.buffers[b].extent {
@@ -78,7 +78,7 @@ impl Reduction {
         });
         let stride = lengths.max().unwrap_or(1) * program.elements[buffer].words();
         let owned: Vec<u32> = layout.grids[shares.grid].owned().map(|tile| tile.0).collect();
-        let groups = checked.groups_per_tile.iter().product::<u32>();
+        let groups = program.groups_per_tile(at).iter().product::<u32>();
         let share_words = if by_atomics { u64::from(shares.words) } else { owned.len() as u64 * u64::from(groups) * u64::from(stride) };
         let tiles = layout.placement.owners[shares.grid].len() as u32;
         let scalar = program.elements[buffer].uniform_scalar().unwrap_or(Scalar::U32);

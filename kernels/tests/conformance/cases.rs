@@ -4,7 +4,7 @@ use std::path::Path;
 
 use peercompute_kernels::declaration::Declaration;
 use peercompute_kernels::manifest::Sources;
-use peercompute_kernels::{Manifest, Overrides, SecretKey, Trust, VerifiedBundle, bundle};
+use peercompute_kernels::{Manifest, Overrides, Program, SecretKey, VerifiedBundle};
 
 /// An executor of the suite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,19 +20,19 @@ pub(crate) enum Kind {
 pub(crate) fn load(folder: &str, shape: &[u32], tile: &[u32]) -> VerifiedBundle {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().find(|folder| folder.join("shaders").is_dir()).unwrap();
     let overrides = Overrides { shapes: vec![(None, shape.to_vec())], tiles: vec![(None, tile.to_vec())], ..Overrides::default() };
-    signed(&Manifest::from_folder(&root.join(folder), &overrides).unwrap_or_else(|e| panic!("{folder}: {e}")))
+    signed(Manifest::from_folder(&root.join(folder), &overrides).unwrap_or_else(|e| panic!("{folder}: {e}")))
 }
 
 /// A workload of one kernel file, `k.wgsl`.
 pub(crate) fn bundle_of(toml: &str, wgsl: &str) -> VerifiedBundle {
     let declaration = Declaration::parse(toml, &Overrides::default()).unwrap_or_else(|e| panic!("{e}"));
     let sources = Sources::from([("k.wgsl".to_string(), wgsl.to_string())]);
-    signed(&Manifest::new(&declaration, &sources).unwrap_or_else(|e| panic!("{e}")))
+    signed(Manifest::new(&declaration, &sources).unwrap_or_else(|e| panic!("{e}")))
 }
 
-fn signed(manifest: &Manifest) -> VerifiedBundle {
+fn signed(manifest: Manifest) -> VerifiedBundle {
     let key = SecretKey::generate().unwrap();
-    VerifiedBundle::verify(&bundle::sign(manifest, &key), &Trust::key(key.public())).unwrap_or_else(|e| panic!("{e}"))
+    VerifiedBundle::sign(Program::check(manifest).unwrap_or_else(|e| panic!("{e}")), &key)
 }
 
 /// What a run came to.

@@ -161,10 +161,9 @@ impl Cpu {
 
     /// Makes a verified workload resident: memory for the tiles that `placement` gives this peer, and kernels.
     ///
-    /// **Errors:** a limit (named), no memory, or a kernel that the cpu executor does not cover.
+    /// **Errors:** a limit (named), no memory, a kernel that fails the checks, or one that the cpu executor does not cover.
     pub async fn load(&self, bundle: &VerifiedBundle, placement: &Placement) -> Result<CpuRun, ExecutorError> {
-        let program = bundle.program();
-        self.check_limits(program).map_err(|kind| ExecutorError::limit(program, self.info(), kind))?;
+        let program = self.checked(bundle)?;
         let layout = self.layout(program, placement)?;
         CpuRun::new(self, program.clone(), layout, None)
     }
@@ -173,10 +172,17 @@ impl Cpu {
     ///
     /// **Errors:** those of [`Cpu::load`].
     pub async fn reload(&self, run: CpuRun, bundle: &VerifiedBundle, placement: &Placement) -> Result<CpuRun, ExecutorError> {
-        let program = bundle.program();
-        self.check_limits(program).map_err(|kind| ExecutorError::limit(program, self.info(), kind))?;
+        let program = self.checked(bundle)?;
         let layout = self.layout(program, placement)?;
         CpuRun::new(self, program.clone(), layout, run.into_words())
+    }
+
+    /// A bundle's program, if its kernels pass the checks here and fit.
+    fn checked<'b>(&self, bundle: &'b VerifiedBundle) -> Result<&'b Program, ExecutorError> {
+        bundle.check_kernels().map_err(Box::new)?;
+        let program = bundle.program();
+        self.check_limits(program).map_err(|kind| ExecutorError::limit(program, self.info(), kind))?;
+        Ok(program)
     }
 
     /// Where a program's tiles would lie, without making them resident.

@@ -486,7 +486,7 @@ mod tests {
     use crate::declaration::Declaration;
     use crate::executor::Placement;
     use crate::executor::cpu::CpuOptions;
-    use crate::{Manifest, Overrides, SecretKey, Trust, VerifiedBundle, bundle};
+    use crate::{Manifest, Overrides, SecretKey, VerifiedBundle};
 
     const TOML: &str = "name = \"k\"\nversion = \"1.0.0\"\ngrid = { shape = [64], tile = [64] }\n[buffers.v]\nelement = \"u32\"\n\
                         [[passes]]\nkernel = \"k.wgsl\"\nentry = \"go\"\nwrites = [\"v\"]\n";
@@ -500,7 +500,7 @@ mod tests {
         let declaration = Declaration::parse(TOML, &Overrides::default()).expect("a declaration");
         let manifest = Manifest::new(&declaration, &[("k.wgsl".to_string(), WGSL.to_string())].into()).expect("a workload");
         let key = SecretKey::generate().expect("a key");
-        VerifiedBundle::verify(&bundle::sign(&manifest, &key), &Trust::key(key.public())).expect("a bundle")
+        VerifiedBundle::sign(Program::check(manifest).expect("a workload"), &key)
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::executor::arenas::{self, Shown};
 use crate::executor::dispatch::{DispatchUniform, Part, PassDispatches};
 use crate::executor::{ExecutorError, Layout, Piece, Placement, Run};
 use crate::manifest::Pass;
-use crate::program::{CheckedPass, Fresh, Program, Role, Write};
+use crate::program::{Binding, CheckedPass, Fresh, Program, Role, Write};
 
 /// Dispatches recorded before a batch is submitted.
 const BATCH_MAX: usize = 256;
@@ -721,6 +721,11 @@ async fn pass_pipelines(gpu: &Gpu, program: &Program, layout: &Layout, index: us
     for part in Part::ALL.into_iter().filter(|&part| part == Part::Any || dispatches.parts().any(|needed| needed == part)) {
         let mut key = blake3::Hasher::new();
         key.update(declared.entry.as_bytes()).update(&[0, part as u8]).update(declared.wgsl.as_bytes());
+        // Of the same text, two bundles may say different things.
+        for Binding { number, role, writable } in &checked.bindings {
+            let kind = [*role == Role::Params, *role == Role::Dispatch, *writable].map(u8::from);
+            key.update(&number.to_le_bytes()).update(&kind);
+        }
         let (of_part, pipeline) = gpu.cached_pipeline(*key.finalize().as_bytes(), || caught(gpu, declared, checked, part))?;
         layout.get_or_insert(of_part);
         parts.push((part, pipeline));

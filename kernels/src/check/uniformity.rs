@@ -21,19 +21,19 @@ use naga::{AddressSpace, Barrier, Binding, Block, BuiltIn, Expression, Function,
 
 /// A barrier that not all of a workgroup reach together.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Diverging {
+pub(super) struct Diverging {
     /// The barrier, or the call that leads to it: the first step that only some invocations do.
-    pub span: Span,
+    pub(super) span: Span,
     /// What it is called in WGSL.
-    pub construct: &'static str,
+    pub(super) construct: &'static str,
     /// The function that stands in; the entry point's has no name here.
-    pub function: Option<String>,
+    pub(super) function: Option<String>,
     /// The calls on the way to that function, from the entry point on.
-    pub calls: Vec<Span>,
+    pub(super) calls: Vec<Span>,
 }
 
 /// The first barrier of an entry point that not all of a workgroup reach together.
-pub fn diverging_barrier(module: &Module, entry: usize) -> Option<Diverging> {
+pub(super) fn diverging_barrier(module: &Module, entry: usize) -> Option<Diverging> {
     let function = &module.entry_points[entry].function;
     let mut known = Known { module, waits: waits(module), answers: HashMap::new() };
     let arguments = function.arguments.iter().map(|argument| !is_same_for_workgroup(argument.binding.as_ref())).collect();

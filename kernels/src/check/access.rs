@@ -14,7 +14,7 @@ use naga::{Arena, AtomicFunction, Block, Expression, Function, GlobalVariable, H
 
 /// Where an element lies, seen from the invocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Where {
+pub(super) enum Where {
     /// The invocation's own element.
     Own,
     /// A neighbour at most this far away along x, y, z.
@@ -48,7 +48,7 @@ impl Where {
 
 /// How a variable is updated atomically.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Update {
+pub(super) enum Update {
     /// Sums.
     Add,
     /// The least.
@@ -61,15 +61,15 @@ pub enum Update {
 
 /// What an entry point does with one variable.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Touches {
+pub(super) struct Touches {
     /// Where it is loaded, if it is.
-    pub load: Option<Where>,
+    pub(super) load: Option<Where>,
     /// Where it is stored to, if it is.
-    pub store: Option<Where>,
+    pub(super) store: Option<Where>,
     /// How it is updated atomically, if it is.
-    pub atomic: Option<Update>,
+    pub(super) atomic: Option<Update>,
     /// Whether every own element is stored, whatever the data.
-    pub total: bool,
+    pub(super) total: bool,
 }
 
 /// What a value is known to be.
@@ -87,7 +87,7 @@ enum Value {
 }
 
 /// The calls that one entry point may make in this walk, to bound its time.
-pub const CALLS_MAX: usize = 4_096;
+pub(super) const CALLS_MAX: usize = 4_096;
 /// `inside` and `index` among the members of the prelude's `Cell`.
 const CELL_INSIDE: u32 = 0;
 const CELL_INDEX: u32 = 1;
@@ -98,7 +98,7 @@ const STEPS_MAX: usize = 1 << 18;
 
 /// A kernel makes more calls than are followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooManyCalls;
+pub(super) struct TooManyCalls;
 
 struct Walk<'a> {
     module: &'a Module,
@@ -121,7 +121,7 @@ struct Frame<'a> {
 /// Reads what an entry point touches, per global variable in the arena's order.
 ///
 /// **Errors:** more calls, or deeper ones, than can be followed.
-pub fn touches(module: &Module, entry: usize) -> Result<Vec<Touches>, TooManyCalls> {
+pub(super) fn touches(module: &Module, entry: usize) -> Result<Vec<Touches>, TooManyCalls> {
     let function = &module.entry_points[entry].function;
     let (facts, inputs) = (Facts::new(function), inputs(function));
     let frame = Frame { function, facts: &facts, arguments: &inputs };
@@ -240,7 +240,7 @@ fn local_of(function: &Function, pointer: Handle<Expression>) -> Option<Handle<n
 }
 
 /// The first atomic operation on a variable whose result is used, by its span.
-pub fn used_update(module: &Module, info: &ModuleInfo, entry: usize, variable: Handle<GlobalVariable>) -> Option<naga::Span> {
+pub(super) fn used_update(module: &Module, info: &ModuleInfo, entry: usize, variable: Handle<GlobalVariable>) -> Option<naga::Span> {
     let own = (&module.entry_points[entry].function, info.get_entry_point(entry));
     let functions = module.functions.iter().map(|(handle, function)| (function, &info[handle])).chain([own]);
     functions.into_iter().find_map(|(function, info)| used_update_in(function, info, &function.body, variable))
@@ -276,7 +276,7 @@ fn global_of(function: &Function, pointer: Handle<Expression>) -> Option<Handle<
 }
 
 /// Whether an entry point, or a function that it calls, looks at the others of its subgroup, or is told of it.
-pub fn uses_subgroups(module: &Module, entry: usize) -> bool {
+pub(super) fn uses_subgroups(module: &Module, entry: usize) -> bool {
     use naga::BuiltIn::{NumSubgroups, SubgroupId, SubgroupInvocationId, SubgroupSize};
     let is_told = |binding: &Option<naga::Binding>| {
         matches!(binding, Some(naga::Binding::BuiltIn(NumSubgroups | SubgroupId | SubgroupInvocationId | SubgroupSize)))
@@ -304,7 +304,7 @@ fn looks_across(block: &Block, callees: &[bool]) -> bool {
 
 /// Whether an entry point knows nothing of its workgroup: of the builtins it takes only the global id, and
 /// it neither waits for, shares with, nor asks other invocations.
-pub fn is_free(module: &Module, entry: usize) -> bool {
+pub(super) fn is_free(module: &Module, entry: usize) -> bool {
     let function = &module.entry_points[entry].function;
     let global_id = |binding: &Option<naga::Binding>| matches!(binding, Some(naga::Binding::BuiltIn(naga::BuiltIn::GlobalInvocationId)));
     let takes_only_the_id = function.arguments.iter().all(|argument| match &module.types[argument.ty].inner {
@@ -329,7 +329,7 @@ fn stands_alone(block: &Block) -> bool {
 }
 
 /// The first thing in a module that is wider or narrower than four bytes, by its span.
-pub fn other_width(module: &Module) -> Option<naga::Span> {
+pub(super) fn other_width(module: &Module) -> Option<naga::Span> {
     use naga::ScalarKind::{Float, Sint, Uint};
     let is_other = |scalar: naga::Scalar| scalar.width != 4 && matches!(scalar.kind, Sint | Uint | Float);
     let is_other_expression = |expression: &Expression| match *expression {
@@ -348,7 +348,7 @@ pub fn other_width(module: &Module) -> Option<naga::Span> {
 }
 
 /// The first loop of an entry point's call tree that can never be left, by its span.
-pub fn endless_loop(module: &Module, entry: usize) -> Option<naga::Span> {
+pub(super) fn endless_loop(module: &Module, entry: usize) -> Option<naga::Span> {
     let bodies = module.functions.iter().map(|(_, f)| f).chain([&module.entry_points[entry].function]);
     bodies.into_iter().find_map(|function| endless_in(function, &function.body))
 }
