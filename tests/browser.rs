@@ -117,6 +117,27 @@ fn what_another_key_signed_is_refused() {
     }
 }
 
+/// With WebGPU the signer is believed; whoever compiles kernels looks at them.
+#[test]
+fn what_a_bundle_says_of_its_kernels_is_checked_before_they_are_compiled() {
+    let key = SecretKey::generate().unwrap();
+    let mut program = Program::check(hello()).unwrap();
+    program.passes[0].workgroup_bytes += 4;
+    let job = |executor: &str| Job {
+        bundle: bundle::sign(&program, &key),
+        key: key.public().to_string(),
+        sides: vec![Side::alone(executor)],
+        ticks: 1,
+        ..Job::default()
+    };
+    let answers = browser::run(&["gpu", "cpu", "interpreter"].map(job), Page::Plain, Duration::from_secs(60)).unwrap();
+    let [Ok(_), refused @ ..] = &answers[..] else { panic!("{answers:?}") };
+    for answer in refused {
+        let error = answer.as_ref().unwrap_err();
+        assert!(error.contains("is not what they are"), "{error}");
+    }
+}
+
 /// Sums over subgroups, whose size shows.
 fn of_subgroups() -> Manifest {
     let toml = r#"
