@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use peercompute_buffers::digest::hex;
-use peercompute_kernels::{BundleError, Manifest, Overrides, Program, PublicKey, SecretKey, Trust, VerifiedBundle, WorkloadError, bundle};
+use peercompute_kernels::{BundleError, Manifest, Overrides, PublicKey, SecretKey, Trust, VerifiedBundle, WorkloadError, bundle};
 
 use crate::link::Link;
 
@@ -297,9 +297,9 @@ pub fn read_bundle(path: &Path, trust: &Trust) -> Result<VerifiedBundle, KeyFile
     VerifiedBundle::verify(&bytes, trust).map_err(|cause| KeyFileError::Bundle { path: path.into(), cause })
 }
 
-/// Where the bundles lie that were verified here. One file for each content and signer.
+/// Where the bundles lie that were verified here. One file for each content, signer and format.
 fn bundle_path(hash: &[u8; 32], signer: &PublicKey) -> Result<PathBuf, KeyFileError> {
-    let name = format!("{}-{}.pcb", hex(hash), &hex(&signer.0)[..16]);
+    let name = format!("{}-{}.{}.pcb", hex(hash), &hex(&signer.0)[..16], bundle::FORMAT);
     Ok(home("XDG_CACHE_HOME", ".cache")?.join("bundles").join(name))
 }
 
@@ -352,6 +352,16 @@ pub fn open_linked(link: &Link, given: Option<&Path>, overrides: &Overrides, tru
 ///
 /// **Errors:** the key cannot be had, or the workload fails its checks.
 pub fn signed_here(manifest: Manifest) -> Result<VerifiedBundle, KeyFileError> {
-    let key = development()?;
-    Ok(VerifiedBundle::sign(Program::check(manifest)?, &key))
+    sign(manifest, &development()?)
+}
+
+/// A manifest, checked and signed.
+///
+/// **Errors:** the workload fails its checks, or is too large for a bundle.
+pub fn sign(manifest: Manifest, key: &SecretKey) -> Result<VerifiedBundle, KeyFileError> {
+    let name = PathBuf::from(&manifest.name);
+    VerifiedBundle::sign(manifest, key).map_err(|error| match error {
+        BundleError::Workload(error) => KeyFileError::Workload(error),
+        cause => KeyFileError::Bundle { path: name, cause },
+    })
 }

@@ -10,7 +10,7 @@ use peercompute::node::{NodeError, Outcome, Task, run_alone};
 use peercompute::world::{Terms, start};
 use peercompute_kernels::executor::any::AnyExecutor;
 use peercompute_kernels::executor::cpu::{Cpu, CpuOptions};
-use peercompute_kernels::{Manifest, Overrides, Program, SecretKey, VerifiedBundle};
+use peercompute_kernels::{Manifest, Overrides, SecretKey, VerifiedBundle};
 use peercompute_net::driver::MemberSession;
 use peercompute_net::membership::{Keep, MemberError, Notice, Role, Tuning};
 use peercompute_net::transport::TransportConfig;
@@ -27,7 +27,7 @@ fn heat_of(shape: [u32; 2], tile: [u32; 2]) -> VerifiedBundle {
     let overrides = Overrides { shapes: vec![(None, shape.to_vec())], tiles: vec![(None, tile.to_vec())], ..Overrides::default() };
     let manifest = Manifest::from_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders/physics/heat"), &overrides).unwrap();
     let key = SecretKey::generate().unwrap();
-    VerifiedBundle::sign(Program::check(manifest).unwrap(), &key)
+    VerifiedBundle::sign(manifest, &key).unwrap()
 }
 
 fn cpu(memory_bytes_max: Option<u64>) -> AnyExecutor {

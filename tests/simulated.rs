@@ -18,7 +18,7 @@ use peercompute_kernels::executor::cpu::CpuOptions;
 use peercompute_kernels::executor::gpu::GpuOptions;
 use peercompute_kernels::executor::{Placement, Run, mesh};
 use peercompute_kernels::program::Op;
-use peercompute_kernels::{Program, SecretKey, VerifiedBundle};
+use peercompute_kernels::{SecretKey, VerifiedBundle};
 use peercompute_net::core::{CoreConfig, Event, Output};
 use peercompute_net::ownership::{Ownership, PeerIndex};
 use peercompute_net::sim::{Faults, Outcome, SimNode, SimPeer, Simulation, peer_config};
@@ -28,7 +28,7 @@ use workloads::{WORKLOADS, manifest};
 fn load(folder: &str, shape: &[u32], tile: &[u32]) -> VerifiedBundle {
     let manifest = manifest(folder, shape, tile);
     let key = SecretKey::generate().unwrap();
-    VerifiedBundle::sign(Program::check(manifest).unwrap(), &key)
+    VerifiedBundle::sign(manifest, &key).unwrap()
 }
 
 /// A node of the simulation: the real executor, stepped by the core's outputs.

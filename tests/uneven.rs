@@ -9,7 +9,7 @@ use peercompute::node::peer::{Split, host, join};
 use peercompute::node::{Task, run_alone};
 use peercompute_kernels::executor::any::AnyExecutor;
 use peercompute_kernels::executor::cpu::{Cpu, CpuOptions};
-use peercompute_kernels::{Manifest, Overrides, Program, SecretKey, VerifiedBundle};
+use peercompute_kernels::{Manifest, Overrides, SecretKey, VerifiedBundle};
 use peercompute_net::driver::{Session, SessionConfig};
 use pollster::block_on;
 
@@ -18,7 +18,7 @@ fn row() -> VerifiedBundle {
     let overrides = Overrides { shapes: vec![(None, vec![32, 96])], tiles: vec![(None, vec![32, 32])], ..Overrides::default() };
     let manifest = Manifest::from_folder(&Path::new(env!("CARGO_MANIFEST_DIR")).join("shaders/physics/heat"), &overrides).unwrap();
     let key = SecretKey::generate().unwrap();
-    VerifiedBundle::sign(Program::check(manifest).unwrap(), &key)
+    VerifiedBundle::sign(manifest, &key).unwrap()
 }
 
 /// The coordinator dawdles before its last ticks. Peer 1 has shipped all that peer 2 waits for by then, so the last words

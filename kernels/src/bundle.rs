@@ -12,8 +12,8 @@
 //! hash = BLAKE3 in derive-key mode, context "peercompute bundle manifest v1", of the manifest
 //! ```
 //!
-//! Invariant: a [`VerifiedBundle`] exists only for bytes whose signature verified (`verify_strict`)
-//! against a pinned key, that decode to a program and encode to the same bytes again.
+//! Invariant: a [`VerifiedBundle`] exists only for bytes that were signed here, or whose signature verified (`verify_strict`)
+//! against a pinned key; they decode to a program and encode to the same bytes again.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -31,7 +31,8 @@ use crate::program::Program;
 use crate::reflection::Reflection;
 
 const MAGIC: &[u8; 8] = b"PCBUNDLE";
-const FORMAT: u16 = 2;
+/// The format of the bundles that are written and read.
+pub const FORMAT: u16 = 2;
 const HEAD: usize = 18;
 const TAIL: usize = 96;
 const HASH_CONTEXT: &str = "peercompute bundle manifest v1";
@@ -257,7 +258,7 @@ fn manifest_bytes(manifest: &Manifest) -> Vec<u8> {
     postcard::to_allocvec(manifest).unwrap_or_default()
 }
 
-/// Signs a checked workload: the bytes of a bundle.
+/// Signs what is in a program, as it is: the bytes of a bundle, if they are not longer than [`BUNDLE_BYTES_MAX`].
 pub fn sign(program: &Program, key: &SecretKey) -> Vec<u8> {
     let (manifest, reflection) = (manifest_bytes(&program.manifest), program.reflection().to_bytes());
     let signature = key.0.sign(&signed_text(&blake3::derive_key(HASH_CONTEXT, &manifest), &reflection));
@@ -324,10 +325,16 @@ pub struct VerifiedBundle {
 }
 
 impl VerifiedBundle {
-    /// Signs a checked workload.
-    pub fn sign(program: Program, key: &SecretKey) -> VerifiedBundle {
+    /// Checks a workload and signs it.
+    ///
+    /// **Errors:** a check fails, or the bundle would be larger than any that is read.
+    pub fn sign(manifest: Manifest, key: &SecretKey) -> Result<VerifiedBundle, BundleError> {
+        let program = Program::check(manifest)?;
         let bytes = sign(&program, key);
-        VerifiedBundle { program, signer: key.public(), bytes, checked: OnceLock::from(()) }
+        if bytes.len() > BUNDLE_BYTES_MAX {
+            return Err(BundleError::TooLarge { given: bytes.len(), limit: BUNDLE_BYTES_MAX });
+        }
+        Ok(VerifiedBundle { program, signer: key.public(), bytes, checked: OnceLock::from(()) })
     }
 
     /// Verifies a bundle's bytes, first the signature, then what they say.

@@ -7,8 +7,7 @@
 //!                                         executor (gpu, cpu) ─ program (checked) ┘
 //! ```
 //!
-//! Invariant: an executor runs only what came through [`VerifiedBundle::verify`]; WGSL that arrived
-//! any other way is never compiled.
+//! Invariant: an executor runs only what is in a [`VerifiedBundle`]; WGSL that arrived any other way is never compiled.
 
 pub mod bundle;
 mod check;

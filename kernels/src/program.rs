@@ -19,6 +19,9 @@ use crate::schedule::Schedule;
 pub use crate::schedule::{Fresh, Op};
 use crate::{check, link, reflect};
 
+/// The largest share of a table, in bytes: what one binding may have anywhere.
+const SHARE_BYTES_MAX: u64 = 1 << 31;
+
 /// A workload that can be run.
 #[derive(Clone, Debug)]
 pub struct Program {
@@ -51,7 +54,9 @@ impl Program {
     pub fn check(manifest: Manifest) -> Result<Program, WorkloadError> {
         check_shape(&manifest)?;
         let found = check::kernels(&manifest)?;
-        Ok(Program { warnings: found.warnings, ..Program::known(manifest, found.reflection)? })
+        // What a bundle could not say is not found out by those who get one.
+        Reflection::from_bytes(&found.reflection.to_bytes()).map_err(|cause| untold(&cause))?;
+        Ok(Program { warnings: found.warnings, ..Program::new(manifest, found.reflection)? })
     }
 
     /// What runs of a manifest whose kernels are known already.
@@ -59,21 +64,15 @@ impl Program {
     /// **Errors:** [`WorkloadError`]: the manifest contradicts itself, or what is said of its kernels does not fit it.
     pub(crate) fn new(manifest: Manifest, reflection: Reflection) -> Result<Program, WorkloadError> {
         check_shape(&manifest)?;
-        reflection.check(&manifest).map_err(|cause| {
-            let help = "the bundle has to be signed anew".into();
-            WorkloadError::from(ErrorKind::Declaration { cause: format!("what is said of the kernels: {cause}"), help })
-        })?;
-        Program::known(manifest, reflection)
-    }
-
-    fn known(manifest: Manifest, Reflection { elements, params, passes }: Reflection) -> Result<Program, WorkloadError> {
+        reflection.check(&manifest).map_err(|cause| untold(&cause))?;
+        let Reflection { elements, params, passes } = reflection;
         for (buffer, element) in manifest.buffers.iter().zip(&elements) {
             check_buffer(buffer, element)?;
         }
         if params.as_ref().map_or(0, |element: &Element| element.size as usize) != manifest.params.len() {
             return Err(ErrorKind::Declaration { cause: "the parameters' bytes are not those of `struct Params`".into(), help: String::new() }.into());
         }
-        check_writers(&manifest)?;
+        check_writers(&manifest, &elements)?;
         let rules = halo_rules(&manifest);
         let Schedule { exchanges, init, ticks } = Schedule::new(&manifest);
         let hash = crate::bundle::manifest_hash(&manifest);
@@ -212,6 +211,10 @@ pub struct ParamValue<'a> {
     pub lanes: Vec<f64>,
 }
 
+fn untold(cause: &str) -> WorkloadError {
+    ErrorKind::Declaration { cause: format!("what a bundle would say of the kernels: {cause}"), help: String::new() }.into()
+}
+
 /// The rules that a declaration's parser keeps and a decoded manifest might not.
 fn check_shape(manifest: &Manifest) -> Result<(), WorkloadError> {
     let wrong = |cause: String| WorkloadError::from(ErrorKind::Declaration { cause, help: String::new() });
@@ -286,8 +289,8 @@ fn check_buffer(buffer: &crate::manifest::Buffer, element: &Element) -> Result<(
     Ok(())
 }
 
-/// A reduced table has one writer, so that its shares are those of one grid's tiles.
-fn check_writers(manifest: &Manifest) -> Result<(), WorkloadError> {
+/// A reduced table has one writer, so that its shares are those of one grid's tiles; and shares as long as the longest table that this one writes.
+fn check_writers(manifest: &Manifest, elements: &[Element]) -> Result<(), WorkloadError> {
     for (index, buffer) in manifest.buffers.iter().enumerate() {
         let writers: Vec<&Pass> = manifest.passes.iter().filter(|pass| pass.writes.contains(&index)).collect();
         if let (Extent::Table { .. }, [first, second, ..]) = (buffer.extent, writers.as_slice()) {
@@ -296,6 +299,21 @@ fn check_writers(manifest: &Manifest) -> Result<(), WorkloadError> {
                 help: "a table is written by one pass: use two tables".into(),
             }
             .into());
+        }
+    }
+    for pass in &manifest.passes {
+        let length = |&table: &usize| match manifest.buffers[table].extent {
+            Extent::Table { length, .. } => Some((table, u64::from(length))),
+            Extent::Field { .. } => None,
+        };
+        let tables = || pass.writes.iter().filter_map(length);
+        let longest = tables().map(|(_, length)| length).max().unwrap_or(0);
+        for (table, _) in tables() {
+            let needed = longest * u64::from(elements[table].stride);
+            if needed > SHARE_BYTES_MAX {
+                let what = format!("bytes of a workgroup's share of `{}`", manifest.buffers[table].name);
+                return Err(ErrorKind::Limit { what, needed, limit_name: "the largest share".into(), limit: SHARE_BYTES_MAX }.into());
+            }
         }
     }
     Ok(())

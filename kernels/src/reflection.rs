@@ -17,9 +17,13 @@ use crate::manifest::{Manifest, Pass};
 use crate::reflect::ELEMENT_BYTES_MAX;
 
 /// How deep arrays and structs nest (WGSL 2.4, "Limits").
-const NESTING_MAX: u32 = 255;
-/// The largest workgroup along an axis that any adapter of ours offers.
-const WORKGROUP_MAX: u32 = 1024;
+pub(crate) const NESTING_MAX: usize = 255;
+/// The largest reflection, in bytes as a bundle carries it.
+pub const REFLECTION_BYTES_MAX: usize = 1 << 20;
+/// Bytes of all names of a reflection's elements and their parts, those of arrays included, which have what they are of in theirs.
+const NAMES_BYTES_MAX: usize = 16 << 20;
+/// The largest workgroup along an axis that naga lets through; what an adapter has is its executor's to hold against it.
+const WORKGROUP_MAX: u32 = 1 << 14;
 
 /// What a binding of a kernel is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,8 +108,13 @@ impl Reflection {
     ///
     /// **Errors:** in words: it does not decode, is not in its only form, or a layout is not one that WGSL makes.
     pub fn from_bytes(bytes: &[u8]) -> Result<Reflection, String> {
+        if bytes.len() > REFLECTION_BYTES_MAX {
+            return Err(format!("it has {} bytes, at most {REFLECTION_BYTES_MAX} are read", bytes.len()));
+        }
         let carried: Carried = postcard::from_bytes(bytes).map_err(|error| error.to_string())?;
-        let elements = carried.elements.into_iter().map(element).collect::<Result<_, _>>()?;
+        let mut names = NAMES_BYTES_MAX;
+        let mut element = |nodes| element(nodes, &mut names);
+        let elements = carried.elements.into_iter().map(&mut element).collect::<Result<_, _>>()?;
         let reflection = Reflection { elements, params: carried.params.map(element).transpose()?, passes: carried.passes };
         if reflection.to_bytes() == bytes { Ok(reflection) } else { Err("it is not in canonical form".into()) }
     }
@@ -136,7 +145,8 @@ impl CheckedPass {
             let is_declared = match binding.role {
                 Role::TileTable | Role::Dispatch => true,
                 Role::Params => !manifest.params.is_empty(),
-                Role::Current(buffer) => pass.reads.iter().any(|(read, _)| *read == buffer) || pass.writes.contains(&buffer),
+                // Of one that the pass does not read it may ask how long it is.
+                Role::Current(buffer) => buffer < manifest.buffers.len(),
                 Role::Next(buffer) => pass.writes.contains(&buffer),
             };
             let is_alone = self.bindings[..at].iter().all(|other| other.number != binding.number && other.role != binding.role);
@@ -162,7 +172,7 @@ enum Node {
     Vector(Kind, u32),
     Matrix { columns: u32, rows: u32 },
     Array { count: u32 },
-    Struct { name: String, size: u32, stride: u32, fields: Vec<(String, u32)> },
+    Struct { name: String, size: u32, fields: Vec<(String, u32)> },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -190,7 +200,7 @@ fn add_nodes(element: &Element, nodes: &mut Vec<Node>) {
         ElementKind::Array { count, .. } => Node::Array { count: *count },
         ElementKind::Struct(fields) => {
             let fields = fields.iter().map(|field| (field.name.clone(), field.offset)).collect();
-            Node::Struct { name: element.name.clone(), size: element.size, stride: element.stride, fields }
+            Node::Struct { name: element.name.clone(), size: element.size, fields }
         }
     });
     match &element.kind {
@@ -200,13 +210,14 @@ fn add_nodes(element: &Element, nodes: &mut Vec<Node>) {
     }
 }
 
-fn element(nodes: Vec<Node>) -> Result<Element, String> {
+fn element(nodes: Vec<Node>, names: &mut usize) -> Result<Element, String> {
     let mut nodes = nodes.into_iter();
-    let element = next_element(&mut nodes, 0)?;
+    let element = next_element(&mut nodes, names, 0)?;
     if nodes.next().is_some() { Err("a layout has parts that are of nothing".into()) } else { Ok(element) }
 }
 
-fn next_element(nodes: &mut std::vec::IntoIter<Node>, depth: u32) -> Result<Element, String> {
+/// The element that begins with the next node; `names`: bytes that names may still have.
+fn next_element(nodes: &mut std::vec::IntoIter<Node>, names: &mut usize, depth: usize) -> Result<Element, String> {
     if depth > NESTING_MAX {
         return Err("a layout nests deeper than WGSL's".into());
     }
@@ -215,28 +226,30 @@ fn next_element(nodes: &mut std::vec::IntoIter<Node>, depth: u32) -> Result<Elem
         Node::Vector(Kind(scalar), lanes @ 2..=4) => Element::vector(scalar, lanes),
         Node::Matrix { columns: columns @ 2..=4, rows: rows @ 2..=4 } => Element::matrix(columns, rows),
         Node::Array { count: count @ 1..=ELEMENT_BYTES_MAX } => {
-            let element = next_element(nodes, depth + 1)?;
+            let element = next_element(nodes, names, depth + 1)?;
             if element.stride.checked_mul(count).is_none_or(|bytes| bytes > ELEMENT_BYTES_MAX) {
                 return Err(TOO_LARGE.into());
             }
             Element::array(element, count)
         }
-        Node::Struct { name, size, stride, fields } => {
+        Node::Struct { name, size, fields } => {
             let mut end = 0;
             let field = |(name, offset): (String, u32)| {
-                let element = next_element(nodes, depth + 1)?;
+                let element = next_element(nodes, names, depth + 1)?;
                 let is_behind = offset >= end && offset.is_multiple_of(4) && offset <= ELEMENT_BYTES_MAX;
                 end = offset.saturating_add(element.size);
                 if is_behind { Ok(Field { name, offset, element }) } else { Err(format!("`{name}` lies where it cannot")) }
             };
             let fields = fields.into_iter().map(field).collect::<Result<Vec<_>, String>>()?;
-            if end > size || size > stride || !stride.is_multiple_of(4) {
-                return Err(format!("`{name}` is shorter than its fields"));
+            if size == 0 || end > size || !size.is_multiple_of(4) {
+                return Err(format!("`{name}` is not as long as its fields"));
             }
-            Element { name, size, stride, kind: ElementKind::Struct(fields) }
+            // WGSL rounds a struct's size up to its alignment, so that nothing lies between two.
+            Element { name, size, stride: size, kind: ElementKind::Struct(fields) }
         }
         _ => return Err("a layout has a part of no length that there is".into()),
     };
+    *names = names.checked_sub(element.name.len()).ok_or("the names of its layouts are too long")?;
     if element.stride > ELEMENT_BYTES_MAX { Err(TOO_LARGE.into()) } else { Ok(element) }
 }
 
@@ -288,11 +301,15 @@ mod tests {
             (Element::array(scalar(), 0), "of no length"),
             (Element::array(scalar(), 16_385), "larger than any"),
             (named("S", 65_540, vec![("a", 0, scalar())]), "larger than any"),
-            (named("S", 8, vec![("a", 0, scalar()), ("b", 8, scalar())]), "`S` is shorter"),
+            (named("S", 8, vec![("a", 0, scalar()), ("b", 8, scalar())]), "`S` is not as long"),
             (named("S", 8, vec![("a", 4, scalar()), ("b", 0, scalar())]), "`b` lies where it cannot"),
             (named("S", 8, vec![("a", 2, scalar())]), "`a` lies where it cannot"),
             (named("S", u32::MAX, vec![("a", u32::MAX - 3, scalar())]), "`a` lies where it cannot"),
-            (named("S", 6, vec![("a", 0, scalar())]), "`S` is shorter"),
+            (named("S", 6, vec![("a", 0, scalar())]), "`S` is not as long"),
+            (named("S", 0, Vec::new()), "`S` is not as long"),
+            (Element::array(named("S", 0, Vec::new()), 3), "`S` is not as long"),
+            (named(&"S".repeat(REFLECTION_BYTES_MAX), 4, vec![("a", 0, scalar())]), "at most 1048576 are read"),
+            ((0..200).fold(named(&"S".repeat(100_000), 4, vec![("a", 0, scalar())]), |inner, _| Element::array(inner, 1)), "too long"),
         ] {
             let refusal = refusal(element);
             assert!(refusal.contains(words), "{refusal}");

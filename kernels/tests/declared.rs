@@ -38,7 +38,7 @@ fn a_signed_workload_verifies_to_the_same_program() {
     let key = SecretKey::generate().unwrap();
     for folder in folders() {
         let manifest = Manifest::from_folder(&folder, &Overrides::default()).unwrap();
-        let signed = VerifiedBundle::sign(Program::check(manifest.clone()).unwrap(), &key);
+        let signed = VerifiedBundle::sign(manifest.clone(), &key).unwrap();
         let verified = VerifiedBundle::verify(signed.bytes(), &Trust::key(key.public())).unwrap();
         assert_eq!(verified.program().reflection(), signed.program().reflection());
         assert_eq!(verified.program().manifest, manifest);

@@ -8,7 +8,7 @@ use peercompute_buffers::TileId;
 use peercompute_kernels::executor::gpu::{Gpu, GpuOptions, Painter, Palette, Sight, TextureFormat};
 use peercompute_kernels::executor::{Placement, Run};
 use peercompute_kernels::program::Op;
-use peercompute_kernels::{Manifest, Overrides, Program, SecretKey, VerifiedBundle};
+use peercompute_kernels::{Manifest, Overrides, SecretKey, VerifiedBundle};
 use pollster::block_on;
 
 // Tiles at the edges are smaller.
@@ -20,7 +20,7 @@ fn load(folder: &str, shape: &[u32], tile: &[u32]) -> VerifiedBundle {
     let overrides = Overrides { shapes: vec![(None, shape.to_vec())], tiles: vec![(None, tile.to_vec())], ..Overrides::default() };
     let manifest = Manifest::from_folder(&root.join(folder), &overrides).unwrap();
     let key = SecretKey::generate().unwrap();
-    VerifiedBundle::sign(Program::check(manifest).unwrap(), &key)
+    VerifiedBundle::sign(manifest, &key).unwrap()
 }
 
 /// Grey levels, the number of each in the red as well.

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test ends at the first thing that fails")]
 
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use peercompute_buffers::layout::{Element, Scalar};
 use peercompute_kernels::bundle::{self, BundleError, manifest_hash};
@@ -826,10 +826,11 @@ proptest! {
     /// Whatever a trusted key says of kernels, a GPU that takes its word runs them or refuses them.
     #[test]
     fn mutated_reflections_never_panic(edits in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4)) {
-        static GPU: OnceLock<Gpu> = OnceLock::new();
-        let gpu = GPU.get_or_init(|| block_on(Gpu::open(GpuOptions::default())).unwrap());
-        let (_, key, bytes) = signed();
-        let (body, reflection) = parts(&bytes);
+        static BYTES: OnceLock<Vec<u8>> = OnceLock::new();
+        let (_, key, _) = signed();
+        let bytes = BYTES.get_or_init(|| sign(&manifest(BODIES_TOML, BODIES_WGSL).unwrap(), &key));
+        let gpu = gpu();
+        let (body, reflection) = parts(bytes);
         let mut reflection = reflection.to_vec();
         for (at, byte) in edits {
             let at = at.index(reflection.len());
@@ -854,6 +855,120 @@ proptest! {
             }
         }
     }
+}
+
+const BODIES_TOML: &str = r#"name = "bodies"
+version = "1.0.0"
+grid = { shape = [64], tile = [32] }
+
+[buffers.body]
+element = "Body"
+
+[buffers.most]
+element = "vec2<u32>"
+length = 3
+reduce = "max"
+
+[params]
+step = 0.25
+wind = [0.5, 1.0]
+turn = [[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]
+
+[[passes]]
+kernel = "small.wgsl"
+entry = "drift"
+writes = ["body", "most"]
+"#;
+
+const BODIES_WGSL: &str = "struct Params { step: f32, wind: vec2<f32>, turn: mat2x3<f32> }
+struct Mark { kinds: array<u32, 3>, weight: f32 }
+struct Body { at: vec2<f32>, marks: array<Mark, 2>, mass: f32 }
+var<storage, read> body: array<Body>;
+var<storage, read_write> body_next: array<Body>;
+var<storage, read_write> most_next: array<vec2<u32>>;
+var<uniform> params: Params;
+@compute @workgroup_size(32)
+fn drift(@builtin(global_invocation_id) id: vec3<u32>, @builtin(local_invocation_index) lane: u32) {
+    let c = cell(id);
+    if (!c.inside) { return; }
+    var moved = body[c.index];
+    moved.at += params.step * params.wind * params.turn[0].xy;
+    moved.marks[1].kinds[2] += 1u;
+    body_next[c.index] = moved;
+    if (lane < 3u) { most_next[partial(c, lane)] = vec2<u32>(moved.marks[1].kinds[2], id.x); }
+}
+";
+
+/// A GPU that is not lost.
+fn gpu() -> Arc<Gpu> {
+    static GPU: Mutex<Option<Arc<Gpu>>> = Mutex::new(None);
+    let mut gpu = GPU.lock().unwrap();
+    if gpu.as_ref().is_none_or(|gpu| gpu.is_lost()) {
+        *gpu = Some(Arc::new(block_on(Gpu::open(GpuOptions::default())).unwrap()));
+    }
+    gpu.clone().unwrap()
+}
+
+/// Of one text, a bundle that says what is so and one that does not.
+#[test]
+fn what_one_bundle_says_of_a_kernel_is_not_taken_for_another_that_has_the_same() {
+    let (manifest, key, bytes) = signed();
+    let trust = Trust::key(key.public());
+    let (body, _) = parts(&bytes);
+    let mut untrue = Program::check(manifest).unwrap().reflection();
+    let written = untrue.passes[0].bindings.iter_mut().find(|binding| matches!(binding.role, Role::Next(_))).unwrap();
+    written.writable = false;
+    let gpu = block_on(Gpu::open(GpuOptions::default())).unwrap();
+    let load = |bytes: &[u8]| {
+        let taken = VerifiedBundle::verify_signature(bytes, &trust).unwrap();
+        block_on(gpu.load(&taken, &Placement::alone(taken.program()))).map(drop)
+    };
+    load(&bytes).unwrap();
+    let error = load(&resigned(body, &untrue.to_bytes())).unwrap_err();
+    assert!(matches!(error, ExecutorError::Kernel { .. }), "{error}");
+    load(&bytes).unwrap();
+}
+
+#[test]
+fn whatever_passes_its_checks_can_be_signed_and_verified() {
+    let key = SecretKey::generate().unwrap();
+    // A length is asked for without a declaration; what an adapter has no room for is the adapter's to refuse.
+    let two = edited(TOML, &[("[params]", "[buffers.cold]\nelement = \"f32\"\n[params]")]);
+    let asked = edited(
+        WGSL,
+        &[
+            ("var<uniform>", "var<storage, read> cold: array<f32>;\nvar<uniform>"),
+            ("sum * params.rate", "sum * params.rate + f32(arrayLength(&cold))"),
+        ],
+    );
+    let wide = edited(WGSL, &[("(4, 4)", "(2048, 1)")]);
+    for (toml, wgsl) in [(two.as_str(), asked.as_str()), (TOML, &wide), (BODIES_TOML, BODIES_WGSL)] {
+        let signed = VerifiedBundle::sign(manifest(toml, wgsl).unwrap(), &key).unwrap_or_else(|error| panic!("{error}\n{wgsl}"));
+        let verified = VerifiedBundle::verify(signed.bytes(), &Trust::key(key.public())).unwrap_or_else(|error| panic!("{error}\n{wgsl}"));
+        assert_eq!(verified.program().reflection(), signed.program().reflection());
+    }
+}
+
+#[test]
+fn layouts_and_tables_that_are_too_much() {
+    let nested = |levels: u32| {
+        let arrays = |inner: String| (0..50).fold(inner, |inner, _| format!("array<{inner}, 1>"));
+        let structs: String = (1..levels).map(|level| format!("struct S{level} {{ a: {} }}\n", arrays(format!("S{}", level - 1)))).collect();
+        let toml = edited(TOML, &[("\"f32\"", &format!("\"S{}\"", levels - 1))]);
+        let wgsl = WGSL.replace("array<f32>", &format!("array<S{}>", levels - 1));
+        let wgsl = edited(
+            &wgsl,
+            &[("struct", &format!("struct S0 {{ a: f32 }}\n{structs}struct")), ("var sum =", "let all ="), ("sum * params.rate", "all")],
+        );
+        check(&toml, &wgsl)
+    };
+    nested(5).unwrap();
+    assert_refused!(nested(7).unwrap_err(), ErrorKind::NestedTooDeep { depth: 308, limit: 255 }, "small.wgsl:");
+    let long = edited(BODIES_TOML, &[("length = 3", "length = 16777216")]);
+    check(&long, BODIES_WGSL).unwrap();
+    let wide = edited(&long, &[("vec2<u32>", "array<u32, 64>")]);
+    let edits = [("array<vec2<u32>>", "array<array<u32, 64>>"), ("= vec2<u32>(moved.marks[1].kinds[2], id.x)", "= array<u32, 64>()")];
+    assert_refused!(check(&wide, &edited(BODIES_WGSL, &edits)).unwrap_err(), ErrorKind::Limit { needed: 4_294_967_296, .. }, "share of `most`");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use clap::Args;
 use peercompute::keys;
 use peercompute::launch::LaunchError;
 use peercompute_buffers::digest::hex;
-use peercompute_kernels::{Manifest, Overrides, Program, Trust, VerifiedBundle};
+use peercompute_kernels::{Manifest, Overrides, Trust, VerifiedBundle};
 use serde_json::json;
 
 use super::{GridExtents, assignment, extents, say, say_json};
@@ -62,7 +62,7 @@ pub(crate) fn sign(args: &SignArgs, json: bool) -> Result<(), LaunchError> {
     let manifest = Manifest::from_folder(&args.workload, &overrides).map_err(keys::KeyFileError::from)?;
     let key = keys::read_secret(&args.key)?;
     // Nothing is signed that would not run.
-    let signed = VerifiedBundle::sign(Program::check(manifest).map_err(keys::KeyFileError::from)?, &key);
+    let signed = keys::sign(manifest, &key)?;
     let (program, bytes) = (signed.program(), signed.bytes());
     let manifest = &program.manifest;
     peercompute::launch::make_folder(&args.output)?;

@@ -10,7 +10,7 @@
 //!
 //! Both have one memory, one table and the same globals, so that nothing in the program knows of it but who loads the rest
 //! (kernels/src/executor/rest.rs). Invariant: a function is in one of them, and the first has no call into the rest that does not begin in a
-//! function of [`LATER`]. Who calls one of those before the rest is there gets a trap.
+//! function of [`LATER`] or [`LATER_PART`]. Who calls one of those before the rest is there gets a trap.
 
 use std::collections::{BTreeSet, HashSet};
 

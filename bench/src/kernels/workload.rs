@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use peercompute_kernels::declaration::Declaration;
-use peercompute_kernels::{Manifest, Overrides, Program, SecretKey, VerifiedBundle};
+use peercompute_kernels::{Manifest, Overrides, SecretKey, VerifiedBundle};
 
 use crate::BenchError;
 
@@ -67,7 +67,7 @@ pub fn load(name: &str, shape: &[u32], tile: &[u32]) -> Result<VerifiedBundle, B
     let (declaration, wgsl) = embedded(name);
     let manifest = manifest(declaration, (&format!("{name}.wgsl"), wgsl), shape, tile)?;
     let key = SecretKey::generate().map_err(|error| BenchError::Key { cause: error.to_string() })?;
-    Ok(VerifiedBundle::sign(Program::check(manifest)?, &key))
+    Ok(VerifiedBundle::sign(manifest, &key)?)
 }
 
 /// Links a workload of one kernel file, given with its name, in the same way.

@@ -7,8 +7,8 @@
 //!                                    └─► Reflection
 //! ```
 //!
-//! In a browser all of this is in the module that a tab with WebGPU does without (`xtask/src/split.rs`). Invariant: nothing outside calls into it but
-//! [`reflect`], and for layouts [`Manifest::from_folder`].
+//! In a browser all of this is in the module that a tab with WebGPU does without (`xtask/src/split.rs`). Invariant: it is called through [`kernels`]
+//! alone, by [`Program::check`](crate::Program::check) and by a bundle that has arrived.
 
 mod access;
 mod uniformity;
@@ -22,7 +22,7 @@ use self::uniformity::Diverging;
 use crate::declaration::{Access, Class, Extent, Reduce};
 use crate::diagnose::{ErrorKind, WorkloadError, error_at};
 use crate::manifest::{Buffer, Manifest, Pass};
-use crate::reflection::{Binding, CheckedPass, Reflection, Role, Write};
+use crate::reflection::{Binding, CheckedPass, NESTING_MAX, Reflection, Role, Write};
 use crate::{link, reflect, source};
 
 /// Bytes that an invocation has for private variables, for those of a function, and for a value (WGSL 2.4, "Limits").
@@ -63,6 +63,22 @@ fn kernels_here(manifest: &Manifest) -> Result<Findings, WorkloadError> {
     });
     let elements = known.collect::<Result<_, WorkloadError>>()?;
     Ok(Findings { reflection: Reflection { elements, params, passes }, warnings })
+}
+
+/// How deep arrays and structs nest, and where those do that nest deepest.
+fn deepest(module: &naga::Module) -> Option<(usize, naga::Span)> {
+    let mut depths: Vec<usize> = Vec::with_capacity(module.types.len());
+    // A type comes after those that it is of.
+    for (_, ty) in module.types.iter() {
+        let within = |of: naga::Handle<naga::Type>| depths[of.index()];
+        depths.push(match &ty.inner {
+            naga::TypeInner::Array { base, .. } => 1 + within(*base),
+            naga::TypeInner::Struct { members, .. } => 1 + members.iter().map(|member| within(member.ty)).max().unwrap_or(0),
+            _ => 0,
+        });
+    }
+    let (handle, depth) = module.types.iter().map(|(handle, _)| (handle, depths[handle.index()])).max_by_key(|(_, depth)| *depth)?;
+    Some((depth, module.types.get_span(handle)))
 }
 
 struct PassChecker<'a> {
@@ -149,6 +165,9 @@ impl PassChecker<'_> {
                 "`{}` uses subgroups, whose size is each executor's own: the class is `exact` only if no result depends on it",
                 pass.entry
             ));
+        }
+        if let Some((depth, span)) = deepest(&module).filter(|(depth, _)| *depth > NESTING_MAX) {
+            return Err(self.at(ErrorKind::NestedTooDeep { depth, limit: NESTING_MAX }, span));
         }
         let mut layouter = Layouter::default();
         layouter.update(module.to_ctx()).map_err(|error| ErrorKind::Wgsl { cause: error.to_string(), notes: Vec::new() })?;

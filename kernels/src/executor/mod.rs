@@ -75,7 +75,7 @@ pub enum ExecutorError {
     /// The kernels fail the checks, or are not what the bundle says; for bundles whose signature alone has been verified.
     #[error(transparent)]
     Bundle(#[from] Box<BundleError>),
-    /// The adapter's compiler refused a kernel that passed our checks.
+    /// The adapter's compiler refused a kernel.
     #[error("{adapter} refuses `{entry}`: {cause}")]
     Kernel {
         /// The adapter.

@@ -10,7 +10,7 @@ use peercompute_kernels::executor::gpu::GpuOptions;
 use peercompute_kernels::executor::{ExecutorError, Placement, Run};
 use peercompute_kernels::manifest::Sources;
 use peercompute_kernels::program::Op;
-use peercompute_kernels::{Manifest, Overrides, Program, SecretKey, VerifiedBundle, WorkloadError};
+use peercompute_kernels::{BundleError, Manifest, Overrides, SecretKey, VerifiedBundle, WorkloadError};
 use pollster::block_on;
 
 /// The executors that are held against each other.
@@ -45,7 +45,10 @@ pub(crate) fn bundle_of(toml: &str, wgsl: &str) -> Result<VerifiedBundle, Worklo
     let declaration = Declaration::parse(toml, &Overrides::default()).unwrap_or_else(|error| panic!("{error}\n{toml}"));
     let sources = Sources::from([("k.wgsl".to_string(), wgsl.to_string())]);
     let key = SecretKey::generate().unwrap();
-    Ok(VerifiedBundle::sign(Program::check(Manifest::new(&declaration, &sources)?)?, &key))
+    VerifiedBundle::sign(Manifest::new(&declaration, &sources)?, &key).map_err(|error| match error {
+        BundleError::Workload(cause) => cause,
+        other => panic!("{other}"),
+    })
 }
 
 /// What a run does, in order.

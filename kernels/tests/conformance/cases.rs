@@ -4,7 +4,7 @@ use std::path::Path;
 
 use peercompute_kernels::declaration::Declaration;
 use peercompute_kernels::manifest::Sources;
-use peercompute_kernels::{Manifest, Overrides, Program, SecretKey, VerifiedBundle};
+use peercompute_kernels::{Manifest, Overrides, SecretKey, VerifiedBundle};
 
 /// An executor of the suite.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub(crate) fn bundle_of(toml: &str, wgsl: &str) -> VerifiedBundle {
 
 fn signed(manifest: Manifest) -> VerifiedBundle {
     let key = SecretKey::generate().unwrap();
-    VerifiedBundle::sign(Program::check(manifest).unwrap_or_else(|e| panic!("{e}")), &key)
+    VerifiedBundle::sign(manifest, &key).unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// What a run came to.

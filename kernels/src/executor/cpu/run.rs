@@ -500,7 +500,7 @@ mod tests {
         let declaration = Declaration::parse(TOML, &Overrides::default()).expect("a declaration");
         let manifest = Manifest::new(&declaration, &[("k.wgsl".to_string(), WGSL.to_string())].into()).expect("a workload");
         let key = SecretKey::generate().expect("a key");
-        VerifiedBundle::sign(Program::check(manifest).expect("a workload"), &key)
+        VerifiedBundle::sign(manifest, &key).expect("a workload")
     }
 
     #[test]
