@@ -50,12 +50,19 @@ pub struct Terms {
     pub tuning: Tuning,
 }
 
+/// What a world's state is divided into.
+///
+/// **Errors:** a part is too large to move.
+pub fn parts(bundle: &VerifiedBundle) -> Result<Parts, NodeError> {
+    parts_of(bundle.program()).map_err(|cause| NodeError::Parts { cause })
+}
+
 /// Begins to take part: hosts or joins.
 ///
 /// **Errors:** the state's parts are too large to move, or the transport does not start.
 pub async fn start(bundle: &VerifiedBundle, role: Role, terms: Terms) -> Result<(MemberSession, Arc<Parts>), NodeError> {
     let program = bundle.program();
-    let parts = Arc::new(parts_of(program).map_err(|cause| NodeError::Parts { cause })?);
+    let parts = Arc::new(parts(bundle)?);
     let transport = terms.transport.clone();
     Ok((MemberSession::open(transport, config(role, program.hash, parts.clone(), terms)?).await?, parts))
 }

@@ -98,6 +98,26 @@ fn a_tab_comes_late_is_read_and_leaves_another_is_closed_and_the_run_goes_on() {
     assert_eq!(browser.complaints(), [""; 0]);
 }
 
+/// Tabs cannot go on without their server: how many of them there are must not keep it from going on without them.
+#[test]
+fn a_browser_with_most_members_is_closed_and_the_run_goes_on() {
+    let place = Place::new();
+    let root = serve(&place, &["--throttle", "0.1", "--snapshot-every", "0.3"]);
+    let link = root.link();
+    let mut browser = Chromium::start();
+    let tabs = ["one", "two", "three"].map(|name| browser.open(&on_cpu(&link, name)));
+    for tab in &tabs {
+        status(&mut browser, tab, |status| status["tilesOwned"].as_u64() > Some(0) && status["peers"] == 4);
+    }
+    assert_eq!(browser.complaints(), [""; 0]);
+    drop(browser);
+    for name in ["one", "two", "three"] {
+        root.heard(|line| (line["event"] == "gone" && line["name"] == name).then_some(()));
+    }
+    let alone = root.heard(|line| (line["event"] == "epoch" && line["members"].as_array()?.len() == 1).then(|| line["tick"].as_u64())?);
+    root.heard(|line| (line["event"] == "progress" && line["tick"].as_u64()? > alone).then_some(()));
+}
+
 #[test]
 fn a_page_shows_the_whole_world_and_who_computes_what() {
     let place = Place::new();
@@ -581,19 +601,24 @@ fn runs_that_begin_at_once_are_of_one_peer() {
     let root = Peer::start(place.command(&both));
     let link = root.link();
     let mut browser = Chromium::start();
-    // A page that takes part in nothing by itself.
-    let tab = browser.open(link.split('#').next().unwrap());
-    let begun = format!(
-        "(async () => {{
-            const {{ join }} = await import('/peercompute/index.js');
-            const node = await join('{}', {{ executor: 'cpu', threads: 1 }});
-            const runs = await Promise.all(['heat', 'life'].map((name) => node.run(name)));
-            return (await Promise.all(runs.map((run) => run.status()))).map((status) => [status.identity, status.peerId]);
-        }})()",
-        link
-    );
-    let begun = browser.evaluate(&tab, &begun).unwrap();
-    assert_eq!((&begun[0][0], &begun[0]), (&"kept".into(), &begun[1]), "{begun}");
+    // Both load at once; on a GPU into one device.
+    for executor in ["cpu", "gpu"] {
+        // A page that takes part in nothing by itself.
+        let tab = browser.open(link.split('#').next().unwrap());
+        let begun = format!(
+            "(async () => {{
+                const {{ join }} = await import('/peercompute/index.js');
+                const node = await join('{link}', {{ executor: '{executor}', threads: 1 }});
+                const runs = await Promise.all(['heat', 'life'].map((name) => node.run(name)));
+                const told = (await Promise.all(runs.map((run) => run.status()))).map((status) => [status.identity, status.peerId]);
+                await node.leave();
+                return told;
+            }})()"
+        );
+        let begun = browser.evaluate(&tab, &begun).unwrap();
+        assert_eq!((&begun[0][0], &begun[0]), (&"kept".into(), &begun[1]), "{executor}: {begun}");
+        browser.close(&tab);
+    }
 }
 
 #[test]

@@ -28,6 +28,8 @@ use super::{Voice, WorkloadArgs, say, sign};
 
 /// How long members of a stored run are looked for.
 const SEARCH_LIMIT: Duration = Duration::from_secs(3);
+/// A server keeps every snapshot of all of a world up to this size.
+const KEPT_BYTES_MAX: u64 = 64 << 20;
 
 #[derive(Args)]
 pub(crate) struct HostCommand {
@@ -233,6 +235,8 @@ impl Host<'_> {
         let keep = match (&self.storing, args.wants_state(), record.end) {
             (Some(_), _, _) | (None, true, u64::MAX) => Keep::All,
             (None, true, _) => Keep::End,
+            // Of tabs several vanish at once, with what they own and what they keep for each other.
+            (None, false, _) if self.site.is_some() && world::parts(self.bundle)?.whole_bytes() <= KEPT_BYTES_MAX => Keep::All,
             (None, false, _) => Keep::Share,
         };
         let is_hosting = matches!(role, Role::Host { .. });

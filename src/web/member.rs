@@ -167,8 +167,7 @@ impl Member {
         let transport = TransportConfig { listen: Vec::new(), relays: vec![root.clone()], identity_seed, ..TransportConfig::default() };
         // What is small enough is seen whole: every snapshot of it comes here.
         let parts = parts_of(bundle.program()).map_err(|cause| JsError::new(&cause))?;
-        let bytes: u64 = (0..parts.count() as u32).map(|part| u64::from(parts.bytes(PartId(part)))).sum();
-        let keep = if bytes <= SHOWN_BYTES_MAX { Keep::All } else { Keep::Share };
+        let keep = if parts.whole_bytes() <= SHOWN_BYTES_MAX { Keep::All } else { Keep::Share };
         // Whoever is alone for so long joins anew, by the link.
         let tuning = Tuning { orphan_limit: ORPHAN_LIMIT, ..Tuning::default() };
         let terms = Terms { transport, name, speed, computes: !watches, keep, seeds: false, token: link.token, tuning };

@@ -10,9 +10,10 @@
 //!  Decided ──► all                         Accept (round n) ──► … as on the left
 //! ```
 //!
-//! Round 0 belongs to the coordinator alone, so it needs no Prepare. A quorum is more than half of the members, or
-//! exactly half with the coordinator among them: any two quorums meet. A member that vanished counts as one that does
-//! not answer; one that comes back is a new member and votes only in later epochs, so votes need no disk.
+//! Round 0 belongs to the coordinator alone, so it needs no Prepare. A quorum is more than half of the voters
+//! ([`EpochPlan::voters`](super::EpochPlan::voters)), or exactly half with the first among them: any two quorums meet. A
+//! voter that vanished counts as one that does not answer; one that comes back is a new member and votes only in later
+//! epochs, so votes need no disk.
 //!
 //! Invariant: two different values are never decided for one epoch.
 
@@ -31,7 +32,7 @@ pub struct Ballot {
     pub member: u32,
 }
 
-/// Whether these members, out of a rising list that begins with the coordinator, may decide.
+/// Whether these, out of a rising list of voters, may decide.
 pub fn is_quorum(members: &[MemberId], present: impl Fn(MemberId) -> bool) -> bool {
     let count = members.iter().filter(|id| present(**id)).count();
     count * 2 > members.len() || (count * 2 == members.len() && members.first().is_some_and(|first| present(*first)))

@@ -21,7 +21,7 @@
 //!   Every epoch begins from a snapshot; whoever lacks a part of it pulls it, chunk by chunk, and checks its hash.
 //! - **Shadows**: a newcomer computes the tiles that it is to own behind their owners, and takes over when it has caught up.
 //! - **Agreement** ([`agree`]): the members of epoch e decide its one successor by single-decree Paxos. A quorum is
-//!   more than half of them, or exactly half with the coordinator among them; so of two halves of a split network at
+//!   more than half of those that others can dial, or exactly half with the first of them; so of two halves of a split network at
 //!   most one goes on, and a host goes on when its only guest has vanished. The other half waits, says so, and joins
 //!   again once it reaches the first.
 //! - **Silence**: a member that sends no byte for some round trips is suspected; pings come from the driver's thread, so

@@ -89,6 +89,11 @@ impl Parts {
         self.bytes.get(part.at()).copied().unwrap_or(0)
     }
 
+    /// Bytes of all parts.
+    pub fn whole_bytes(&self) -> u64 {
+        self.bytes.iter().map(|bytes| u64::from(*bytes)).sum()
+    }
+
     /// The part of a tile.
     pub fn part_of(&self, grid: usize, tile: TileId) -> PartId {
         PartId(self.first[grid] + tile.0)

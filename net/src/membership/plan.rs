@@ -21,6 +21,9 @@ use super::wishes::{CHANGES_MAX, Change, put_change, take_change};
 use crate::ownership::{PEERS_MAX, PeerIndex};
 use crate::wire::{self, Reader, WireError};
 
+/// What an address has in it that leads through a relay.
+const CIRCUIT: &str = "/p2p-circuit";
+
 /// A member's number, given by the run and never given again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MemberId(pub u32);
@@ -108,7 +111,22 @@ pub struct EpochPlan {
     pub task: Bytes,
 }
 
+impl Member {
+    /// Whether others can dial it without a relay's help.
+    fn is_dialable(&self) -> bool {
+        self.addresses.iter().any(|address| !address.contains(CIRCUIT))
+    }
+}
+
 impl EpochPlan {
+    /// Whose votes count, rising: those that others can dial by themselves, as a host and native peers; all, where nobody can be dialled.
+    ///
+    /// Tabs hang on their server: without it they reach nobody, and several of them vanish together, as a browser is closed. If they counted,
+    /// who closes one could stop those who stay.
+    pub fn voters(&self) -> Vec<MemberId> {
+        voters(&self.roster)
+    }
+
     /// A member's place in the roster.
     pub fn index_of(&self, id: MemberId) -> Option<PeerIndex> {
         self.roster.binary_search_by_key(&id, |member| member.id).ok().map(|at| PeerIndex(at as u16))
@@ -343,6 +361,11 @@ pub(super) fn take_speed(reader: &mut Reader) -> Result<f64, WireError> {
     if speed.is_finite() && speed >= 0.0 { Ok(speed) } else { Err(WireError::BadValue { field: "speed", value: speed.to_bits() }) }
 }
 
+fn voters(roster: &[Member]) -> Vec<MemberId> {
+    let some_can = roster.iter().any(Member::is_dialable);
+    roster.iter().filter(|member| member.is_dialable() || !some_can).map(|member| member.id).collect()
+}
+
 fn take_members(reader: &mut Reader) -> Result<Vec<Member>, WireError> {
     let count = usize::from(reader.u16("roster length")?);
     wire::limit("roster length", count, PEERS_MAX)?;
@@ -363,6 +386,17 @@ pub(super) fn take_list<T>(reader: &mut Reader, field: &'static str, item_bytes:
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn those_vote_whom_others_can_dial_or_all_where_there_are_none() {
+        let at = |id: u32, addresses: &[&str]| Member { addresses: addresses.iter().map(|&address| address.into()).collect(), ..member(id) };
+        let relayed = "/ip4/10.0.0.1/tcp/80/ws/p2p/12D3KooWServer/p2p-circuit/p2p/12D3KooWTab";
+        let [server, native] = [at(1, &["/ip4/10.0.0.1/tcp/80/ws"]), at(9, &[relayed, "/ip4/10.0.0.2/tcp/7000"])];
+        let tabs = [at(4, &[relayed]), at(5, &[])];
+        assert_eq!(voters(&[vec![server.clone()], tabs.to_vec(), vec![native]].concat()), [MemberId(1), MemberId(9)]);
+        assert_eq!(voters(&[vec![server], tabs.to_vec()].concat()), [MemberId(1)]);
+        assert_eq!(voters(&tabs), [MemberId(4), MemberId(5)]);
+    }
 
     fn member(id: u32) -> Member {
         Member {

@@ -129,9 +129,8 @@ impl Member {
             }
             return;
         }
-        let roster = Self::roster_ids(&plan);
-        let linked: Vec<MemberId> = roster.iter().copied().filter(|id| self.is_linked(*id)).collect();
-        if !is_quorum(&roster, |id| linked.contains(&id)) {
+        let linked: Vec<MemberId> = Self::roster_ids(&plan).into_iter().filter(|id| self.is_linked(*id)).collect();
+        if !is_quorum(&plan.voters(), |id| linked.contains(&id)) {
             return self.orphaned(&plan, &linked);
         }
         self.orphaned_at = None;
@@ -245,7 +244,7 @@ impl Member {
             }
             self.broadcast(plan, &message);
         }
-        let roster = Self::roster_ids(plan);
+        let voters = plan.voters();
         let Some(attempt) = &self.attempt else { return };
         let all_promised = linked.iter().all(|id| attempt.proposal.has_promise(*id));
         if !all_promised && attempt.proposal.value.is_none() && attempt.begun_at + self.proposer_limit() <= now {
@@ -255,7 +254,7 @@ impl Member {
             }
             return;
         }
-        if attempt.again_at.is_some() || attempt.proposal.value.is_some() || !all_promised || !attempt.proposal.is_prepared(&roster) {
+        if attempt.again_at.is_some() || attempt.proposal.value.is_some() || !all_promised || !attempt.proposal.is_prepared(&voters) {
             return;
         }
         let value = match attempt.proposal.bound_value() {
@@ -411,10 +410,10 @@ impl Member {
 
     fn count_vote(&mut self, from: MemberId) {
         let Some(plan) = self.decided.clone() else { return };
-        let roster = Self::roster_ids(&plan);
+        let voters = plan.voters();
         let Some(attempt) = &mut self.attempt else { return };
         let Some(value) = attempt.proposal.value.clone() else { return };
-        if attempt.proposal.accepted(from, &roster)
+        if attempt.proposal.accepted(from, &voters)
             && let Ok(next) = EpochPlan::from_bytes(value.clone(), &self.config.parts)
         {
             self.tell_decided(&plan, &next, &value);

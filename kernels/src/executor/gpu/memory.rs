@@ -66,8 +66,10 @@ impl<'a> Memory<'a> {
         let memory = self.gpu.device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
         let validation = self.gpu.device.push_error_scope(wgpu::ErrorFilter::Validation);
         let made = make();
-        let validation = validation.pop().await;
-        let error = memory.pop().await.or(validation);
+        // Both before anything is waited for: scopes are the device's, and another load would put its own between them.
+        let (validation, memory) = (validation.pop(), memory.pop());
+        let validation = validation.await;
+        let error = memory.await.or(validation);
         match error {
             None => Ok(made),
             Some(error) => Err(ExecutorError::Memory { adapter: self.gpu.info.adapter.clone(), bytes: self.bytes(), cause: error.to_string() }),
