@@ -308,7 +308,7 @@ fn bundle_path(hash: &[u8; 32], signer: &PublicKey) -> Result<PathBuf, KeyFileEr
 /// **Errors:** the file cannot be written.
 pub fn keep(bundle: &VerifiedBundle) -> Result<(), KeyFileError> {
     let path = bundle_path(&bundle.program().hash, &bundle.signer())?;
-    if path.exists() {
+    if std::fs::read(&path).is_ok_and(|kept| kept == bundle.bytes()) {
         return Ok(());
     }
     let folder = path.parent().unwrap_or(Path::new(".")).to_path_buf();
@@ -318,11 +318,12 @@ pub fn keep(bundle: &VerifiedBundle) -> Result<(), KeyFileError> {
     std::fs::write(&next, bundle.bytes()).and_then(|()| std::fs::rename(&next, &path)).map_err(file_error("write", &path))
 }
 
-/// Whether the bundle that a link asks for was verified here before.
+/// Whether the bundle that a link asks for is here since it was verified, and as it was.
 ///
 /// **Errors:** there is no home to look in.
 pub fn is_kept(link: &Link) -> Result<bool, KeyFileError> {
-    Ok(bundle_path(&link.bundle, &link.key)?.exists())
+    let path = bundle_path(&link.bundle, &link.key)?;
+    Ok(path.is_file() && read_bundle(&path, &Trust::key(link.key)).is_ok_and(|bundle| bundle.program().hash == link.bundle))
 }
 
 /// The bundle that a link asks for: out of `given`, a folder or a bundle, or else one that was verified here before.
@@ -337,7 +338,7 @@ pub fn open_linked(link: &Link, given: Option<&Path>, overrides: &Overrides, tru
     let kept = bundle_path(&link.bundle, &link.key)?;
     let path = match given {
         Some(path) => path,
-        None if kept.exists() => &kept,
+        None if is_kept(link)? => &kept,
         None => return Err(KeyFileError::NotHere { name: wanted.name, version: wanted.version, bundle: wanted.bundle }),
     };
     let bundle = open(path, overrides, &[link.key])?;

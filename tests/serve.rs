@@ -299,7 +299,17 @@ fn a_tab_pauses_a_run_and_changes_a_parameter_for_all_from_one_tick_on() {
 }
 
 #[test]
-fn a_root_that_comes_back_finds_its_tabs_again() {
+fn a_root_that_was_lost_and_comes_back_finds_its_tabs_again() {
+    comes_back("KILL");
+}
+
+/// One that leaves hands everything over to a tab that nobody could find.
+#[test]
+fn a_root_that_left_and_comes_back_finds_its_tabs_again() {
+    comes_back("INT");
+}
+
+fn comes_back(signal: &str) {
     let place = Place::new();
     let store = place.path("heat.run");
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -309,7 +319,7 @@ fn a_root_that_comes_back_finds_its_tabs_again() {
         let more = ["--listen", &address, "--name", "root", "--throttle", "0.1", "--snapshot-every", "0.2", "--store", store.to_str().unwrap()];
         Peer::start(place.command(&[&["serve"], &HEAT[..], &more].concat()))
     };
-    let root = start();
+    let mut root = start();
     let link = root.link();
     let mut browser = Chromium::start();
     let tab = browser.open(&on_cpu(&link, "faithful"));
@@ -319,9 +329,10 @@ fn a_root_that_comes_back_finds_its_tabs_again() {
     wait_for(|| (browser.evaluate(&tab, changed).unwrap() == true).then_some(()));
     let stored = root.said.lock().unwrap().len();
     root.says_since(stored, "stored");
-    root.signal("KILL");
+    root.signal(signal);
+    root.code();
     drop(root);
-    // Of two, the one that did not coordinate may not go on alone; it says so.
+    // It may not go on alone; it says so.
     let mut lost = || browser.evaluate(&tab, "peercompute.status()").unwrap();
     wait_for(|| lost()["lost"].is_string().then_some(()));
     let back = start();

@@ -4,6 +4,7 @@
 import { join } from "./index.js";
 
 const LOOK_EVERY_MS = 500;
+const WRONG_MS = 6000;
 // A picture is asked for when the one before has been drawn, and not more often than this.
 const DRAW_EVERY_MS = 100;
 const PIXELS_MAX = 1024;
@@ -39,9 +40,13 @@ let redraw = false;
 const [world, owners, fields, low, high, scale, outline, members, runs, pause, params, relief] =
   ["world", "owners", "fields", "low", "high", "scale", "outline", "members", "runs", "pause", "params", "relief"].map((id) => document.getElementById(id));
 
-function say(text, kind = "") {
+let heldUntil = 0;
+
+// What is held stands so long, whatever else there is to say of how it goes.
+function say(text, kind = "", heldMs = 0) {
   said.textContent = text;
   said.className = kind;
+  heldUntil = performance.now() + heldMs;
 }
 
 function si(value) {
@@ -211,14 +216,15 @@ async function listParams(seen) {
   if (run !== seen) return;
   params.hidden = now.length === 0;
   for (const { name, element, value } of now) {
-    let input = params.elements[name];
+    let input = params.elements.namedItem(name);
     if (!input) {
       const label = document.createElement("label");
       [label.textContent, label.title, label.htmlFor] = [name, element, `param-${name}`];
       input = document.createElement("input");
       [input.id, input.name, input.inputMode] = [`param-${name}`, name, "decimal"];
       input.onchange = () => {
-        const lanes = input.value.split(",").map(Number);
+        const lanes = input.value.split(",").map((lane) => (lane.trim() === "" ? NaN : Number(lane)));
+        if (!lanes.every(Number.isFinite)) return wrong({ message: `${name} takes ${lanes.length > 1 ? "numbers" : "a number"}: ${element}` });
         seen.set(name, lanes.length === 1 ? lanes[0] : lanes).catch(wrong);
       };
       params.append(label, input);
@@ -234,6 +240,14 @@ params.onsubmit = (event) => {
   document.activeElement?.blur();
 };
 
+// How it goes, in words.
+function now(status) {
+  if (status.lost) return [`${status.lost}. Trying again…`, "wrong"];
+  if (status.epoch === 0) return ["Joining…"];
+  if (status.isPaused) return ["Paused, for all members."];
+  return [status.tilesOwned > 0 ? "This tab computes a part of the world." : "This tab takes part, and has no tiles at present."];
+}
+
 async function look(seen) {
   params.replaceChildren();
   while (run === seen) {
@@ -244,20 +258,18 @@ async function look(seen) {
     pause.textContent = status.isPaused ? "Go on" : "Pause";
     pause.onclick = () => (status.isPaused ? seen.resume() : seen.pause()).catch(wrong);
     await listParams(seen);
-    if (run === seen && status.lost) say(`${status.lost}. Trying again…`, "wrong");
-    else if (run === seen && status.isPaused) say("Paused, for all members.");
-    else if (run === seen && status.tilesOwned > 0) say("This tab computes a part of the world.");
+    if (run === seen && performance.now() >= heldUntil) say(...now(status));
     await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
   }
 }
 
 const ENDS = {
-  finished: ({ stateHash }) => say(`The run has come to its end: ${stateHash}`),
-  left: () => say("You have left the run."),
-  failed: ({ error }) => say(error, "wrong"),
+  finished: ({ stateHash }) => say(`The run has come to its end: ${stateHash}`, "", Infinity),
+  left: () => say("You have left the run.", "", Infinity),
+  failed: ({ error }) => say(error, "wrong", Infinity),
 };
 
-const wrong = (error) => say(error.message, "wrong");
+const wrong = (error) => say(error.message, "wrong", WRONG_MS);
 
 // Takes part in a run, and in no other.
 async function take(name) {
@@ -295,7 +307,7 @@ relief.onchange = () => (redraw = true);
 
 leave.onclick = () => {
   leave.disabled = true;
-  say("Leaving: what this tab owns is handed over first…");
+  say("Leaving: what this tab owns is handed over first…", "", Infinity);
   run.leave().catch(wrong);
 };
 

@@ -90,8 +90,9 @@ class Office {
   constructor() {
     this.#worker.onmessage = ({ data }) => {
       if (data.run !== undefined) return this.heard.get(data.run)?.(data);
-      const { resolve, reject } = this.#waiting.get(data.call);
-      this.#waiting.delete(data.call);
+      const { resolve, reject } = this.#waiting.get(data.call) ?? {};
+      // Whoever waited has been told of the worker's end already.
+      if (!this.#waiting.delete(data.call)) return;
       if (data.failed) reject(new PeerComputeError(data.failed.message, data.failed.code));
       else resolve(data.done);
     };

@@ -9,6 +9,8 @@ const TOLD_EVERY_MS = 16;
 // Between two attempts to come back, doubled every time.
 const RETRY_MS = 500;
 const RETRY_MS_MAX = 30_000;
+// A member that was in for so long has come to stay.
+const SETTLED_MS = 30_000;
 // So often one that comes back may be turned away before it stays away.
 const REFUSALS_MAX = 6;
 const RANGE_EVERY_MS = 500;
@@ -93,9 +95,11 @@ class Part {
 
   // Goes on until the run is over, it is left, or what went wrong would go wrong again.
   async #last() {
-    let wait = RETRY_MS;
+    let [wait, entered] = [RETRY_MS, performance.now()];
     for (;;) {
       const ended = await this.#ended();
+      // Whoever falls out again and again waits longer each time.
+      if (performance.now() - entered > SETTLED_MS) wait = RETRY_MS;
       if (!this.#comesBack(ended.state, ended.code)) return this.#end(ended);
       if (ended.code === "refused") this.#refusals++;
       this.#lost = ended.error;
@@ -109,7 +113,7 @@ class Part {
       }
       // The one before goes when nobody waits for its answers any more.
       this.#member = next;
-      if (await this.#enters()) [wait, this.#lost, this.#refusals] = [RETRY_MS, undefined, 0];
+      if (await this.#enters()) [entered, this.#lost, this.#refusals] = [performance.now(), undefined, 0];
     }
   }
 
@@ -135,10 +139,15 @@ class Part {
 
   #ended() {
     let last;
-    return this.#until(({ tick, epoch, ended, stateHash, error, code }) => {
+    return this.#until(({ tick, epoch, peers, ended, stateHash, error, code }) => {
       if (tick !== last) postMessage({ run: this.#run, tick: (last = tick) });
       this.#hasEntered ||= epoch > 0;
-      return ended && { state: ended, stateHash, error, code };
+      if (ended) return { state: ended, stateHash, error, code };
+      // A page hosts nothing. Alone, it has no server any more; nobody would find it, and one that came back would go on without it.
+      if (epoch > 0 && peers === 1 && !this.#isLeaving) {
+        this.#member.leave();
+        return { state: "failed", error: "the server has left, and nobody else is in reach", code: "lost" };
+      }
     });
   }
 
