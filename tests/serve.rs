@@ -98,6 +98,27 @@ fn a_tab_comes_late_is_read_and_leaves_another_is_closed_and_the_run_goes_on() {
     assert_eq!(browser.complaints(), [""; 0]);
 }
 
+#[test]
+fn a_kept_bundle_that_was_damaged_is_fetched_again() {
+    let place = Place::new();
+    let root = serve(&place, &["--throttle", "0.1"]);
+    let link = root.link();
+    let elsewhere = Place::new();
+    let join = || {
+        let native = Peer::start(elsewhere.command(&["join", &link, "--name", "native", "--executor", "cpu", "--threads", "1"]));
+        native.heard(|line| (line["event"] == "epoch").then_some(()));
+    };
+    join();
+    let kept: Vec<_> = std::fs::read_dir(elsewhere.path("cache/peercompute/bundles")).unwrap().map(|file| file.unwrap().path()).collect();
+    let [kept] = &kept[..] else { panic!("{kept:?}") };
+    let good = std::fs::read(kept).unwrap();
+    for damaged in [Vec::new(), b"PCBUNDLE".to_vec(), good[..good.len() - 1].to_vec()] {
+        std::fs::write(kept, damaged).unwrap();
+        join();
+        assert!(std::fs::read(kept).unwrap() == good);
+    }
+}
+
 /// Tabs cannot go on without their server: how many of them there are must not keep it from going on without them.
 #[test]
 fn a_browser_with_most_members_is_closed_and_the_run_goes_on() {
