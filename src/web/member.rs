@@ -438,9 +438,9 @@ pub fn verify_bundle(bundle: &[u8], key: &str) -> Result<Object, JsValue> {
     // As links write it, or as key files do.
     let key = bytes_from_hex(key).map(PublicKey).map_or_else(|| key.parse(), Ok);
     let key: PublicKey = key.map_err(|error| wrong("key", error.to_string()))?;
-    let verified = VerifiedBundle::verify_signature(bundle, &Trust::key(key)).map_err(|error| match error {
-        BundleError::Untrusted { key } => wrong("key", format!("the bundle is signed by {key}, which is not a trusted key")),
-        error => wrong("bundle", error.to_string()),
+    let verified = VerifiedBundle::verify_signature(bundle, &Trust::key(key)).map_err(|error| {
+        let code = if matches!(error, BundleError::Untrusted { .. }) { "key" } else { "bundle" };
+        wrong(code, super::refusal(&error))
     })?;
     let program = verified.program();
     Ok(object(&[

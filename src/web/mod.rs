@@ -23,7 +23,7 @@ use peercompute_kernels::executor::cpu::CpuOptions;
 use peercompute_kernels::executor::cpu::machine::team::open_team;
 use peercompute_kernels::executor::gpu::GpuOptions;
 use peercompute_kernels::executor::{Borders, ExecutorError, Placement, Run, mesh};
-use peercompute_kernels::{PublicKey, Trust, VerifiedBundle};
+use peercompute_kernels::{BundleError, PublicKey, Trust, VerifiedBundle};
 use wasm_bindgen::prelude::*;
 
 use crate::state;
@@ -48,6 +48,14 @@ fn told(error: impl std::error::Error) -> JsError {
         cause = inner.source();
     }
     JsError::new(&text)
+}
+
+/// Why a bundle is refused, for who has no command line.
+fn refusal(error: &BundleError) -> String {
+    match error {
+        BundleError::Untrusted { key } => format!("the bundle is signed by {key}, which is not a trusted key"),
+        error => error.to_string(),
+    }
 }
 
 /// Threads that the machine runs at once.
@@ -137,7 +145,7 @@ impl Executor {
     /// **Errors:** the signature, a limit, or a kernel that the executor refuses.
     pub async fn load(&self, bundle: Vec<u8>, key: String, peers: Option<u16>) -> Result<Workload, JsError> {
         let key: PublicKey = key.parse().map_err(told)?;
-        let bundle = VerifiedBundle::verify_signature(&bundle, &Trust::key(key)).map_err(told)?;
+        let bundle = VerifiedBundle::verify_signature(&bundle, &Trust::key(key)).map_err(|error| JsError::new(&refusal(&error)))?;
         let count = usize::from(peers.unwrap_or(1).max(1));
         let mut peers = Vec::new();
         for me in 0..count {

@@ -32,8 +32,17 @@ use crate::program::Program;
 #[non_exhaustive]
 pub enum ExecutorError {
     /// There is no adapter at all.
-    #[error(
-        "no GPU adapter was found\n  help: install a Vulkan driver for your GPU, or a software one; on Debian and Ubuntu: apt-get install mesa-vulkan-drivers; or use the cpu executor, which needs none"
+    #[cfg_attr(
+        target_arch = "wasm32",
+        error(
+            "no GPU adapter was found: this browser has no WebGPU, gives none of its adapters, or the page is neither https nor from this machine"
+        )
+    )]
+    #[cfg_attr(
+        not(target_arch = "wasm32"),
+        error(
+            "no GPU adapter was found\n  help: install a Vulkan driver for your GPU, or a software one; on Debian and Ubuntu: apt-get install mesa-vulkan-drivers; or use the cpu executor, which needs none"
+        )
     )]
     NoAdapter,
     /// None of that name.
