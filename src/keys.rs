@@ -318,14 +318,6 @@ pub fn keep(bundle: &VerifiedBundle) -> Result<(), KeyFileError> {
     std::fs::write(&next, bundle.bytes()).and_then(|()| std::fs::rename(&next, &path)).map_err(file_error("write", &path))
 }
 
-/// Whether the bundle that a link asks for is here since it was verified, and as it was.
-///
-/// **Errors:** there is no home to look in.
-pub fn is_kept(link: &Link) -> Result<bool, KeyFileError> {
-    let path = bundle_path(&link.bundle, &link.key)?;
-    Ok(path.is_file() && read_bundle(&path, &Trust::key(link.key)).is_ok_and(|bundle| bundle.program().hash == link.bundle))
-}
-
 /// The bundle that a link asks for: out of `given`, a folder or a bundle, or else one that was verified here before.
 /// What `trusted` names must have signed it; if nothing is, the link's key must.
 ///
@@ -335,11 +327,14 @@ pub fn open_linked(link: &Link, given: Option<&Path>, overrides: &Overrides, tru
         return Err(KeyFileError::OtherKey { key: link.key });
     }
     let wanted = Named { name: link.workload.clone(), version: link.version.clone(), bundle: hex(&link.bundle) };
-    let kept = bundle_path(&link.bundle, &link.key)?;
-    let path = match given {
-        Some(path) => path,
-        None if is_kept(link)? => &kept,
-        None => return Err(KeyFileError::NotHere { name: wanted.name, version: wanted.version, bundle: wanted.bundle }),
+    let Some(path) = given else {
+        let path = bundle_path(&link.bundle, &link.key)?;
+        return match open(&path, overrides, &[link.key]) {
+            Ok(bundle) if bundle.program().hash == link.bundle => Ok(bundle),
+            Err(error @ (KeyFileError::Signed { .. } | KeyFileError::Bundle { cause: BundleError::Older { .. }, .. })) => Err(error),
+            // One that was damaged is as good as none.
+            _ => Err(KeyFileError::NotHere { name: wanted.name, version: wanted.version, bundle: wanted.bundle }),
+        };
     };
     let bundle = open(path, overrides, &[link.key])?;
     if bundle.program().hash != link.bundle {

@@ -168,23 +168,12 @@ struct Carried {
 /// An element, or a part of one. Parts follow what they are of, depth first: a tree would be read by a recursion that the bytes decide the depth of.
 #[derive(Serialize, Deserialize)]
 enum Node {
-    Scalar(Kind),
-    Vector(Kind, u32),
+    Scalar(Scalar),
+    Vector(Scalar, u32),
     Matrix { columns: u32, rows: u32 },
     Array { count: u32 },
     Struct { name: String, size: u32, fields: Vec<(String, u32)> },
 }
-
-#[derive(Serialize, Deserialize)]
-#[serde(remote = "Scalar")]
-enum ScalarNode {
-    F32,
-    I32,
-    U32,
-}
-
-#[derive(Serialize, Deserialize)]
-struct Kind(#[serde(with = "ScalarNode")] Scalar);
 
 fn nodes(element: &Element) -> Vec<Node> {
     let mut nodes = Vec::new();
@@ -194,8 +183,8 @@ fn nodes(element: &Element) -> Vec<Node> {
 
 fn add_nodes(element: &Element, nodes: &mut Vec<Node>) {
     nodes.push(match &element.kind {
-        ElementKind::Scalar(scalar) => Node::Scalar(Kind(*scalar)),
-        ElementKind::Vector(scalar, lanes) => Node::Vector(Kind(*scalar), *lanes),
+        ElementKind::Scalar(scalar) => Node::Scalar(*scalar),
+        ElementKind::Vector(scalar, lanes) => Node::Vector(*scalar, *lanes),
         ElementKind::Matrix { columns, rows } => Node::Matrix { columns: *columns, rows: *rows },
         ElementKind::Array { count, .. } => Node::Array { count: *count },
         ElementKind::Struct(fields) => {
@@ -222,8 +211,8 @@ fn next_element(nodes: &mut std::vec::IntoIter<Node>, names: &mut usize, depth: 
         return Err("a layout nests deeper than WGSL's".into());
     }
     let element = match nodes.next().ok_or("a layout lacks a part")? {
-        Node::Scalar(Kind(scalar)) => Element::scalar(scalar),
-        Node::Vector(Kind(scalar), lanes @ 2..=4) => Element::vector(scalar, lanes),
+        Node::Scalar(scalar) => Element::scalar(scalar),
+        Node::Vector(scalar, lanes @ 2..=4) => Element::vector(scalar, lanes),
         Node::Matrix { columns: columns @ 2..=4, rows: rows @ 2..=4 } => Element::matrix(columns, rows),
         Node::Array { count: count @ 1..=ELEMENT_BYTES_MAX } => {
             let element = next_element(nodes, names, depth + 1)?;
@@ -315,7 +304,7 @@ mod tests {
             assert!(refusal.contains(words), "{refusal}");
         }
         for (nodes, words) in [
-            (vec![Node::Scalar(Kind(Scalar::F32)), Node::Array { count: 1 }], "parts that are of nothing"),
+            (vec![Node::Scalar(Scalar::F32), Node::Array { count: 1 }], "parts that are of nothing"),
             (vec![Node::Array { count: 1 }], "lacks a part"),
             ((0..100_000).map(|_| Node::Array { count: 1 }).collect(), "nests deeper"),
         ] {

@@ -1,11 +1,11 @@
 //! `peercompute join` and `status`: taking part in a run by its link, and looking on.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use peercompute::keys;
+use peercompute::keys::{self, KeyFileError};
 use peercompute::launch::{self, LaunchError};
 use peercompute::link::Link;
 use peercompute::node::speed;
@@ -60,12 +60,11 @@ pub(crate) fn join(args: &JoinArgs, choice: &Choice, json: bool) -> Result<(), L
     let trusted = args.trust.iter().map(|key| keys::read_public(key)).collect::<Result<Vec<_>, _>>()?;
     let given = args.workload.as_deref().or(args.bundle.as_deref());
     let overrides = Overrides { tiles: args.tile.clone(), shapes: args.shape.clone(), params: Vec::new() };
-    let fetched = match (given, &args.link.page) {
-        (None, Some(page)) if !keys::is_kept(&args.link)? => Some(fetch(page, &args.link)?),
-        _ => None,
+    let open = |given: Option<&Path>| keys::open_linked(&args.link, given, &overrides, &trusted);
+    let bundle = match (open(given), &args.link.page) {
+        (Err(KeyFileError::NotHere { .. }), Some(page)) => open(Some(fetch(page, &args.link)?.path()))?,
+        (opened, _) => opened?,
     };
-    let given = given.or(fetched.as_ref().map(|file| file.path()));
-    let bundle = keys::open_linked(&args.link, given, &overrides, &trusted)?;
     let imports = launch::read_imports(&bundle, &args.member.import)?;
     launch::wanted(&bundle, &args.member.export, &args.member.image)?;
     let executor = args.member.open_executor(choice)?;
