@@ -330,14 +330,16 @@ pub fn open_linked(link: &Link, given: Option<&Path>, overrides: &Overrides, tru
     let Some(path) = given else {
         let path = bundle_path(&link.bundle, &link.key)?;
         return match open(&path, overrides, &[link.key]) {
-            Ok(bundle) if bundle.program().hash == link.bundle => Ok(bundle),
+            Ok(bundle) if Named::of(&bundle) == wanted => Ok(bundle),
+            // It is what the hash names, under another name.
+            Ok(bundle) if bundle.program().hash == link.bundle => Err(KeyFileError::OtherBundle { path, given: Named::of(&bundle), wanted }),
             Err(error @ (KeyFileError::Signed { .. } | KeyFileError::Bundle { cause: BundleError::Older { .. }, .. })) => Err(error),
             // One that was damaged is as good as none.
             _ => Err(KeyFileError::NotHere { name: wanted.name, version: wanted.version, bundle: wanted.bundle }),
         };
     };
     let bundle = open(path, overrides, &[link.key])?;
-    if bundle.program().hash != link.bundle {
+    if Named::of(&bundle) != wanted {
         return Err(KeyFileError::OtherBundle { path: path.into(), given: Named::of(&bundle), wanted });
     }
     keep(&bundle)?;

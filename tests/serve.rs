@@ -8,6 +8,7 @@ mod place;
 mod served;
 mod tabs;
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use place::{Peer, Place, hash, wait_for};
@@ -81,9 +82,21 @@ fn a_tab_comes_late_is_read_and_leaves_another_is_closed_and_the_run_goes_on() {
         return [values.constructor.name, values.length, values.every(Number.isFinite)];
     })()";
     assert_eq!(browser.evaluate(&late, read).unwrap(), serde_json::json!(["Float32Array", 16 * 8, true]));
-    for (wrong, words) in [("'temperature', { tile: 999 }", "no tile 999"), ("'pressure', { tile: 0 }", "no buffer is called `pressure`")] {
-        let error = browser.evaluate(&late, &format!("peercompute.read({wrong})")).unwrap_err();
-        assert!(error.contains(words), "{error}");
+    let theirs = "(await peercompute.world()).fields[0].owners.findIndex((owner, tile, all) => owner !== all[mine])";
+    for (wrong, code, words) in [
+        ("'temperature', { tile: 999 }", "option", "no tile 999"),
+        ("'pressure', { tile: 0 }", "option", "no buffer is called `pressure`"),
+        ("'temperature', { tile: theirs }", "tile", "is another member's"),
+    ] {
+        let caught = format!(
+            "(async () => {{
+                const [mine] = await peercompute.tiles('temperature');
+                const theirs = {theirs};
+                return await peercompute.read({wrong}).catch((error) => [error.code, error.message]);
+            }})()"
+        );
+        let caught = browser.evaluate(&late, &caught).unwrap();
+        assert!(caught[0] == code && caught[1].as_str().unwrap().contains(words), "{wrong}: {caught}");
     }
     // One in good order, one without a word.
     browser.evaluate(&first, "peercompute.leave()").unwrap();
@@ -270,6 +283,11 @@ fn a_page_of_somebodys_own_shows_a_field_and_is_told_what_is_wrong_by_a_code() {
         (format!("await join('{base}')"), "key", "no key says"),
         (format!("await join('{base}', {{ key: '{other}' }})"), "key", "nothing at"),
         ("await join('http://127.0.0.1:1/', { key: 'x' })".to_owned(), "unreachable", "not reached"),
+        ("await join(location.href.replace('@1.0.0', '@2.0.0'))".to_owned(), "link", "heat 2.0.0 is heat 1.0.0"),
+        ("await (await join(location.href.slice(0, -3), { executor: 'cpu', threads: 1 })).run()".to_owned(), "link", "is not an address"),
+        ("await join(location.href, { threads: 0 })".to_owned(), "option", "from 1 to 256, not 0"),
+        ("await join(location.href, { threads: 'all' })".to_owned(), "option", r#"not "all""#),
+        ("await join(location.href, { token: 'come in' })".to_owned(), "option", "32 hexadecimal digits"),
         ("await (await join(location.href)).run('life')".to_owned(), "run", "there are heat"),
         ("await (await join(location.href)).run('heat', { tiles: 'all' })".to_owned(), "option", "auto"),
         ("await (await join(location.href, { identity: 'another' })).run()".to_owned(), "option", "kept"),
@@ -395,7 +413,7 @@ fn a_page_draws_straight_from_the_gpus_buffers() {
     colours(&mut browser, flat + flat / 2);
     let drawn = "peercompute.run.draw(new OffscreenCanvas(1, 1), 'pressure').catch((error) => [error.code, error.message])";
     let refused = browser.evaluate(&tab, drawn).unwrap();
-    assert!(refused[0] == "executor" && refused[1].as_str().unwrap().contains("no buffer is called `pressure`"), "{refused}");
+    assert!(refused[0] == "option" && refused[1].as_str().unwrap().contains("no buffer is called `pressure`"), "{refused}");
     assert_eq!(browser.complaints(), [""; 0]);
 }
 
@@ -403,10 +421,7 @@ fn a_page_draws_straight_from_the_gpus_buffers() {
 fn a_tab_with_webgpu_does_without_what_only_the_cpu_executor_needs() {
     let place = Place::new();
     // A program whose package lacks it.
-    let program = place.path("peercompute");
-    let web = place.path("web");
-    std::fs::copy(env!("CARGO_BIN_EXE_peercompute"), &program).unwrap();
-    copy_folder(&peercompute::serve::package_folder().unwrap(), &web);
+    let (program, web) = packaged(&place);
     let rest = "peercompute_cpu.wasm";
     let kept = std::fs::read(web.join(rest)).unwrap();
     std::fs::remove_file(web.join(rest)).unwrap();
@@ -445,6 +460,14 @@ fn a_tab_with_webgpu_does_without_what_only_the_cpu_executor_needs() {
     status(&mut browser, &tab, |status| status["executor"] == "cpu" && status["tilesOwned"].as_u64() > Some(0));
 }
 
+/// A copy of the program, and of the package that it has for browsers.
+fn packaged(place: &Place) -> (PathBuf, PathBuf) {
+    let (program, web) = (place.path("peercompute"), place.path("web"));
+    std::fs::copy(env!("CARGO_BIN_EXE_peercompute"), &program).unwrap();
+    copy_folder(&peercompute::serve::package_folder().unwrap(), &web);
+    (program, web)
+}
+
 fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
     std::fs::create_dir(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap() {
@@ -454,6 +477,30 @@ fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
         } else {
             std::fs::copy(&path, to.join(name)).unwrap();
         }
+    }
+}
+
+/// What a page does while its worker computes: the browser names each task of the page's thread that took 50 ms or more.
+#[test]
+fn a_page_answers_while_its_worker_computes() {
+    for executor in ["gpu", "cpu"] {
+        let place = Place::new();
+        let root = slow_root(&place);
+        let mut browser = Chromium::start();
+        let tab = browser.open(&root.link().replace("/#", &format!("/?executor={executor}#")));
+        let begun = status(&mut browser, &tab, |status| status["executor"] == executor && status["tilesOwned"].as_u64() > Some(0));
+        let watched = "new PerformanceObserver((seen) => tasks.push(...seen.getEntries().map(({ duration }) => duration))).observe({ type: 'longtask' })";
+        browser.evaluate(&tab, &format!("globalThis.tasks = []; {watched}")).unwrap();
+        std::thread::sleep(Duration::from_secs(5));
+        let ended = status(&mut browser, &tab, |_| true);
+        assert!(ended["tick"].as_u64() > begun["tick"].as_u64() && ended["tilesOwned"].as_u64() > Some(0), "{begun} {ended}");
+        let tasks: Vec<f64> = serde_json::from_value(browser.evaluate(&tab, "tasks").unwrap()).unwrap();
+        assert!(tasks.iter().all(|task| *task <= 200.0), "{executor}: {tasks:?} ms");
+        // One that takes so long is seen.
+        browser.evaluate(&tab, "setTimeout(() => { const end = performance.now() + 201; while (performance.now() < end); })").unwrap();
+        something(&mut browser, &tab, "tasks.some((task) => task > 200) || null");
+        println!("{executor}: tasks of 50 ms and more, in 5 s: {tasks:?} ms");
+        assert_eq!(browser.complaints(), [""; 0]);
     }
 }
 
@@ -474,6 +521,31 @@ fn a_gpu_that_goes_away_is_replaced_and_the_tab_comes_back() {
     });
     assert_eq!((&after["executor"], &after["peers"]), (&"gpu".into(), &2.into()), "{after}");
     assert_eq!(after["peerId"], before["peerId"]);
+}
+
+/// The third time, a tab that may choose computes on.
+#[test]
+fn a_gpu_that_goes_away_again_and_again_is_done_without() {
+    let place = Place::new();
+    let (program, web) = packaged(&place);
+    // The adapter of this browser is software, which nobody chooses who may; here it says that it is none.
+    let worker = web.join("worker.js");
+    let honest = std::fs::read_to_string(&worker).unwrap();
+    let disguise = "Object.defineProperty(GPUAdapter.prototype, 'info', { value: { description: 'Hardware 9000', isFallbackAdapter: false } });";
+    std::fs::write(&worker, format!("{honest}\n{disguise}\n")).unwrap();
+    std::fs::remove_file(web.join("worker.js.br")).unwrap();
+    let root = Peer::start(place.command_of(&program, &SLOW_ROOT));
+    let mut browser = Chromium::start_crashing();
+    let tab = browser.open(&root.link());
+    for loss in 1..=3 {
+        let on = status_of_lost(&mut browser, &tab, |status| status.get("lost").is_none() && status["tilesOwned"].as_u64() > Some(0));
+        assert_eq!((&on["executor"], on.get("executorNote")), (&"gpu".into(), None), "{loss}: {on}");
+        browser.crash_gpu();
+        status_of_lost(&mut browser, &tab, |status| status["lost"].is_string());
+    }
+    let on = status_of_lost(&mut browser, &tab, |status| status.get("lost").is_none() && status["tilesOwned"].as_u64() > Some(0));
+    assert_eq!((&on["executor"], &on["executorNote"]), (&"cpu".into(), &"the GPU went away 3 times".into()), "{on}");
+    something(&mut browser, &tab, "/went away/.test(document.getElementById('status').textContent) || null");
 }
 
 #[test]

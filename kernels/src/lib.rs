@@ -23,7 +23,7 @@ pub mod reflection;
 pub mod schedule;
 pub mod source;
 
-pub use bundle::{BundleError, PublicKey, SecretKey, Trust, VerifiedBundle};
+pub use bundle::{BundleError, KeyError, PublicKey, SecretKey, Trust, VerifiedBundle};
 pub use declaration::Overrides;
 pub use diagnose::{ErrorKind, WorkloadError};
 pub use look::Look;

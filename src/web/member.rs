@@ -20,21 +20,20 @@ use js_sys::{Array, Object, Reflect, Uint8Array, Uint8ClampedArray, Uint16Array,
 use peercompute_buffers::TileId;
 use peercompute_buffers::digest::hex;
 use peercompute_kernels::declaration::Extent;
-use peercompute_kernels::executor::ExecutorError;
 use peercompute_kernels::program::ParamValue;
-use peercompute_kernels::{BundleError, Program, PublicKey, Trust, VerifiedBundle};
+use peercompute_kernels::{Program, PublicKey, Trust, VerifiedBundle};
 use peercompute_net::driver::MemberSession;
-use peercompute_net::membership::{EpochPlan, Event, Keep, MemberError, Notice, PartId, Parts, Role, Tuning, VALUE_BYTES_MAX, Wish};
+use peercompute_net::membership::{EpochPlan, Event, Keep, Notice, PartId, Parts, Role, Tuning, VALUE_BYTES_MAX, Wish};
 use peercompute_net::ownership::PeerIndex;
 use peercompute_net::runtime::{self, Instant};
 use peercompute_net::transport::TransportConfig;
 use wasm_bindgen::prelude::*;
 
-use super::{Executor, told};
+use super::Executor;
+use super::fault::Fault;
 use crate::link::{Link, PageAddress, bytes_from_hex, run_in};
-use crate::node::NodeError;
 use crate::node::member::{End, Look, MemberNode, Throttle, Told, params_at};
-use crate::node::parts::{parts_of, piece};
+use crate::node::parts::piece;
 use crate::node::speed::measure;
 use crate::view::View;
 use crate::world::{self, Terms};
@@ -74,25 +73,6 @@ struct State {
 enum Ended {
     Finished { state_hash: String },
     Left,
-}
-
-/// Why a member computes no more: for people, and a word for programs.
-struct Fault {
-    code: &'static str,
-    text: String,
-}
-
-impl From<NodeError> for Fault {
-    fn from(error: NodeError) -> Fault {
-        let code = match &error {
-            NodeError::Member(MemberError::Refused { .. }) => "refused",
-            NodeError::Member(MemberError::Unreachable { .. }) => "unreachable",
-            NodeError::Member(MemberError::Orphaned { .. } | MemberError::PartsLost { .. }) | NodeError::Session(_) => "lost",
-            NodeError::Executor(ExecutorError::Lost { .. }) => "device",
-            _ => "failed",
-        };
-        Fault { code, text: error.to_string() }
-    }
 }
 
 impl State {
@@ -154,24 +134,24 @@ impl Member {
         name: String,
         watches: bool,
         seed: Option<Vec<u8>>,
-    ) -> Result<Member, JsError> {
-        let link: Link = link.parse().map_err(told)?;
+    ) -> Result<Member, Fault> {
+        let link: Link = link.parse()?;
         let root = root_address(&page, &link)
-            .ok_or_else(|| JsError::new("the link names no server that browsers can reach: was it made by `peercompute serve`?"))?;
-        let bundle = VerifiedBundle::verify_signature(&bundle, &Trust::key(link.key)).map_err(told)?;
+            .ok_or_else(|| Fault::new("link", "the link names no server that browsers can reach: was it made by `peercompute serve`?"))?;
+        let bundle = VerifiedBundle::verify_signature(&bundle, &Trust::key(link.key))?;
         if bundle.program().hash != link.bundle {
-            return Err(JsError::new("the server gave another bundle than the link names"));
+            return Err(Fault::new("bundle", "the server gave another bundle than the link names"));
         }
-        let identity_seed = seed.map(|seed| seed.try_into().map_err(|_| JsError::new("a seed of another length than 32 bytes"))).transpose()?;
-        let speed = if watches { 0.0 } else { measure(executor.inner, &bundle, 2).await.map_err(told)? };
+        let identity_seed = seed.map(|seed| seed.try_into().map_err(|_| Fault::option("a seed of another length than 32 bytes"))).transpose()?;
+        let speed = if watches { 0.0 } else { measure(executor.inner, &bundle, 2).await? };
         let transport = TransportConfig { listen: Vec::new(), relays: vec![root.clone()], identity_seed, ..TransportConfig::default() };
         // What is small enough is seen whole: every snapshot of it comes here.
-        let parts = parts_of(bundle.program()).map_err(|cause| JsError::new(&cause))?;
+        let parts = world::parts(&bundle)?;
         let keep = if parts.whole_bytes() <= SHOWN_BYTES_MAX { Keep::All } else { Keep::Share };
         // Whoever is alone for so long joins anew, by the link.
         let tuning = Tuning { orphan_limit: ORPHAN_LIMIT, ..Tuning::default() };
         let terms = Terms { transport, name, speed, computes: !watches, keep, seeds: false, token: link.token, tuning };
-        let (session, parts) = world::start(&bundle, Role::Join { addresses: vec![root] }, terms).await.map_err(told)?;
+        let (session, parts) = world::start(&bundle, Role::Join { addresses: vec![root] }, terms).await?;
         let (looks, looking) = flume::bounded(LOOKS_MAX);
         let member = Member {
             executor: *executor,
@@ -271,11 +251,11 @@ impl Member {
     /// are as they are now, others as in the newest snapshot; what is not known here is transparent.
     ///
     /// **Errors:** there is no such field, it cannot be seen, or this member computes no more.
-    pub async fn frame(&self, buffer: String, pixels_max: u32) -> Result<Object, JsError> {
+    pub async fn frame(&self, buffer: String, pixels_max: u32) -> Result<Object, Fault> {
         let (number, grid) = self.field(&buffer)?;
         let program = self.bundle.program();
         let (grid_shape, element) = (program.manifest.grids[grid].grid, &program.elements[number]);
-        let unseen = || JsError::new(&format!("`{buffer}` holds `{}`, and has no picture", element.name));
+        let unseen = || Fault::option(format!("`{buffer}` holds `{}`, and has no picture", element.name));
         let mut view = View::new(grid_shape, element, pixels_max.clamp(1, VIEW_PIXELS_MAX)).ok_or_else(unseen)?;
         let (owned, stored) = {
             let state = self.state.borrow();
@@ -284,7 +264,7 @@ impl Member {
         let mut own = Vec::new();
         for part in owned.iter().map(|part| PartId(*part)).filter(|part| self.parts.tile_of(*part).is_some_and(|(of, _)| of == grid)) {
             let (answer, answered) = flume::bounded(1);
-            self.looks.send_async(Look::Part { part, answer }).await.map_err(|_| JsError::new("this member computes no more"))?;
+            self.looks.send_async(Look::Part { part, answer }).await.map_err(|_| Fault::over())?;
             // One that was handed over meanwhile is seen again with its next owner's snapshot.
             if let Ok(Some(content)) = answered.recv_async().await {
                 own.push((part, content));
@@ -312,7 +292,7 @@ impl Member {
     /// The tiles of a buffer's grid that this tab owns now.
     ///
     /// **Errors:** there is no such buffer, or it is a table.
-    pub fn tiles(&self, buffer: &str) -> Result<Vec<u32>, JsError> {
+    pub fn tiles(&self, buffer: &str) -> Result<Vec<u32>, Fault> {
         let (_, grid) = self.field(buffer)?;
         let owned = &self.state.borrow().owned;
         let tiles = owned.iter().filter_map(|part| self.parts.tile_of(peercompute_net::membership::PartId(*part)));
@@ -322,7 +302,7 @@ impl Member {
     /// The WGSL type of a buffer's elements.
     ///
     /// **Errors:** there is no such buffer.
-    pub fn element(&self, buffer: &str) -> Result<String, JsError> {
+    pub fn element(&self, buffer: &str) -> Result<String, Fault> {
         let program = self.bundle.program();
         Ok(program.elements[named(program, buffer)?].name.clone())
     }
@@ -330,20 +310,19 @@ impl Member {
     /// A tile of a buffer as it is between two ticks, row by row.
     ///
     /// **Errors:** there is no such field, the tile is another member's, or this one computes no more.
-    pub async fn read(&self, buffer: String, tile: u32) -> Result<Uint8Array, JsError> {
+    pub async fn read(&self, buffer: String, tile: u32) -> Result<Uint8Array, Fault> {
         let (number, grid) = self.field(&buffer)?;
         let program = self.bundle.program();
         let count = program.manifest.grids[grid].grid.tile_count();
         if tile >= count {
-            return Err(JsError::new(&format!("`{buffer}` has {count} tiles, and no tile {tile}")));
+            return Err(Fault::option(format!("`{buffer}` has {count} tiles, and no tile {tile}")));
         }
         let part = self.parts.part_of(grid, TileId(tile));
         let (answer, answered) = flume::bounded(1);
-        let over = || JsError::new("this member computes no more");
-        self.looks.send_async(Look::Part { part, answer }).await.map_err(|_| over())?;
-        let content = answered.recv_async().await.map_err(|_| over())?;
-        let content = content.ok_or_else(|| JsError::new(&format!("tile {tile} is another member's")))?;
-        let bytes = piece(program, &self.parts, part, &content, number).ok_or_else(over)?;
+        self.looks.send_async(Look::Part { part, answer }).await.map_err(|_| Fault::over())?;
+        let content = answered.recv_async().await.map_err(|_| Fault::over())?;
+        let content = content.ok_or_else(|| Fault::new("tile", format!("tile {tile} is another member's")))?;
+        let bytes = piece(program, &self.parts, part, &content, number).ok_or_else(Fault::over)?;
         Ok(Uint8Array::from(&bytes[..]))
     }
 
@@ -351,12 +330,12 @@ impl Member {
     /// Those that are no scalars or vectors are left out. Empty before the first epoch.
     ///
     /// **Errors:** the run's task is none of this workload's.
-    pub fn params(&self) -> Result<Array, JsError> {
+    pub fn params(&self) -> Result<Array, Fault> {
         let state = self.state.borrow();
         let params = Array::new();
         let Some((plan, _)) = &state.plan else { return Ok(params) };
         let program = self.bundle.program();
-        let bytes = params_at(program, plan, state.tick).map_err(told)?;
+        let bytes = params_at(program, plan, state.tick)?;
         for ParamValue { name, element, lanes } in program.param_values(&bytes) {
             let value = match lanes[..] {
                 [lane] => lane.into(),
@@ -370,11 +349,11 @@ impl Member {
     /// Wishes for another value of a parameter, as TOML: all members compute with it from one and the same tick on, soon.
     ///
     /// **Errors:** no such parameter, or a value that does not fit.
-    pub async fn set(&self, name: String, value: String) -> Result<(), JsError> {
+    pub async fn set(&self, name: String, value: String) -> Result<(), Fault> {
         let program = self.bundle.program();
-        program.set_param(&mut program.manifest.params.clone(), &name, &value).map_err(told)?;
+        program.set_param(&mut program.manifest.params.clone(), &name, &value)?;
         if value.len() > VALUE_BYTES_MAX {
-            return Err(JsError::new(&format!("a value of more than {VALUE_BYTES_MAX} bytes")));
+            return Err(Fault::option(format!("a value of more than {VALUE_BYTES_MAX} bytes")));
         }
         self.wish(Wish::Change { key: name, value }).await;
         Ok(())
@@ -414,12 +393,12 @@ impl Member {
         }
     }
 
-    fn field(&self, buffer: &str) -> Result<(usize, usize), JsError> {
+    fn field(&self, buffer: &str) -> Result<(usize, usize), Fault> {
         let program = self.bundle.program();
         let number = named(program, buffer)?;
         match program.manifest.buffers[number].extent {
             Extent::Field { grid } => Ok((number, grid)),
-            _ => Err(JsError::new(&format!("`{buffer}` is a table, and has no tiles"))),
+            _ => Err(Fault::option(format!("`{buffer}` is a table, and has no tiles"))),
         }
     }
 }
@@ -429,19 +408,10 @@ impl Member {
 /// **Errors:** with a `code`: `"key"` if another key signed it, or none that is one was given; `"bundle"` if it was changed, or is none.
 #[wasm_bindgen(js_name = verifyBundle)]
 #[allow(unreachable_pub, reason = "JavaScript reaches it")]
-pub fn verify_bundle(bundle: &[u8], key: &str) -> Result<Object, JsValue> {
-    let wrong = |code: &str, text: String| {
-        let error = js_sys::Error::new(&text);
-        set(&error, "code", &code.into());
-        JsValue::from(error)
-    };
+pub fn verify_bundle(bundle: &[u8], key: &str) -> Result<Object, Fault> {
     // As links write it, or as key files do.
-    let key = bytes_from_hex(key).map(PublicKey).map_or_else(|| key.parse(), Ok);
-    let key: PublicKey = key.map_err(|error| wrong("key", error.to_string()))?;
-    let verified = VerifiedBundle::verify_signature(bundle, &Trust::key(key)).map_err(|error| {
-        let code = if matches!(error, BundleError::Untrusted { .. }) { "key" } else { "bundle" };
-        wrong(code, super::refusal(&error))
-    })?;
+    let key: PublicKey = bytes_from_hex(key).map(PublicKey).map_or_else(|| key.parse(), Ok)?;
+    let verified = VerifiedBundle::verify_signature(bundle, &Trust::key(key))?;
     let program = verified.program();
     Ok(object(&[
         ("name", program.manifest.name.as_str().into()),
@@ -450,8 +420,8 @@ pub fn verify_bundle(bundle: &[u8], key: &str) -> Result<Object, JsValue> {
     ]))
 }
 
-fn named(program: &Program, buffer: &str) -> Result<usize, JsError> {
-    program.buffer(buffer).ok_or_else(|| JsError::new(&format!("no buffer is called `{buffer}`")))
+fn named(program: &Program, buffer: &str) -> Result<usize, Fault> {
+    program.buffer(buffer).ok_or_else(|| Fault::option(format!("no buffer is called `{buffer}`")))
 }
 
 /// A plain object takes anything.

@@ -9,6 +9,7 @@
 //! For a dedicated worker: kernels are compiled, and on the cpu executor run, without giving the thread back, which a
 //! page must not do. Invariant: nothing runs that is not signed by the key that the page pins.
 
+mod fault;
 mod member;
 mod pace;
 mod wire;
@@ -23,39 +24,17 @@ use peercompute_kernels::executor::cpu::CpuOptions;
 use peercompute_kernels::executor::cpu::machine::team::open_team;
 use peercompute_kernels::executor::gpu::GpuOptions;
 use peercompute_kernels::executor::{Borders, ExecutorError, Placement, Run, mesh};
-use peercompute_kernels::{BundleError, PublicKey, Trust, VerifiedBundle};
+use peercompute_kernels::{PublicKey, Trust, VerifiedBundle};
 use wasm_bindgen::prelude::*;
 
 use crate::state;
+use fault::Fault;
 use pace::Pace;
 
 /// Tells panics to the console.
 #[wasm_bindgen(start)]
 pub fn start() {
     console_error_panic_hook::set_once();
-}
-
-/// An error and its causes, for JavaScript.
-fn told(error: impl std::error::Error) -> JsError {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let inner_text = inner.to_string();
-        // Transparent errors say what their cause says.
-        if !text.ends_with(&inner_text) {
-            text = format!("{text}: {inner_text}");
-        }
-        cause = inner.source();
-    }
-    JsError::new(&text)
-}
-
-/// Why a bundle is refused, for who has no command line.
-fn refusal(error: &BundleError) -> String {
-    match error {
-        BundleError::Untrusted { key } => format!("the bundle is signed by {key}, which is not a trusted key"),
-        error => error.to_string(),
-    }
 }
 
 /// Threads that the machine runs at once.
@@ -90,20 +69,21 @@ impl Executor {
         threads: Option<u32>,
         page_bytes_max: Option<f64>,
         are_borders_apart: Option<bool>,
-    ) -> Result<Executor, JsError> {
+    ) -> Result<Executor, Fault> {
         let is_interpreted = wanted == "interpreter";
         let choice = if is_interpreted { Choice::Cpu } else { Choice::from(wanted) };
-        let time_limit = time_limit_seconds.map(Duration::try_from_secs_f64).transpose().map_err(told)?;
+        let time_limit = time_limit_seconds.map(Duration::try_from_secs_f64).transpose();
+        let time_limit = time_limit.map_err(|error| Fault::option(format!("`time_limit_seconds`: {error}")))?;
         let threads = threads.map_or_else(threads_here, |threads| threads as usize);
         let page_bytes_max = page_bytes_max.map(|bytes| bytes as u64);
         let borders = are_borders_apart.map(|are_apart| if are_apart { Borders::Apart } else { Borders::InPlace });
         let gpu = GpuOptions { page_bytes_max, borders, ..GpuOptions::default() };
         let cpu = CpuOptions { is_interpreted, time_limit, threads: Some(threads), page_bytes_max, borders, ..CpuOptions::default() };
-        let mut inner = AnyExecutor::open(&choice, gpu, cpu.clone()).await.map_err(told)?;
+        let mut inner = AnyExecutor::open(&choice, gpu, cpu.clone()).await?;
         // Workers are started for nobody who found a GPU.
         if matches!(inner, AnyExecutor::Cpu(_)) && !is_interpreted && threads > 1 {
-            open_team(threads_here().max(threads)).await.map_err(|cause| JsError::new(&cause))?;
-            inner = AnyExecutor::open(&Choice::Cpu, GpuOptions::default(), cpu).await.map_err(told)?;
+            open_team(threads_here().max(threads)).await.map_err(|cause| Fault::new("executor", cause))?;
+            inner = AnyExecutor::open(&Choice::Cpu, GpuOptions::default(), cpu).await?;
         }
         Ok(Executor { inner: Box::leak(Box::new(inner)) })
     }
@@ -143,19 +123,19 @@ impl Executor {
     /// see what a partition costs.
     ///
     /// **Errors:** the signature, a limit, or a kernel that the executor refuses.
-    pub async fn load(&self, bundle: Vec<u8>, key: String, peers: Option<u16>) -> Result<Workload, JsError> {
-        let key: PublicKey = key.parse().map_err(told)?;
-        let bundle = VerifiedBundle::verify_signature(&bundle, &Trust::key(key)).map_err(|error| JsError::new(&refusal(&error)))?;
+    pub async fn load(&self, bundle: Vec<u8>, key: String, peers: Option<u16>) -> Result<Workload, Fault> {
+        let key: PublicKey = key.parse()?;
+        let bundle = VerifiedBundle::verify_signature(&bundle, &Trust::key(key))?;
         let count = usize::from(peers.unwrap_or(1).max(1));
         let mut peers = Vec::new();
         for me in 0..count {
             // Tile by tile in turn, so that every tile has its neighbours elsewhere.
             let owners = |grid: &GridDeclaration| (0..grid.grid.tile_count() as usize).map(|tile| tile % count).collect();
             let owners = bundle.program().manifest.grids.iter().map(owners).collect();
-            peers.push(self.inner.load(&bundle, &Placement::new(me, count, owners)).await.map_err(told)?);
+            peers.push(self.inner.load(&bundle, &Placement::new(me, count, owners)).await?);
         }
         let mut workload = Workload { bundle, peers, tick: 0, pace: Pace::default() };
-        workload.init().await.map_err(told)?;
+        workload.init().await?;
         Ok(workload)
     }
 }
@@ -207,35 +187,35 @@ impl Workload {
     /// Runs `ticks` ticks, and returns when they are done.
     ///
     /// **Errors:** the executor's.
-    pub async fn advance(&mut self, ticks: u32) -> Result<(), JsError> {
+    pub async fn advance(&mut self, ticks: u32) -> Result<(), Fault> {
         let end = self.tick + u64::from(ticks);
         while self.tick < end {
             let until = end.min(self.tick + self.pace.ticks());
             let begun = self.pace.begin();
             let program = self.bundle.program();
             for tick in self.tick..until {
-                mesh::advance(program, &mut self.peers, program.tick(tick), tick).await.map_err(told)?;
+                mesh::advance(program, &mut self.peers, program.tick(tick), tick).await?;
             }
             self.tick = until;
             if until < end {
                 for peer in &mut self.peers {
-                    peer.keep_up().await.map_err(told)?;
+                    peer.keep_up().await?;
                 }
                 self.pace.end(begun);
             }
         }
-        self.finish().await.map_err(told)
+        Ok(self.finish().await?)
     }
 
     /// A whole buffer, in row-major order.
     ///
     /// **Errors:** there is none of that name, or the executor's.
-    pub async fn read(&mut self, buffer: String) -> Result<Uint8Array, JsError> {
+    pub async fn read(&mut self, buffer: String) -> Result<Uint8Array, Fault> {
         let program = self.bundle.program();
-        let number = program.buffer(&buffer).ok_or_else(|| JsError::new(&format!("no buffer is called `{buffer}`")))?;
+        let number = program.buffer(&buffer).ok_or_else(|| Fault::option(format!("no buffer is called `{buffer}`")))?;
         let mut whole = Vec::new();
         for peer in &mut self.peers {
-            state::gather(program, peer, number, &mut whole).await.map_err(told)?;
+            state::gather(program, peer, number, &mut whole).await?;
         }
         Ok(Uint8Array::from(&whole[..]))
     }
@@ -244,11 +224,11 @@ impl Workload {
     ///
     /// **Errors:** the executor's.
     #[wasm_bindgen(js_name = stateHash)]
-    pub async fn state_hash(&mut self) -> Result<String, JsError> {
+    pub async fn state_hash(&mut self) -> Result<String, Fault> {
         let program = self.bundle.program();
         let mut sums: Vec<StateDigest> = Vec::new();
         for peer in &mut self.peers {
-            let digests = state::digests(program, peer).await.map_err(told)?;
+            let digests = state::digests(program, peer).await?;
             sums.resize(digests.len(), StateDigest::default());
             for (buffer, digest) in digests.into_iter().enumerate() {
                 // Peers own different tiles of a field, and all of a table.

@@ -77,6 +77,11 @@ impl Chromium {
         Chromium::start_with(&[&GPU[..], &["--ignore-certificate-errors", "--host-resolver-rules=MAP *.test 127.0.0.1"]].concat())
     }
 
+    /// One that gives pages a GPU however often it has lost one.
+    pub(crate) fn start_crashing() -> Chromium {
+        Chromium::start_with(&[&GPU[..], &["--disable-gpu-process-crash-limit", "--disable-domain-blocking-for-3d-apis"]].concat())
+    }
+
     /// One that has no WebGPU.
     pub(crate) fn start_without_gpu() -> Chromium {
         Chromium::start_with(&["--disable-gpu"])

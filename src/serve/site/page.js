@@ -75,7 +75,7 @@ function show(status) {
     Members: status.peers,
     "Tiles of mine": status.tilesOwned,
     "Elements/s": si(status.elementsPerSecond),
-    Computed: `${status.executor}: ${status.adapter}`,
+    Computed: `${status.executor}: ${status.adapter}${status.executorNote ? ` (${status.executorNote})` : ""}`,
     "Round trip": status.roundTripMs > 0 ? `${status.roundTripMs.toFixed(1)} ms` : "–",
     "In / out": traffic(status),
     "Known as": `…${status.peerId.slice(-6)} (${status.identityNote ?? "kept by this browser"})`,
@@ -317,8 +317,9 @@ async function start() {
   if (!location.hash.includes("pc1,")) {
     return say("This page takes part in a run, and the address is only half of the invitation: open the whole link, with all that follows #.", "wrong");
   }
-  const options = { executor: query.get("executor") ?? undefined, name: query.get("name") ?? undefined };
-  if (query.has("threads")) options.threads = Number(query.get("threads"));
+  const [executor, threads, name] = ["executor", "threads", "name"].map((option) => query.get(option) || undefined);
+  // What is no number is told as it is.
+  const options = { executor, name, threads: threads && (Number(threads) || threads) };
   say("Joining…");
   try {
     node = await join(location.href, options);

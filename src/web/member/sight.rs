@@ -9,7 +9,7 @@ use peercompute_kernels::executor::gpu::{self, Canvas, Gpu, GpuRun, Painter};
 use peercompute_net::membership::PartId;
 use wasm_bindgen::prelude::*;
 
-use super::super::told;
+use super::super::fault::Fault;
 use super::{Member, VIEW_PIXELS_MAX, object};
 use crate::node::member::Look;
 use crate::node::parts::piece;
@@ -33,22 +33,22 @@ impl Member {
     /// executor for ever. Its longer side gets at most `pixels_max` pixels. A relief is lit as if its values were heights.
     ///
     /// **Errors:** there is no such field, it cannot be seen, or no GPU computes here.
-    pub fn sight(&self, canvas: JsValue, buffer: &str, is_relief: bool, pixels_max: u32) -> Result<Sight, JsError> {
+    pub fn sight(&self, canvas: JsValue, buffer: &str, is_relief: bool, pixels_max: u32) -> Result<Sight, Fault> {
         let (number, grid) = self.field(buffer)?;
         let AnyExecutor::Gpu(gpu) = self.executor.inner else {
-            return Err(JsError::new("no GPU computes here: what a kernel leaves is in memory"));
+            return Err(Fault::new("executor", "no GPU computes here: what a kernel leaves is in memory"));
         };
         let painter = Painter::new(gpu, self.bundle.program(), number, &palette(), Canvas::format());
-        let painter = painter.ok_or_else(|| JsError::new(&format!("`{buffer}` is nothing that a canvas can show, or too large")))?;
+        let painter = painter.ok_or_else(|| Fault::new("executor", format!("`{buffer}` is nothing that a canvas can show, or too large")))?;
         let size = painter.pixels(pixels_max.clamp(1, VIEW_PIXELS_MAX));
-        let canvas = Canvas::new(gpu, canvas, size).map_err(|cause| JsError::new(&cause))?;
+        let canvas = Canvas::new(gpu, canvas, size).map_err(|cause| Fault::new("executor", cause))?;
         Ok(Sight { gpu, inner: Rc::new(RefCell::new((canvas, painter))), number, grid, is_relief, stored: Cell::new(None) })
     }
 
     /// Shows a field as it is between two ticks: own tiles as they are now, others as in the newest snapshot.
     ///
     /// **Errors:** this member computes no more, or the device is lost.
-    pub async fn paint(&self, sight: &Sight) -> Result<(), JsError> {
+    pub async fn paint(&self, sight: &Sight) -> Result<(), Fault> {
         self.put_stored(sight);
         let inner = sight.inner.clone();
         let seen = gpu::Sight { is_relief: sight.is_relief };
@@ -56,17 +56,17 @@ impl Member {
             let (canvas, painter) = &mut *inner.borrow_mut();
             canvas.paint(painter, run, seen)
         });
-        painted.await?.unwrap_or(Ok(())).map_err(told)
+        Ok(painted.await?.unwrap_or(Ok(()))?)
     }
 
     /// What the darkest and the brightest colour of the latest picture stand for: `low` and `high`, or nothing of points and where there is no value.
     ///
     /// **Errors:** this member computes no more, or the device is lost.
-    pub async fn range(&self, sight: &Sight) -> Result<Object, JsError> {
+    pub async fn range(&self, sight: &Sight) -> Result<Object, Fault> {
         let inner = sight.inner.clone();
         let reading = self.on_gpu(move |run| inner.borrow().1.range(run)).await?;
-        let range = match reading.transpose().map_err(told)? {
-            Some(reading) => reading.get(sight.gpu).await.map_err(told)?,
+        let range = match reading.transpose()? {
+            Some(reading) => reading.get(sight.gpu).await?,
             None => None,
         };
         Ok(range.map_or_else(Object::new, |[low, high]| object(&[("low", low.into()), ("high", high.into())])))
@@ -75,8 +75,7 @@ impl Member {
 
 impl Member {
     /// Does something with the run between two ticks; nothing, where the cpu computes.
-    async fn on_gpu<T: 'static>(&self, work: impl FnOnce(&mut GpuRun<'_>) -> T + 'static) -> Result<Option<T>, JsError> {
-        let over = || JsError::new("this member computes no more");
+    async fn on_gpu<T: 'static>(&self, work: impl FnOnce(&mut GpuRun<'_>) -> T + 'static) -> Result<Option<T>, Fault> {
         let (answer, answered) = flume::bounded(1);
         let work = move |run: &mut AnyRun<'_>| {
             let done = match run {
@@ -86,8 +85,8 @@ impl Member {
             // Whoever asked may have gone.
             let _ = answer.try_send(done);
         };
-        self.looks.send_async(Look::Run(Box::new(work))).await.map_err(|_| over())?;
-        answered.recv_async().await.map_err(|_| over())
+        self.looks.send_async(Look::Run(Box::new(work))).await.map_err(|_| Fault::over())?;
+        answered.recv_async().await.map_err(|_| Fault::over())
     }
 }
 

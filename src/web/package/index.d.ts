@@ -16,13 +16,15 @@ export type Code =
   | "executor"
   /** No such run, or this node takes part in it already. */
   | "run"
-  /** An option has a value that it cannot have. */
+  /** An option or an argument has a value that it cannot have. */
   | "option"
+  /** The tile is another member's now. */
+  | "tile"
   /** The others were lost, or too much of the state with them. */
   | "lost"
   /** The GPU went away. */
   | "device"
-  /** This node has left. */
+  /** This node has left, or its part in the run is over. */
   | "left"
   /** Anything else. */
   | "failed";
@@ -41,7 +43,7 @@ export interface JoinOptions {
   token?: string;
   /** What computes: `"auto"` (WebGPU on hardware, otherwise the cpu), `"gpu"`, `"cpu"`, or a part of an adapter's name. */
   executor?: string;
-  /** Workers that share the cpu executor's work out; by default as many as the machine runs at once. */
+  /** Workers that share the cpu executor's work out; 1 to 256, by default as many as the machine runs at once. */
   threads?: number;
   /** A name for the others. */
   name?: string;
@@ -89,6 +91,8 @@ export interface Status {
   epoch: number;
   executor: "gpu" | "cpu";
   adapter: string;
+  /** Why it is not the GPU, where that went away again and again. */
+  executorNote?: string;
   /** Whether the adapter only imitates a GPU. */
   isSoftware: boolean;
   tilesOwned: number;
@@ -184,7 +188,7 @@ export class Run {
    * Draws a field on a canvas from now on, straight from the GPU's buffers, a frame for each of the screen's. The canvas is the
    * drawing's for good, whatever comes of it. Returns what ends it.
    *
-   * Rejects with the code `"executor"` where the cpu computes, or the field is no plane: `frame` shows it then.
+   * Rejects with the code `"executor"` where the cpu computes, or the field is neither a plane nor points: `frame` shows it then.
    */
   draw(canvas: HTMLCanvasElement | OffscreenCanvas, buffer: string, options?: DrawOptions): Promise<() => void>;
   /** The workload's parameters as they are; those that are no scalars or vectors are left out. Empty before the first epoch. */

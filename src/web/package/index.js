@@ -32,6 +32,26 @@ function parsed(link) {
   return { base, invited: { name, version, bundle, key, token, addresses } };
 }
 
+const THREADS_MAX = 256;
+
+// The options, each as it may be; what is not given is left to others.
+function checked({ key, token, executor, threads, name, identity = "kept" }) {
+  const isText = (value) => typeof value === "string" && value !== "";
+  const isCount = (value) => Number.isInteger(value) && value >= 1 && value <= THREADS_MAX;
+  for (const [option, value, is, needed] of [
+    ["key", key, isText, "a public key"],
+    ["token", token, (value) => /^[0-9a-f]{32}$/i.test(value), "32 hexadecimal digits"],
+    ["executor", executor, isText, '"auto", "gpu", "cpu" or a part of an adapter\'s name'],
+    ["threads", threads, isCount, `a whole number from 1 to ${THREADS_MAX}`],
+    ["name", name, isText, "a text"],
+    ["identity", identity, (value) => value === "kept" || value === "new", '"kept" or "new"'],
+  ]) {
+    const given = typeof value === "string" ? JSON.stringify(value) : String(value);
+    if (value !== undefined && !is(value)) throw new PeerComputeError(`${option} is ${needed}, not ${given}`, "option");
+  }
+  return { key, token, executor, threads, name, identity };
+}
+
 // What a server computes.
 async function listed(base) {
   const url = new URL("runs", base);
@@ -53,6 +73,7 @@ async function listed(base) {
  */
 export async function join(link, options = {}) {
   const { base, invited } = parsed(String(link));
+  options = checked(options);
   const key = options.key ?? invited?.key;
   if (!key) throw new PeerComputeError("no key says whose code may run: open the whole link, with all that follows #, or give `key`", "key");
   const known = await listed(base);
@@ -71,7 +92,7 @@ export async function join(link, options = {}) {
   if (!runs.some((run) => run.token)) throw new PeerComputeError(`${base.host} invites only those who have its whole link`, "refused");
   const office = new Office();
   try {
-    await office.ask("verify", base.href, runs.map(({ name, bundle }) => ({ name, bundle })), key);
+    await office.ask("verify", base.href, runs.map(({ name, version, bundle }) => ({ name, version, bundle })), key);
   } catch (error) {
     office.close();
     throw error;
@@ -153,8 +174,7 @@ export class Node {
     if (this.#runs.has(name)) throw new PeerComputeError(`this node takes part in \`${name}\` already`, "run");
     const { version, bundle, key, token, addresses } = known;
     const link = `${this.#base.href}#pc1,${name}@${version},${bundle},${key.slice(-64)},${token},${addresses.join(",")}`;
-    const { executor, threads, name: called, identity = "kept" } = this.#options;
-    if (identity !== "kept" && identity !== "new") throw new PeerComputeError(`identity is "kept" or "new", not ${JSON.stringify(identity)}`, "option");
+    const { executor, threads, name: called, identity } = this.#options;
     const run = new Run(this.#office, name, () => this.#runs.delete(name));
     this.#runs.set(name, run);
     try {

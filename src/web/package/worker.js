@@ -11,8 +11,11 @@ const RETRY_MS = 500;
 const RETRY_MS_MAX = 30_000;
 // A member that was in for so long has come to stay.
 const SETTLED_MS = 30_000;
-// So often one that comes back may be turned away before it stays away.
+// So often one that was in may be turned away before it stays away, and one that was never in may find nobody.
 const REFUSALS_MAX = 6;
+const FIRST_TRIES_MAX = 3;
+// A GPU that goes away so often before a member has settled computes no more, where another executor may.
+const LOSSES_MAX = 3;
 const RANGE_EVERY_MS = 500;
 
 const fault = (message, code) => Object.assign(new Error(message), { code });
@@ -30,6 +33,7 @@ const parts = new Map();
 // Drawings that go on, by number.
 const drawings = new Set();
 let executor;
+let losses = 0;
 // Who this worker is to others, once a run wants to know.
 let known;
 
@@ -44,27 +48,25 @@ async function fetched(base, hash) {
   return new Uint8Array(await answer.arrayBuffer());
 }
 
-async function verified(base, { name, bundle }, key) {
+async function verified(base, { name, version, bundle }, key) {
   const bytes = await fetched(base, bundle);
   await ready;
   const is = verifyBundle(bytes, key);
-  if (is.hash !== bundle || is.name !== name) throw fault(`the server gave another bundle for \`${name}\` than it lists`, "bundle");
+  if (is.hash !== bundle) throw fault(`the server gave another bundle for \`${name}\` than it lists`, "bundle");
+  if (is.name !== name || is.version !== version) {
+    throw fault(`what the link calls ${name} ${version} is ${is.name} ${is.version}: is the link as it was printed?`, "link");
+  }
   bundles.set(bundle, bytes);
 }
 
-async function open(wanted, threads) {
-  try {
-    return await Executor.open(wanted, undefined, threads);
-  } catch (cause) {
-    throw fault(cause.message, "executor");
-  }
-}
-
-// The executor of all parts; another one once its device was lost.
+// The executor of all parts; another one once its device was lost. After several in a row nobody waits for a GPU any more who
+// leaves the choice to this node.
 function executing(wanted, threads) {
   if (!executor || executor.opened?.isLost) {
-    const opening = { opened: undefined, ready: undefined };
-    opening.ready = open(wanted, threads).then((opened) => (opening.opened = opened));
+    if (executor) losses = performance.now() - executor.since > SETTLED_MS ? 1 : losses + 1;
+    const isGivenUp = wanted === "auto" && losses >= LOSSES_MAX;
+    const opening = { since: performance.now(), opened: undefined };
+    opening.ready = Executor.open(isGivenUp ? "cpu" : wanted, undefined, threads).then((opened) => (opening.opened = opened));
     // One that did not open is not kept.
     opening.ready.catch(() => executor === opening && (executor = undefined));
     executor = opening;
@@ -80,7 +82,8 @@ class Part {
   #hasEntered = false;
   #isLeaving = false;
   #lost;
-  #refusals = 0;
+  // Attempts since it was let in last that waiting alone may not mend.
+  #vain = 0;
   #isOver = false;
   #wake = () => {};
 
@@ -101,7 +104,7 @@ class Part {
       // Whoever falls out again and again waits longer each time.
       if (performance.now() - entered > SETTLED_MS) wait = RETRY_MS;
       if (!this.#comesBack(ended.state, ended.code)) return this.#end(ended);
-      if (ended.code === "refused") this.#refusals++;
+      if (ended.code === "refused" || !this.#hasEntered) this.#vain++;
       this.#lost = ended.error;
       let next;
       while (!next) {
@@ -113,7 +116,7 @@ class Part {
       }
       // The one before goes when nobody waits for its answers any more.
       this.#member = next;
-      if (await this.#enters()) [entered, this.#lost, this.#refusals] = [performance.now(), undefined, 0];
+      if (await this.#enters()) [entered, this.#lost, this.#vain] = [performance.now(), undefined, 0];
     }
   }
 
@@ -126,9 +129,11 @@ class Part {
 
   // Whether it is worth trying again after such an end.
   #comesBack(state, code) {
-    if (state !== "failed" || !this.#hasEntered || this.#isLeaving) return false;
+    if (state !== "failed" || this.#isLeaving) return false;
+    // Its page was there a moment ago.
+    if (!this.#hasEntered) return code === "unreachable" && this.#vain < FIRST_TRIES_MAX;
     // A server that has just begun anew does not know yet whom it invites.
-    const isEarly = code === "refused" && this.#lost !== undefined && this.#refusals < REFUSALS_MAX;
+    const isEarly = code === "refused" && this.#lost !== undefined && this.#vain < REFUSALS_MAX;
     return code === "lost" || code === "unreachable" || code === "device" || isEarly;
   }
 
@@ -234,7 +239,9 @@ const calls = {
   },
   async status(run) {
     const { seed, why } = await known;
-    return { ...present(run).status(), identity: seed ? "kept" : "new", identityNote: why };
+    // Browsers too may give none any more after a while.
+    const executorNote = losses > 0 && executor?.opened?.executor === "cpu" ? `the GPU went away ${losses === 1 ? "once" : `${losses} times`}` : undefined;
+    return { ...present(run).status(), identity: seed ? "kept" : "new", identityNote: why, executorNote };
   },
   async tiles(run, buffer) {
     return present(run).member.tiles(buffer);
@@ -255,7 +262,7 @@ const calls = {
       await present(run).draw(canvas, buffer, relief, pixelsMax, () => !drawings.has(drawing), (range) => postMessage({ run, drawing, range }));
     } catch (cause) {
       drawings.delete(drawing);
-      throw fault(cause.message, "executor");
+      throw cause;
     }
   },
   async stop(drawing) {
@@ -265,11 +272,7 @@ const calls = {
     return present(run).member.params();
   },
   async set(run, name, value) {
-    try {
-      await present(run).member.set(name, value);
-    } catch (cause) {
-      throw fault(cause.message, cause.code ?? "option");
-    }
+    await present(run).member.set(name, value);
   },
   async pause(run, isPaused) {
     await present(run).member.pause(isPaused);
