@@ -266,3 +266,64 @@ fn wrong_options_are_named() {
     unclear(&["--acme", "example.com"], "--acme-contact <MAIL>");
     unclear(&["--acme-contact", "ada@example.com"], "--acme <DOMAIN>");
 }
+
+/// A workload of which a server keeps no copy: its state is more than 64 MiB.
+fn vast(place: &Place) -> String {
+    let toml = r#"
+        name = "vast"
+        version = "1.0.0"
+        class = "exact"
+        grid = { shape = [4224, 4224], tile = [528, 528] }
+        [buffers.v]
+        element = "u32"
+        [[passes]]
+        kernel = "vast.wgsl"
+        entry = "count"
+        reads = ["v"]
+        writes = ["v"]
+    "#;
+    let wgsl = "var<storage, read> v: array<u32>;
+        var<storage, read_write> v_next: array<u32>;
+        @compute @workgroup_size(8, 8) fn count(@builtin(global_invocation_id) id: vec3<u32>) {
+            let c = cell(id);
+            if (c.inside) { v_next[c.index] = v[c.index] + 1u; }
+        }";
+    let folder = place.path("vast");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("workload.toml"), toml).unwrap();
+    std::fs::write(folder.join("vast.wgsl"), wgsl).unwrap();
+    folder.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_run_that_fails_takes_nothing_else_of_its_server_with_it() {
+    let place = Place::new();
+    let on_cpu = ["--executor", "cpu", "--threads", "1", "--throttle", "0.2"];
+    // Nobody keeps what another owns, so that its loss is the run's.
+    let vast = vast(&place);
+    let root = [&["serve", &vast, "life", "--listen", "127.0.0.1:0", "--replicas", "0", "--snapshot-every", "0.3"], &on_cpu[..]].concat();
+    let mut root = Peer::start(place.command(&root));
+    let links = root.heard(|line| Some(line["runs"].as_array()?.iter().map(|run| run["link"].as_str().unwrap().to_owned()).collect::<Vec<_>>()));
+    let join = |link: &str, name: &str| Peer::start(place.command(&[&["join", link, "--name", name], &on_cpu[..]].concat()));
+    let fragile = join(&links[0], "fragile");
+    root.heard(|line| (line["of"] == "vast" && line["event"] == "progress" && line["tick"].as_u64()? > 5).then_some(()));
+    // From an epoch that begins from what it computed, nobody can go back to the run's begin.
+    let _steady = join(&links[0], "steady");
+    let tiles = |line: &Value| line["members"].as_array()?.iter().find(|member| member["name"] == "steady")?["tiles"].as_u64();
+    let epoch = root.heard(|line| tiles(line).filter(|tiles| *tiles > 0).and(line["epoch"].as_u64()));
+    root.heard(|line| (line["of"] == "vast" && line["event"] == "progress" && line["epoch"].as_u64()? >= epoch).then_some(()));
+    fragile.signal("KILL");
+    root.heard(|line| (line["of"] == "vast" && line["text"].as_str()?.contains("this run has failed")).then_some(()));
+    let page = links[0].split('#').next().unwrap();
+    let health: Value = serde_json::from_str(&ureq::get(&format!("{page}health")).call().unwrap().body_mut().read_to_string().unwrap()).unwrap();
+    let goes_on: Vec<_> = health["runs"].as_array().unwrap().iter().map(|run| (run["name"].clone(), run["goes_on"].clone())).collect();
+    assert_eq!((&health["is_well"], &goes_on[..]), (&false.into(), &[("vast".into(), false.into()), ("life".into(), true.into())][..]));
+    let refused = ureq::get(&format!("{page}p2p")).call().unwrap_err();
+    assert!(matches!(refused, ureq::Error::StatusCode(410)), "{refused}");
+    let other = join(&links[1], "other");
+    other.heard(|line| (line["event"] == "progress" && line["tick"].as_u64()? > 0).then_some(()));
+    drop(other);
+    // What failed is its exit code.
+    root.signal("INT");
+    assert_eq!(root.code(), Some(1));
+}

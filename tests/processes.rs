@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use place::{Place, hash, signal, wait_for};
+use place::{Peer, Place, hash, signal, wait_for};
 
 #[test]
 fn any_number_of_peers_gives_the_same_bits() {
@@ -253,4 +253,23 @@ fn no_peer_outlives_its_launcher() {
     child.kill().unwrap();
     child.wait().unwrap();
     wait_for(|| pids.iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists()).then_some(()));
+}
+
+#[test]
+fn a_member_that_is_cut_off_from_most_leaves_at_once() {
+    let place = Place::new();
+    let on_cpu = ["--executor", "cpu", "--threads", "1", "--throttle", "0.1"];
+    let mut host = Peer::start(
+        place.command(&[&["host", "shaders/physics/heat", "--shape", "128,128", "--tile", "16,16", "--name", "host"], &on_cpu[..]].concat()),
+    );
+    let link = host.link();
+    let mut others = ["one", "two"].map(|name| Peer::start(place.command(&[&["join", &link, "--name", name], &on_cpu[..]].concat())));
+    host.heard(|line| (line["event"] == "epoch" && line["members"].as_array()?.len() == 3).then_some(()));
+    others.iter_mut().for_each(|other| other.signal("KILL"));
+    host.heard(|line| line["text"].as_str()?.contains("may not go on").then_some(()));
+    let asked = Instant::now();
+    host.signal("INT");
+    assert_eq!(host.code(), Some(0));
+    // With others to be handed over to it may take ten seconds.
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
 }

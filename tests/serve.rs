@@ -489,7 +489,8 @@ fn a_page_answers_while_its_worker_computes() {
         let mut browser = Chromium::start();
         let tab = browser.open(&root.link().replace("/#", &format!("/?executor={executor}#")));
         let begun = status(&mut browser, &tab, |status| status["executor"] == executor && status["tilesOwned"].as_u64() > Some(0));
-        let watched = "new PerformanceObserver((seen) => tasks.push(...seen.getEntries().map(({ duration }) => duration))).observe({ type: 'longtask' })";
+        let watched =
+            "new PerformanceObserver((seen) => tasks.push(...seen.getEntries().map(({ duration }) => duration))).observe({ type: 'longtask' })";
         browser.evaluate(&tab, &format!("globalThis.tasks = []; {watched}")).unwrap();
         std::thread::sleep(Duration::from_secs(5));
         let ended = status(&mut browser, &tab, |_| true);

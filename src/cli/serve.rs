@@ -86,16 +86,19 @@ pub(crate) fn run(args: &ServeArgs, choice: &Choice, json: bool) -> Result<(), L
     let addresses: Vec<_> = names.iter().enumerate().map(|(at, name)| server.addresses((at > 0).then_some(name))).collect();
     let opening = Opening::new(server, bundles.len(), args.open, json)?;
     let opening = &opening;
-    // Each run has a thread of its own; the first that fails ends all.
+    // Each run has a thread of its own. Before the port is open the first that fails ends all; after, the others go on.
     std::thread::scope(|scope| {
         let runs = bundles.into_iter().zip(addresses).enumerate().map(|(place, (bundle, addresses))| {
             let voice = Voice { json, of: has_several.then(|| names[place].clone()) };
             scope.spawn(move || {
                 let site = Site::new(opening, place, addresses);
-                let ended = host::host(&args.host, &bundle, Some(site), args.rest_alone || has_several, choice, voice);
-                if ended.is_err() {
-                    opening.give_up();
-                    leave_all();
+                let ended = host::host(&args.host, &bundle, Some(site), args.rest_alone || has_several, choice, voice.clone());
+                if let Err(error) = &ended {
+                    if !opening.give_up() {
+                        leave_all();
+                    } else if has_several {
+                        voice.say(&Line::Notice { text: format!("this run has failed, and what else is served goes on: {error}") });
+                    }
                 }
                 ended
             })
@@ -200,10 +203,12 @@ impl Opening {
         Ok(true)
     }
 
-    /// One of the runs will never be there.
-    fn give_up(&self) {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).is_vain = true;
+    /// One of the runs is over, or will never be there: then the port stays closed. Whether it is open.
+    fn give_up(&self) -> bool {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.is_vain = inner.serving.is_none();
         self.decided.notify_all();
+        inner.serving.is_some()
     }
 
     fn announce(&self, links: &[Link]) {

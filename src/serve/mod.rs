@@ -183,7 +183,6 @@ impl Server {
         let (stop, stopped) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServeError::Thread)?;
         let served = Arc::new(Served {
-            health: health_of(&hosted).to_string(),
             listing: Asset::new("application/json", listing(&hosted, is_open).to_string().into_bytes()),
             runs: hosted.into_iter().map(Served::run).collect(),
             site: self.site,
@@ -284,25 +283,20 @@ fn listing(hosted: &[Hosted], is_open: bool) -> serde_json::Value {
     serde_json::json!({ "version": LISTING_VERSION, "runs": hosted.iter().map(run).collect::<Vec<_>>() })
 }
 
-/// What is computed here, for monitors.
-fn health_of(hosted: &[Hosted]) -> serde_json::Value {
-    let run = |Hosted { link, .. }: &Hosted| serde_json::json!({ "name": link.workload, "version": link.version, "bundle": hex(&link.bundle) });
-    serde_json::json!({ "is_well": true, "program_version": env!("CARGO_PKG_VERSION"), "runs": hosted.iter().map(run).collect::<Vec<_>>() })
-}
-
 /// What all requests share.
 struct Served {
     site: Site,
     bench: bench::Bench,
     runs: Vec<ServedRun>,
     listing: Asset,
-    health: String,
 }
 
 struct ServedRun {
     name: String,
+    version: String,
+    /// The bundle's hash, as hexadecimal.
+    hash: String,
     bundle: Asset,
-    bundle_name: String,
     door: Door,
 }
 
@@ -310,8 +304,9 @@ impl Served {
     fn run(hosted: Hosted) -> ServedRun {
         ServedRun {
             bundle: Asset::new("application/octet-stream", hosted.bundle.bytes().to_vec()),
-            bundle_name: format!("{}.pcb", hex(&hosted.link.bundle)),
+            hash: hex(&hosted.link.bundle),
             name: hosted.link.workload,
+            version: hosted.link.version,
             door: hosted.door,
         }
     }
@@ -323,6 +318,16 @@ impl Served {
             Some(name) => self.runs.iter().find(|run| run.name == name),
         }
         .map(|run| &run.door)
+    }
+
+    /// What is computed here, for monitors.
+    fn health(&self) -> serde_json::Value {
+        let run = |ServedRun { name, version, hash, door, .. }: &ServedRun| serde_json::json!({ "name": name, "version": version, "bundle": hash, "goes_on": !door.is_shut() });
+        serde_json::json!({
+            "is_well": self.runs.iter().all(|run| !run.door.is_shut()),
+            "program_version": env!("CARGO_PKG_VERSION"),
+            "runs": self.runs.iter().map(run).collect::<Vec<_>>(),
+        })
     }
 }
 
@@ -428,7 +433,7 @@ fn found(files: &BTreeMap<String, Asset>, name: &str, headers: &HeaderMap) -> Re
 }
 
 async fn bundle(State(served): State<Arc<Served>>, Path(name): Path<String>, headers: HeaderMap) -> Response {
-    match served.runs.iter().find(|run| run.bundle_name == name) {
+    match served.runs.iter().find(|run| name.strip_suffix(".pcb") == Some(&run.hash)) {
         // Its hash is of what it computes, not of all its bytes.
         Some(run) => (FOR_ALL, answer(&run.bundle, &headers, "no-cache")).into_response(),
         None => StatusCode::NOT_FOUND.into_response(),
@@ -440,7 +445,7 @@ async fn runs(State(served): State<Arc<Served>>, headers: HeaderMap) -> Response
 }
 
 async fn health(State(served): State<Arc<Served>>) -> Response {
-    ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], served.health.clone()).into_response()
+    ([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], served.health().to_string()).into_response()
 }
 
 /// A file, as the browser likes it best.

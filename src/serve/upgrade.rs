@@ -38,6 +38,9 @@ pub(super) async fn named(State(served): State<Arc<Served>>, Path(run): Path<Str
 
 fn upgrade(door: Option<&Door>, visitor: Visitor, mut request: Request) -> Response {
     let Some(door) = door.cloned() else { return StatusCode::NOT_FOUND.into_response() };
+    if door.is_shut() {
+        return (StatusCode::GONE, "this run is over").into_response();
+    }
     let headers = request.headers();
     let says = |name: HeaderName, word: &str| {
         let values = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());

@@ -707,7 +707,10 @@ impl Member {
         // What a store has not got yet goes into it first.
         let is_stored =
             self.config.keep != Keep::All || self.shelf.complete().is_some_and(|complete| complete.epoch == plan.epoch && self.stored_since(since));
-        if (is_out && all_entered) || (is_alone && is_stored) || since + self.config.tuning.leave_limit <= self.now {
+        // A half that may not go on hands nothing over, unless the others are back in a moment.
+        let is_cut_off = self.orphaned_at.is_some_and(|orphaned| orphaned.max(since) + self.config.tuning.silence_min <= self.now);
+        let is_late = since + self.config.tuning.leave_limit <= self.now;
+        if (is_out && all_entered) || (is_alone && is_stored) || is_cut_off || is_late {
             return self.end(Output::Left);
         }
         if is_alone {

@@ -61,6 +61,11 @@ pub fn door() -> (Door, Doorway) {
 }
 
 impl Door {
+    /// Whether the transport is gone.
+    pub fn is_shut(&self) -> bool {
+        self.0.is_disconnected()
+    }
+
     /// Hands over a connection on which `101 Switching Protocols` has been said; `remote` is who asked.
     /// Waits while many others wait to be taken.
     ///
