@@ -33,6 +33,23 @@ fn the_small_workload_is_accepted() {
 }
 
 #[test]
+fn lengths_that_differ_with_the_partition_are_warned_of() {
+    let warnings = |toml: &[(&str, &str)], wgsl: &str| {
+        let counted = edited(WGSL, &[("sum * params.rate", &format!("sum * params.rate + f32(arrayLength(&{wgsl}))"))]);
+        check(&edited(TOML, toml), &counted).unwrap().warnings
+    };
+    let of_heat = warnings(&[], "heat");
+    assert!(matches!(&of_heat[..], [warning] if warning.contains("`arrayLength(&heat)`") && warning.contains("`grid_shape()`")), "{of_heat:?}");
+    // What is written lies as it does everywhere.
+    assert!(warnings(&[], "heat_next").concat().contains("`arrayLength(&heat_next)`"));
+    let flat = ("[8, 8], tile = [4, 4]", "[64], tile = [16]");
+    assert_eq!(warnings(&[flat], "heat").len(), 1);
+    let whole = ("{ heat = { halo = 1 } }", "{ heat = \"all\" }");
+    assert_eq!(warnings(&[whole], "heat").len(), 1);
+    assert_eq!(warnings(&[flat, whole], "heat"), Vec::<String>::new());
+}
+
+#[test]
 fn declarations_that_are_not_toml() {
     assert_refused!(toml_refusal("name = ", "name: "), ErrorKind::Toml { .. }, "workload.toml:1:7");
     assert_refused!(toml_refusal("rate = 0.5", "rate = "), ErrorKind::Toml { .. }, "workload.toml:9:");

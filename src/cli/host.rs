@@ -24,7 +24,7 @@ use peercompute_net::transport::websocket::{self, Door, Doorway};
 use super::member::{Member, MemberArgs};
 use super::run::{TransportArg, change, multiaddress, seconds};
 use super::serve::Opening;
-use super::{Voice, WorkloadArgs, say, sign};
+use super::{Voice, WorkloadArgs, say, sign, warn_of};
 
 /// How long members of a stored run are looked for.
 const SEARCH_LIMIT: Duration = Duration::from_secs(3);
@@ -120,9 +120,7 @@ pub(super) fn host(
     launch::wanted(bundle, &args.member.export, &args.member.image)?;
     let store = args.store.as_deref().map(|path| RunStore::open(path, bundle)).transpose()?;
     if !voice.json {
-        for warning in &program.warnings {
-            say(format!("warning: {warning}"));
-        }
+        warn_of(program);
     }
     sign::keep(bundle);
     let executor = args.member.open_executor(choice)?;

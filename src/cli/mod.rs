@@ -22,7 +22,7 @@ use peercompute::launch::LaunchError;
 use peercompute::told::Line;
 use peercompute_bench::{Bench, BenchOptions, Effort};
 use peercompute_kernels::executor::any::Choice;
-use peercompute_kernels::{Overrides, PublicKey, VerifiedBundle};
+use peercompute_kernels::{Overrides, Program, PublicKey, VerifiedBundle};
 
 /// WGSL kernels over flat buffers, on one GPU or partitioned across peers.
 ///
@@ -217,6 +217,13 @@ impl Voice {
                 say_json(&Of { of: name, line });
             }
         }
+    }
+}
+
+/// What a workload's author should know.
+fn warn_of(program: &Program) {
+    for warning in &program.warnings {
+        say(format!("warning: {warning}"));
     }
 }
 

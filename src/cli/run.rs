@@ -15,7 +15,7 @@ use peercompute_kernels::VerifiedBundle;
 use peercompute_kernels::executor::any::Choice;
 use serde::Serialize;
 
-use super::{WorkloadArgs, buffer_file, say, say_json, si};
+use super::{WorkloadArgs, buffer_file, say, say_json, si, warn_of};
 
 #[derive(Args)]
 pub(crate) struct RunArgs {
@@ -148,9 +148,7 @@ pub(crate) fn run(args: &RunArgs, executor: &Choice, json: bool) -> Result<(), L
         }
     }
     if !json {
-        for warning in &program.warnings {
-            say(format!("warning: {warning}"));
-        }
+        warn_of(program);
     }
     let mut churn = None;
     let (summary, passes) = match &args.chaos {

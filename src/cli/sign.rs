@@ -9,7 +9,7 @@ use peercompute_buffers::digest::hex;
 use peercompute_kernels::{Manifest, Overrides, Trust, VerifiedBundle};
 use serde_json::json;
 
-use super::{GridExtents, assignment, extents, say, say_json};
+use super::{GridExtents, assignment, extents, say, say_json, warn_of};
 
 #[derive(Args)]
 pub(crate) struct KeygenArgs {
@@ -70,8 +70,9 @@ pub(crate) fn sign(args: &SignArgs, json: bool) -> Result<(), LaunchError> {
     keep(&keys::read_bundle(&args.output, &Trust::key(key.public()))?);
     if json {
         say_json(&json!({ "workload": manifest.name, "version": manifest.version, "bundle": hex(&program.hash), "bytes": bytes.len(),
-            "file": args.output, "key": key.public().to_string() }));
+            "file": args.output, "key": key.public().to_string(), "warnings": program.warnings }));
     } else {
+        warn_of(program);
         say(format!(
             "{} {} signed: {}, {} bytes\nbundle {}",
             manifest.name,

@@ -46,6 +46,9 @@ impl PassChecker<'_> {
                 _ => {}
             }
         }
+        for variable in variables.iter().filter(|variable| variable.used.contains(GlobalUse::QUERY)) {
+            self.check_length(variable.role);
+        }
         for &(buffer, _) in &pass.reads {
             if find(Role::Current(buffer)).is_none() && !(pass.writes.contains(&buffer) && find(Role::Next(buffer)).is_some()) {
                 if self.has_variable(&name(buffer)) {
@@ -90,6 +93,24 @@ impl PassChecker<'_> {
             writes.push(write);
         }
         Ok(writes)
+    }
+
+    /// How long a field is in this peer's memory depends on the partition, but for one that every peer has whole and in the grid's order.
+    fn check_length(&mut self, role: Role) {
+        let (buffer, suffix) = match role {
+            Role::Current(buffer) => (buffer, ""),
+            Role::Next(buffer) => (buffer, "_next"),
+            _ => return,
+        };
+        let declared = &self.manifest.buffers[buffer];
+        let Extent::Field { grid } = declared.extent else { return };
+        let is_whole = suffix.is_empty() && self.manifest.grids[grid].grid.dims == 1 && self.pass.reads.contains(&(buffer, Access::All));
+        if !is_whole {
+            let (entry, name) = (&self.pass.entry, &declared.name);
+            self.warnings.push(format!(
+                "`{entry}` asks for `arrayLength(&{name}{suffix})`, which differs with the partition: `grid_shape()` has the grid's points"
+            ));
+        }
     }
 
     fn has_variable(&self, name: &str) -> bool {

@@ -11,9 +11,9 @@ const RETRY_MS = 500;
 const RETRY_MS_MAX = 30_000;
 // A member that was in for so long has come to stay.
 const SETTLED_MS = 30_000;
-// So often one that was in may be turned away before it stays away, and one that was never in may find nobody.
+// So often one that was in may be turned away before it stays away, and one that was never in may look again.
 const REFUSALS_MAX = 6;
-const FIRST_TRIES_MAX = 3;
+const FIRST_RETRIES_MAX = 1;
 // A GPU that goes away so often before a member has settled computes no more, where another executor may.
 const LOSSES_MAX = 3;
 const RANGE_EVERY_MS = 500;
@@ -131,7 +131,7 @@ class Part {
   #comesBack(state, code) {
     if (state !== "failed" || this.#isLeaving) return false;
     // Its page was there a moment ago.
-    if (!this.#hasEntered) return code === "unreachable" && this.#vain < FIRST_TRIES_MAX;
+    if (!this.#hasEntered) return code === "unreachable" && this.#vain < FIRST_RETRIES_MAX;
     // A server that has just begun anew does not know yet whom it invites.
     const isEarly = code === "refused" && this.#lost !== undefined && this.#vain < REFUSALS_MAX;
     return code === "lost" || code === "unreachable" || code === "device" || isEarly;
