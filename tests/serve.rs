@@ -8,37 +8,12 @@ mod place;
 mod served;
 mod tabs;
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use place::{Peer, Place, hash, wait_for};
 use serde_json::Value;
-use served::{HEAT, on_cpu, serve, something, status, status_of_lost};
+use served::{HEAT, SLOW_ROOT, on_cpu, packaged, serve, slow_root, something, status};
 use tabs::Chromium;
-
-/// What makes a root so slow that its share of sixteen tiles leaves some to a software adapter, whichever machine this is.
-const SLOW_ROOT: [&str; 16] = [
-    "serve",
-    "shaders/physics/heat",
-    "--shape",
-    "256,256",
-    "--tile",
-    "64,64",
-    "--executor",
-    "cpu",
-    "--threads",
-    "1",
-    "--listen",
-    "127.0.0.1:0",
-    "--throttle",
-    "0.02",
-    "--snapshot-every",
-    "0.3",
-];
-
-fn slow_root(place: &Place) -> Peer {
-    Peer::start(place.command(&SLOW_ROOT))
-}
 
 #[test]
 fn two_tabs_and_two_processes_compute_what_one_peer_computes() {
@@ -67,51 +42,6 @@ fn two_tabs_and_two_processes_compute_what_one_peer_computes() {
 }
 
 #[test]
-fn a_tab_comes_late_is_read_and_leaves_another_is_closed_and_the_run_goes_on() {
-    let place = Place::new();
-    let root = serve(&place, &["--throttle", "0.1", "--snapshot-every", "0.3"]);
-    let link = root.link();
-    let mut browser = Chromium::start();
-    let first = browser.open(&on_cpu(&link, "first"));
-    status(&mut browser, &first, |status| status["tilesOwned"].as_u64() > Some(0));
-    let late = browser.open(&on_cpu(&link, "late"));
-    status(&mut browser, &late, |status| status["tilesOwned"].as_u64() > Some(0) && status["peers"] == 3);
-    let read = "(async () => {
-        const [tile] = await peercompute.tiles('temperature');
-        const values = await peercompute.read('temperature', { tile });
-        return [values.constructor.name, values.length, values.every(Number.isFinite)];
-    })()";
-    assert_eq!(browser.evaluate(&late, read).unwrap(), serde_json::json!(["Float32Array", 16 * 8, true]));
-    let theirs = "(await peercompute.world()).fields[0].owners.findIndex((owner, tile, all) => owner !== all[mine])";
-    for (wrong, code, words) in [
-        ("'temperature', { tile: 999 }", "option", "no tile 999"),
-        ("'pressure', { tile: 0 }", "option", "no buffer is called `pressure`"),
-        ("'temperature', { tile: theirs }", "tile", "is another member's"),
-    ] {
-        let caught = format!(
-            "(async () => {{
-                const [mine] = await peercompute.tiles('temperature');
-                const theirs = {theirs};
-                return await peercompute.read({wrong}).catch((error) => [error.code, error.message]);
-            }})()"
-        );
-        let caught = browser.evaluate(&late, &caught).unwrap();
-        assert!(caught[0] == code && caught[1].as_str().unwrap().contains(words), "{wrong}: {caught}");
-    }
-    // One in good order, one without a word.
-    browser.evaluate(&first, "peercompute.leave()").unwrap();
-    status(&mut browser, &first, |status| status["ended"] == "left");
-    status(&mut browser, &late, |status| status["peers"] == 2);
-    browser.close(&late);
-    root.heard(|line| (line["event"] == "gone" && line["name"] == "late").then_some(()));
-    let until = root.heard(|line| {
-        (line["event"] == "epoch" && line["members"].as_array()?.len() == 1 && line["epoch"].as_u64()? > 3).then(|| line["tick"].as_u64())?
-    });
-    root.heard(|line| (line["event"] == "progress" && line["tick"].as_u64()? > until).then_some(()));
-    assert_eq!(browser.complaints(), [""; 0]);
-}
-
-#[test]
 fn a_kept_bundle_that_was_damaged_is_fetched_again() {
     let place = Place::new();
     let root = serve(&place, &["--throttle", "0.1"]);
@@ -130,26 +60,6 @@ fn a_kept_bundle_that_was_damaged_is_fetched_again() {
         join();
         assert!(std::fs::read(kept).unwrap() == good);
     }
-}
-
-/// Tabs cannot go on without their server: how many of them there are must not keep it from going on without them.
-#[test]
-fn a_browser_with_most_members_is_closed_and_the_run_goes_on() {
-    let place = Place::new();
-    let root = serve(&place, &["--throttle", "0.1", "--snapshot-every", "0.3"]);
-    let link = root.link();
-    let mut browser = Chromium::start();
-    let tabs = ["one", "two", "three"].map(|name| browser.open(&on_cpu(&link, name)));
-    for tab in &tabs {
-        status(&mut browser, tab, |status| status["tilesOwned"].as_u64() > Some(0) && status["peers"] == 4);
-    }
-    assert_eq!(browser.complaints(), [""; 0]);
-    drop(browser);
-    for name in ["one", "two", "three"] {
-        root.heard(|line| (line["event"] == "gone" && line["name"] == name).then_some(()));
-    }
-    let alone = root.heard(|line| (line["event"] == "epoch" && line["members"].as_array()?.len() == 1).then(|| line["tick"].as_u64())?);
-    root.heard(|line| (line["event"] == "progress" && line["tick"].as_u64()? > alone).then_some(()));
 }
 
 #[test]
@@ -338,53 +248,6 @@ fn a_tab_pauses_a_run_and_changes_a_parameter_for_all_from_one_tick_on() {
 }
 
 #[test]
-fn a_root_that_was_lost_and_comes_back_finds_its_tabs_again() {
-    comes_back("KILL");
-}
-
-/// One that leaves hands everything over to a tab that nobody could find.
-#[test]
-fn a_root_that_left_and_comes_back_finds_its_tabs_again() {
-    comes_back("INT");
-}
-
-fn comes_back(signal: &str) {
-    let place = Place::new();
-    let store = place.path("heat.run");
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    drop(listener);
-    let start = || {
-        let more = ["--listen", &address, "--name", "root", "--throttle", "0.1", "--snapshot-every", "0.2", "--store", store.to_str().unwrap()];
-        Peer::start(place.command(&[&["serve"], &HEAT[..], &more].concat()))
-    };
-    let mut root = start();
-    let link = root.link();
-    let mut browser = Chromium::start();
-    let tab = browser.open(&on_cpu(&link, "faithful"));
-    let before = status(&mut browser, &tab, |status| status["tilesOwned"].as_u64() > Some(0) && status["tick"].as_u64() > Some(50));
-    browser.evaluate(&tab, "peercompute.run.set('rate', 0.2)").unwrap();
-    let changed = "peercompute.run.params().then(([rate]) => rate?.value > 0.15)";
-    wait_for(|| (browser.evaluate(&tab, changed).unwrap() == true).then_some(()));
-    let stored = root.said.lock().unwrap().len();
-    root.says_since(stored, "stored");
-    root.signal(signal);
-    root.code();
-    drop(root);
-    // It may not go on alone; it says so.
-    let mut lost = || browser.evaluate(&tab, "peercompute.status()").unwrap();
-    wait_for(|| lost()["lost"].is_string().then_some(()));
-    let back = start();
-    assert_eq!(back.link(), link);
-    let after =
-        wait_for(|| Some(lost()).filter(|status| status.get("lost").is_none() && status["tilesOwned"].as_u64() > Some(0) && status["peers"] == 2));
-    wait_for(|| Some(lost()).filter(|status| status["tick"].as_u64() > before["tick"].as_u64()));
-    assert!(after.get("ended").is_none(), "{after}");
-    // What a member changed is in the store as well.
-    assert_eq!(browser.evaluate(&tab, changed).unwrap(), true);
-}
-
-#[test]
 fn a_page_draws_straight_from_the_gpus_buffers() {
     let place = Place::new();
     let root = slow_root(&place);
@@ -460,28 +323,9 @@ fn a_tab_with_webgpu_does_without_what_only_the_cpu_executor_needs() {
     status(&mut browser, &tab, |status| status["executor"] == "cpu" && status["tilesOwned"].as_u64() > Some(0));
 }
 
-/// A copy of the program, and of the package that it has for browsers.
-fn packaged(place: &Place) -> (PathBuf, PathBuf) {
-    let (program, web) = (place.path("peercompute"), place.path("web"));
-    std::fs::copy(env!("CARGO_BIN_EXE_peercompute"), &program).unwrap();
-    copy_folder(&peercompute::serve::package_folder().unwrap(), &web);
-    (program, web)
-}
-
-fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
-    std::fs::create_dir(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let (path, name) = entry.map(|entry| (entry.path(), entry.file_name())).unwrap();
-        if path.is_dir() {
-            copy_folder(&path, &to.join(name));
-        } else {
-            std::fs::copy(&path, to.join(name)).unwrap();
-        }
-    }
-}
-
 /// What a page does while its worker computes: the browser names each task of the page's thread that took 50 ms or more.
 #[test]
+#[allow(clippy::print_stdout, reason = "what was measured is worth a look")]
 fn a_page_answers_while_its_worker_computes() {
     for executor in ["gpu", "cpu"] {
         let place = Place::new();
@@ -503,71 +347,6 @@ fn a_page_answers_while_its_worker_computes() {
         println!("{executor}: tasks of 50 ms and more, in 5 s: {tasks:?} ms");
         assert_eq!(browser.complaints(), [""; 0]);
     }
-}
-
-#[test]
-fn a_gpu_that_goes_away_is_replaced_and_the_tab_comes_back() {
-    let place = Place::new();
-    let root = slow_root(&place);
-    let link = root.link();
-    let mut browser = Chromium::start();
-    let tab = browser.open(&link.replace("/#", "/?executor=gpu#"));
-    let before = status(&mut browser, &tab, |status| status["executor"] == "gpu" && status["tilesOwned"].as_u64() > Some(0));
-    browser.crash_gpu();
-    // It has lost its part, and says why it does not go on.
-    let lost = status_of_lost(&mut browser, &tab, |status| status["lost"].is_string());
-    assert!(lost["lost"].as_str().unwrap().contains("device"), "{lost}");
-    let after = status_of_lost(&mut browser, &tab, |status| {
-        status.get("lost").is_none() && status["tilesOwned"].as_u64() > Some(0) && status["tick"].as_u64() > before["tick"].as_u64()
-    });
-    assert_eq!((&after["executor"], &after["peers"]), (&"gpu".into(), &2.into()), "{after}");
-    assert_eq!(after["peerId"], before["peerId"]);
-}
-
-/// The third time, a tab that may choose computes on.
-#[test]
-fn a_gpu_that_goes_away_again_and_again_is_done_without() {
-    let place = Place::new();
-    let (program, web) = packaged(&place);
-    // The adapter of this browser is software, which nobody chooses who may; here it says that it is none.
-    let worker = web.join("worker.js");
-    let honest = std::fs::read_to_string(&worker).unwrap();
-    let disguise = "Object.defineProperty(GPUAdapter.prototype, 'info', { value: { description: 'Hardware 9000', isFallbackAdapter: false } });";
-    std::fs::write(&worker, format!("{honest}\n{disguise}\n")).unwrap();
-    std::fs::remove_file(web.join("worker.js.br")).unwrap();
-    let root = Peer::start(place.command_of(&program, &SLOW_ROOT));
-    let mut browser = Chromium::start_crashing();
-    let tab = browser.open(&root.link());
-    for loss in 1..=3 {
-        let on = status_of_lost(&mut browser, &tab, |status| status.get("lost").is_none() && status["tilesOwned"].as_u64() > Some(0));
-        assert_eq!((&on["executor"], on.get("executorNote")), (&"gpu".into(), None), "{loss}: {on}");
-        browser.crash_gpu();
-        status_of_lost(&mut browser, &tab, |status| status["lost"].is_string());
-    }
-    let on = status_of_lost(&mut browser, &tab, |status| status.get("lost").is_none() && status["tilesOwned"].as_u64() > Some(0));
-    assert_eq!((&on["executor"], &on["executorNote"]), (&"cpu".into(), &"the GPU went away 3 times".into()), "{on}");
-    something(&mut browser, &tab, "/went away/.test(document.getElementById('status').textContent) || null");
-}
-
-#[test]
-fn a_tab_that_is_frozen_is_done_without_and_comes_back() {
-    let place = Place::new();
-    let root = serve(&place, &["--throttle", "0.1", "--snapshot-every", "0.3"]);
-    let link = root.link();
-    let mut browser = Chromium::start();
-    let tabs = ["sleeper", "other"].map(|name| browser.open(&on_cpu(&link, name)));
-    let [sleeper, other] = &tabs;
-    for tab in &tabs {
-        status(&mut browser, tab, |status| status["tilesOwned"].as_u64() > Some(0) && status["peers"] == 3);
-    }
-    browser.freeze(sleeper, true);
-    let without = status(&mut browser, other, |status| status["peers"] == 2);
-    status(&mut browser, other, |status| status["tick"].as_u64() > without["tick"].as_u64());
-    browser.freeze(sleeper, false);
-    status_of_lost(&mut browser, sleeper, |status| status["tilesOwned"].as_u64() > Some(0) && status["peers"] == 3);
-    // The browser closes a frozen tab's connections, and says so.
-    let complaints: Vec<_> = browser.complaints().into_iter().filter(|text| !text.contains("Page entered Back-Forward Cache")).collect();
-    assert_eq!(complaints, [""; 0]);
 }
 
 /// A workload whose ticks take seconds, in workgroups of some tens of milliseconds each.
@@ -641,62 +420,6 @@ fn a_tab_whose_ticks_take_seconds_is_heard_all_the_while() {
         assert!(!said.iter().any(|line| line["event"] == "gone"), "{said:?}");
         assert_eq!(browser.complaints(), [""; 0]);
     }
-}
-
-#[test]
-fn a_tab_catches_up_in_the_shadow_of_the_root() {
-    let place = Place::new();
-    // Four megabytes to come: the root would wait for them.
-    let heat = ["shaders/physics/heat", "--shape", "1024,2048", "--tile", "128,128", "--executor", "cpu", "--threads", "1", "--ticks", "600"];
-    let alone = hash(&place, &[&["run"], &heat[..], &["--json"]].concat());
-    let mut root = Peer::controlled(place.command(&[&["serve"], &heat[..], &["--listen", "127.0.0.1:0", "--throttle", "0.02"]].concat()));
-    let link = root.link();
-    let mut browser = Chromium::start();
-    let tab = browser.open(&on_cpu(&link, "newcomer"));
-    let epoch_with = |root: &Peer, what: &str| {
-        root.heard(|line| {
-            let members = line["members"].as_array().filter(|_| line["event"] == "epoch")?;
-            let newcomer = members.iter().find(|member| member["name"] == "newcomer")?;
-            (newcomer[what].as_u64() > Some(0)).then(|| (line["epoch"].as_u64(), newcomer.clone()))
-        })
-    };
-    let (first, shadow) = epoch_with(&root, "shadows");
-    let (second, owner) = epoch_with(&root, "tiles");
-    assert!(first < second && shadow["tiles"] == 0 && shadow["shadows"] == owner["tiles"], "{shadow} {owner}");
-    root.order("throttle 1");
-    assert_eq!(root.state_hash(), alone);
-    let status = status(&mut browser, &tab, |status| status["ended"] == "finished");
-    assert_eq!(status["stateHash"], alone, "{status}");
-    assert_eq!(browser.complaints(), [""; 0]);
-}
-
-#[test]
-fn a_browser_is_the_same_peer_at_its_next_visit_one_tab_at_a_time() {
-    let place = Place::new();
-    let root = serve(&place, &[]);
-    let link = root.link();
-    let mut browser = Chromium::start();
-    let joined = |browser: &mut Chromium, link: &str, name: &str| {
-        let tab = browser.open(&on_cpu(link, name));
-        let status = status(browser, &tab, |status| status["tilesOwned"].as_u64() > Some(0));
-        (tab, status)
-    };
-    let (first, kept) = joined(&mut browser, &link, "first");
-    let (_second, new) = joined(&mut browser, &link, "second");
-    assert_eq!((&kept["identity"], &new["identity"]), (&"kept".into(), &"new".into()), "{kept} {new}");
-    assert_ne!(kept["peerId"], new["peerId"]);
-    assert!(new["identityNote"].as_str().unwrap().contains("another tab"), "{new}");
-    // Reloading a tab is a next visit.
-    browser.reload(&first);
-    let again = status(&mut browser, &first, |status| status["tilesOwned"].as_u64() > Some(0));
-    assert_eq!((&again["identity"], &again["peerId"]), (&"kept".into(), &kept["peerId"]), "{again}");
-    assert_eq!(browser.complaints(), [""; 0]);
-    // Another browser, whose user lets pages keep nothing, computes all the same.
-    let mut forgetful = Chromium::start_forgetful();
-    let (_third, status) = joined(&mut forgetful, &link, "third");
-    assert_eq!(status["identity"], "new", "{status}");
-    assert!(status["identityNote"].as_str().unwrap().contains("keeps nothing"), "{status}");
-    assert_eq!(forgetful.complaints(), [""; 0]);
 }
 
 #[test]

@@ -3,6 +3,8 @@
 #![allow(dead_code, reason = "each file uses what it needs")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends there")]
 
+use std::path::PathBuf;
+
 use serde_json::Value;
 
 use crate::place::{Peer, Place, wait_for, wait_up_to_a_minute};
@@ -46,4 +48,48 @@ fn watched(browser: &mut Chromium, tab: &Tab, may_say: fn(&str) -> bool, mut is:
 #[track_caller]
 pub(crate) fn something(browser: &mut Chromium, tab: &Tab, expression: &str) -> Value {
     wait_for(|| Some(browser.evaluate(tab, expression).unwrap()).filter(|value| !value.is_null()))
+}
+
+/// What makes a root so slow that its share of sixteen tiles leaves some to a software adapter, whichever machine this is.
+pub(crate) const SLOW_ROOT: [&str; 16] = [
+    "serve",
+    "shaders/physics/heat",
+    "--shape",
+    "256,256",
+    "--tile",
+    "64,64",
+    "--executor",
+    "cpu",
+    "--threads",
+    "1",
+    "--listen",
+    "127.0.0.1:0",
+    "--throttle",
+    "0.02",
+    "--snapshot-every",
+    "0.3",
+];
+
+pub(crate) fn slow_root(place: &Place) -> Peer {
+    Peer::start(place.command(&SLOW_ROOT))
+}
+
+/// A copy of the program, and of the package that it has for browsers.
+pub(crate) fn packaged(place: &Place) -> (PathBuf, PathBuf) {
+    let (program, web) = (place.path("peercompute"), place.path("web"));
+    std::fs::copy(env!("CARGO_BIN_EXE_peercompute"), &program).unwrap();
+    copy_folder(&peercompute::serve::package_folder().unwrap(), &web);
+    (program, web)
+}
+
+fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (path, name) = entry.map(|entry| (entry.path(), entry.file_name())).unwrap();
+        if path.is_dir() {
+            copy_folder(&path, &to.join(name));
+        } else {
+            std::fs::copy(&path, to.join(name)).unwrap();
+        }
+    }
 }

@@ -131,7 +131,7 @@ class Part {
   #comesBack(state, code) {
     if (state !== "failed" || this.#isLeaving) return false;
     // Its page was there a moment ago.
-    if (!this.#hasEntered) return code === "unreachable" && this.#vain < FIRST_RETRIES_MAX;
+    if (!this.#hasEntered) return (code === "unreachable" || code === "device") && this.#vain < FIRST_RETRIES_MAX;
     // A server that has just begun anew does not know yet whom it invites.
     const isEarly = code === "refused" && this.#lost !== undefined && this.#vain < REFUSALS_MAX;
     return code === "lost" || code === "unreachable" || code === "device" || isEarly;
