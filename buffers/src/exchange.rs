@@ -200,12 +200,20 @@ type Mailbox = BTreeMap<(usize, TileBox), u32>;
 
 /// Plans an exchange of fields of one grid.
 ///
-/// `computers_of` names who computes a tile; `residency` is the layout on peer `me`, of all tiles that it computes.
-pub fn plan(residency: &Residency, computers_of: &dyn Fn(TileId) -> Computers, me: usize, peers: usize, ghosts: &[Ghost]) -> ExchangePlan {
+/// `computers_of` names who computes a tile; `residency` is the layout on peer `me`, of all tiles that it computes. Of a buffer that is read
+/// as a whole, `is_whole_for` says whether a peer reads it so: one that computes nothing does not.
+pub fn plan(
+    residency: &Residency,
+    computers_of: &dyn Fn(TileId) -> Computers,
+    is_whole_for: &dyn Fn(usize, usize) -> bool,
+    me: usize,
+    peers: usize,
+    ghosts: &[Ghost],
+) -> ExchangePlan {
     let grid = &residency.grid;
     let depth_max = residency.rules.depth;
     let owner_of = |tile: TileId| computers_of(tile).owner;
-    let needs: Vec<BTreeSet<(usize, TileBox)>> = boxes_by_reader(residency, computers_of, peers, ghosts);
+    let needs: Vec<BTreeSet<(usize, TileBox)>> = boxes_by_reader(residency, computers_of, is_whole_for, peers, ghosts);
     let words = |buffer: usize| ghosts.iter().find(|g| g.buffer == buffer).map_or(0, |g| g.words);
 
     let mut plan = ExchangePlan::default();
@@ -320,20 +328,16 @@ pub fn constant_pieces(residency: &Residency, page: usize, ghost: &Ghost) -> Vec
 fn boxes_by_reader(
     residency: &Residency,
     computers_of: &dyn Fn(TileId) -> Computers,
+    is_whole_for: &dyn Fn(usize, usize) -> bool,
     peers: usize,
     ghosts: &[Ghost],
 ) -> Vec<BTreeSet<(usize, TileBox)>> {
     let grid = &residency.grid;
     let mut needs = vec![BTreeSet::new(); peers];
     for ghost in ghosts {
-        if ghost.whole {
-            for tile in grid.tiles() {
-                let whole = TileBox { tile, origin: [0; 3], extent: grid.tile_block(tile).extent };
-                for (peer, needs) in needs.iter_mut().enumerate() {
-                    if !computers_of(tile).include(peer) {
-                        needs.insert((ghost.buffer, whole));
-                    }
-                }
+        for (peer, needs) in needs.iter_mut().enumerate().filter(|(peer, _)| ghost.whole && is_whole_for(ghost.buffer, *peer)) {
+            for tile in grid.tiles().filter(|tile| !computers_of(*tile).include(peer)) {
+                needs.insert((ghost.buffer, TileBox { tile, origin: [0; 3], extent: grid.tile_block(tile).extent }));
             }
         }
         for tile in grid.tiles().filter(|_| ghost.depth > 0) {

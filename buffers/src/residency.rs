@@ -352,7 +352,7 @@ mod tests {
                 }
             }
             let computers_of = |t: TileId| computers[t.0 as usize];
-            let plans: Vec<_> = (0..peers.len()).map(|me| exchange::plan(&peers[me], &computers_of, me, peers.len(), &ghosts)).collect();
+            let plans: Vec<_> = (0..peers.len()).map(|me| exchange::plan(&peers[me], &computers_of, &|_, _| true, me, peers.len(), &ghosts)).collect();
             prop_assert!(!is_shadowed || plans[peers.len() - 1].send.iter().all(|run| run.is_empty()), "a shadow sends");
             let outboxes: Vec<Vec<u32>> = plans.iter().enumerate().map(|(me, plan)| {
                 let mut out = vec![0; plan.outbox_words as usize];

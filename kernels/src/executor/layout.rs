@@ -9,7 +9,7 @@ use peercompute_buffers::halo::Boundary;
 use peercompute_buffers::residency::{HaloRules, Residency, ResidencyError};
 use peercompute_buffers::{Grid, TileId};
 
-use crate::declaration::Extent;
+use crate::declaration::{Access, Extent};
 use crate::program::{Fresh, Program};
 
 /// Who owns what.
@@ -43,6 +43,16 @@ impl Placement {
         let at = tile.0 as usize;
         let owner = self.owners[grid][at];
         Computers { owner, shadow: self.shadows.get(grid).map_or(owner, |shadows| shadows[at]) }
+    }
+
+    /// Per peer, whether it computes a tile of a grid.
+    fn busy(&self, grid: usize) -> Vec<bool> {
+        let mut busy = vec![false; self.peers];
+        for tile in (0..self.owners[grid].len() as u32).map(TileId) {
+            let Computers { owner, shadow } = self.computers(grid, tile);
+            (busy[owner], busy[shadow]) = (true, true);
+        }
+        busy
     }
 
     /// The tiles of a grid that a peer computes, in order: its own, or those that it shadows.
@@ -113,6 +123,9 @@ impl Layout {
             let owned = placement.computed_by(grid, placement.me);
             shares.push(Some(Shares { grid, words, rows: Residency::new(rows, rules, &owned, words * 4, page_bytes_max)? }));
         }
+        let busy: Vec<Vec<bool>> = (0..grids.len()).map(|grid| placement.busy(grid)).collect();
+        let reads_whole =
+            |buffer: usize, peer: usize| manifest.passes.iter().any(|pass| busy[pass.grid][peer] && pass.reads.contains(&(buffer, Access::All)));
         let exchanges = program
             .exchanges
             .iter()
@@ -122,7 +135,7 @@ impl Layout {
                     let ghosts: Vec<Ghost> = fresh.iter().filter_map(|fresh| field_ghost(program, fresh, grid)).collect();
                     if !ghosts.is_empty() {
                         let computers_of = |tile: TileId| placement.computers(grid, tile);
-                        plans.push(exchange::plan(residency, &computers_of, placement.me, placement.peers, &ghosts));
+                        plans.push(exchange::plan(residency, &computers_of, &reads_whole, placement.me, placement.peers, &ghosts));
                     }
                 }
                 for fresh in fresh {
@@ -132,7 +145,8 @@ impl Layout {
                         let ghost = Ghost { buffer, words: shares.words, boundary: Boundary::Clamp, depth: 0, whole: true };
                         // Integer atomics of all tiles that a peer computes are in one row: a shadow takes its owners' rows for its own.
                         let computers_of = |tile: TileId| Computers::owner(placement.owners[shares.grid][tile.0 as usize]);
-                        plans.push(exchange::plan(&shares.rows, &computers_of, placement.me, placement.peers, &[ghost]));
+                        // Tables are everybody's.
+                        plans.push(exchange::plan(&shares.rows, &computers_of, &|_, _| true, placement.me, placement.peers, &[ghost]));
                     }
                 }
                 ExchangePlan::merge(&plans, placement.peers)
@@ -157,5 +171,39 @@ pub fn field_ghost(program: &Program, fresh: &Fresh, grid: usize) -> Option<Ghos
             Some(Ghost { buffer, words: program.elements[buffer].words(), boundary: program.manifest.buffers[buffer].boundary, depth, whole })
         }
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::declaration::Overrides;
+    use crate::manifest::Manifest;
+
+    /// Words that peers receive in all exchanges of a tick, where the last of three computes nothing.
+    fn received(folder: &str, shape: &[u32], tile: &[u32]) -> [usize; 3] {
+        let overrides = Overrides { shapes: vec![(None, shape.to_vec())], tiles: vec![(None, tile.to_vec())], ..Overrides::default() };
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shaders/physics").join(folder);
+        let program = Program::check(Manifest::from_folder(&folder, &overrides).unwrap()).unwrap();
+        let owners = program.manifest.grids.iter().map(|grid| (0..grid.grid.tile_count() as usize).map(|tile| tile % 2).collect()).collect();
+        let placement = Placement::new(0, 3, owners);
+        let layouts = [0, 1, 2].map(|me| Layout::new(&program, &Placement { me, ..placement.clone() }, 1 << 30).unwrap());
+        for (peer, layout) in layouts.iter().enumerate() {
+            for (exchange, plan) in layout.exchanges.iter().enumerate() {
+                let due = layouts.iter().map(|other| other.exchanges[exchange].send.get(peer).map_or(0, ExactSizeIterator::len));
+                assert!(due.eq(plan.receive.iter().map(ExactSizeIterator::len)), "{folder:?}: peer {peer} waits for what nobody sends");
+            }
+        }
+        layouts.map(|layout| layout.exchanges.iter().flat_map(|plan| &plan.receive).map(ExactSizeIterator::len).sum())
+    }
+
+    #[test]
+    fn who_computes_nothing_is_sent_no_field_and_every_table() {
+        let [first, second, idle] = received("nbody", &[600], &[64]);
+        assert!(first > 0 && second > 0 && idle == 0, "{first} {second} {idle}");
+        let [first, second, idle] = received("energy", &[70, 45], &[16, 16]);
+        assert!(first > 0 && second > 0 && idle > 0, "{first} {second} {idle}");
     }
 }
