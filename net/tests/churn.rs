@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use peercompute_buffers::Grid;
 use peercompute_net::membership::{Keep, Parts, Tuning};
-use peercompute_net::sim::churn::faults::{Part, PlaceConfig, Scenario};
+use peercompute_net::sim::churn::faults::{Fault, Part, PlaceConfig, Scenario};
 use peercompute_net::sim::churn::state::Rules;
 use peercompute_net::sim::churn::trace::Trace;
-use peercompute_net::sim::churn::{Churn, Summary};
+use peercompute_net::sim::churn::{Churn, Outcome, Summary};
 
 /// Runs a seed; a failure shows its latest lines.
 fn run(seed: u64, peers_max: u16) -> Summary {
@@ -91,6 +91,34 @@ fn seeds_that_once_failed_hold() {
     // A member left out because it could not reach one that was gone, which nobody else knew yet.
     for seed in [1099, 2563, 7764, 2686, 6172, 1139] {
         run(seed, 16);
+    }
+}
+
+/// Of two peers one leaves, and nothing else happens until it comes again as who it was.
+#[test]
+fn who_left_is_let_in_again() {
+    for seed in 0..10 {
+        let grid = Grid::new(&[12, 12], &[2, 2]).unwrap();
+        let parts = Arc::new(Parts::new(&[grid], &[64], 16).unwrap());
+        let mut scenario = Scenario::draw(seed, 2);
+        let place = |part: Part| PlaceConfig {
+            starts: Duration::ZERO,
+            part,
+            speed: 144.0 / 2.0 / 0.02,
+            drift_ppm: 0,
+            keep: Keep::Share,
+            seeds: true,
+            memory: 1 << 30,
+        };
+        scenario.rules = Arc::new(Rules::new(parts, 3, 5));
+        scenario.places = vec![place(Part::Host), place(Part::Joiner)];
+        (scenario.assemble, scenario.end, scenario.replicas, scenario.stored_at) = (2, 600, 1, None);
+        scenario.faults = vec![(Duration::from_secs(3), Fault::Leave { back: Some(Duration::from_secs(2)) })];
+        scenario.delay = (Duration::from_micros(200), Duration::from_millis(1));
+        scenario.tuning = Tuning::default();
+        let summary = Churn::new(scenario).run().unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        let outcomes: Vec<_> = summary.outcomes.iter().map(|(_, outcome)| outcome).collect();
+        assert!(matches!(outcomes[..], [Outcome::Left, Outcome::Finished, Outcome::Finished]), "seed {seed}: {outcomes:?}");
     }
 }
 

@@ -226,10 +226,19 @@ impl Member {
         }
         let Some(member) = self.links.all.get(&id).and_then(|link| link.greeted.as_deref().cloned()) else { return };
         // One that is still in the roster slept through its own loss: it comes in again once that is decided.
-        let known = self.decided.as_ref().and_then(|plan| plan.member_of(&member.identity)).map(|member| member.id);
+        let known = self.decided.as_ref().and_then(|plan| plan.in_roster(&member.identity)).map(|member| member.id);
         if let Some(known) = known {
             self.suspect(known, "has come anew");
             return self.refuse(id, RefuseReason::Orphaned, "still known as a member that vanished: in a moment");
+        }
+        // One that has left is asked for what it had until all have entered the epoch without it.
+        let is_leaving = self.decided.as_ref().is_some_and(|plan| {
+            let is_here = self.running.as_ref().is_some_and(|running| running.plan.epoch == plan.epoch);
+            let has_entered = |id: MemberId| if Some(id) == self.id { is_here } else { self.entered.contains(&id) };
+            plan.member_of(&member.identity).is_some() && !plan.roster.iter().all(|member| has_entered(member.id))
+        });
+        if is_leaving {
+            return self.refuse(id, RefuseReason::Orphaned, "still known as a member that leaves: in a moment");
         }
         if self.decided.as_ref().map_or(0, |plan| plan.roster.len()) + self.lead.joiners_count() >= PEERS_MAX {
             return self.refuse(id, RefuseReason::Full, "all places are taken");

@@ -150,7 +150,7 @@ impl Lead {
         self.leavers.retain(|id| self.roster.contains(id));
         self.speeds.retain(|id, _| self.roster.contains(id));
         self.links.retain(|id, _| self.roster.contains(id));
-        self.joiners.retain(|identity, _| plan.member_of(identity).is_none());
+        self.joiners.retain(|identity, _| plan.in_roster(identity).is_none());
         self.wishes.settle(plan);
     }
 

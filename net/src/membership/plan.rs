@@ -142,6 +142,11 @@ impl EpochPlan {
         self.roster.first().map_or(MemberId(0), |member| member.id)
     }
 
+    /// A member of the roster by its identity.
+    pub fn in_roster(&self, identity: &str) -> Option<&Member> {
+        self.roster.iter().find(|member| member.identity == identity)
+    }
+
     /// A member of the roster, or one that is leaving, by its identity.
     pub fn member_of(&self, identity: &str) -> Option<&Member> {
         self.roster.iter().chain(&self.leaving).find(|member| member.identity == identity)

@@ -145,7 +145,10 @@ pub enum Fault {
         lasts: Duration,
     },
     /// A peer leaves in good order.
-    Leave,
+    Leave {
+        /// When it comes again, as who it was, if it is gone by then.
+        back: Option<Duration>,
+    },
     /// A node gives up.
     Stop,
 }
@@ -322,8 +325,8 @@ fn draw_fault(random: &mut fastrand::Rng, most: u16, survives: bool) -> Fault {
         15 => Fault::Break,
         16 => Fault::Narrow { bytes_per_s: one_of(random, &[2_000, 10_000, 50_000]), lasts },
         17 => Fault::Disturb { lasts },
-        18 => Fault::Leave,
+        18 => Fault::Leave { back: random.bool().then(|| ms(random.u64(0..6_000))) },
         _ if random.bool() => Fault::Stop,
-        _ => Fault::Leave,
+        _ => Fault::Leave { back: None },
     }
 }

@@ -173,7 +173,12 @@ impl Churn<'_> {
                 self.places[usize::from(at)].link_bytes_per_s = bytes_per_s;
                 self.agenda.push(now + lasts, Happening::Widen { place: at });
             }
-            Fault::Leave => return self.event(at, life, Event::Leave),
+            Fault::Leave { back } => {
+                if let Some(after) = back {
+                    self.agenda.push(now + after, Happening::Start(at));
+                }
+                return self.event(at, life, Event::Leave);
+            }
             Fault::Stop => return self.event(at, life, Event::Stop { text: "the device is lost".into() }),
             Fault::Split { .. } | Fault::Disturb { .. } | Fault::Pause { .. } => {}
         }
