@@ -174,7 +174,18 @@ fn a_page_of_somebodys_own_shows_a_field_and_is_told_what_is_wrong_by_a_code() {
     let (base, word) = link.split_once('#').unwrap();
     let key = word.split(',').nth(3).unwrap();
     // Who knows the key of a server that invites everybody needs nothing else.
-    let joined = |expression: &str| format!("(async () => {{ const {{ join }} = await import('/peercompute/index.js'); {expression} }})()");
+    let joined = |expression: &str| {
+        format!(
+            "(async () => {{
+                const {{ join, PeerComputeError }} = await import('/peercompute/index.js');
+                const ended = async (node) => {{
+                    const {{ error, code }} = await (await node.run()).ended;
+                    throw new PeerComputeError(error, code);
+                }};
+                {expression}
+            }})()"
+        )
+    };
     let looking_on = joined(&format!(
         "const node = await join('{base}', {{ key: '{key}', executor: 'cpu', threads: 1 }});
          const run = await node.run('heat', {{ tiles: 'none' }});
@@ -198,6 +209,10 @@ fn a_page_of_somebodys_own_shows_a_field_and_is_told_what_is_wrong_by_a_code() {
         ("await join(location.href, { threads: 0 })".to_owned(), "option", "from 1 to 256, not 0"),
         ("await join(location.href, { threads: 'all' })".to_owned(), "option", r#"not "all""#),
         ("await join(location.href, { token: 'come in' })".to_owned(), "option", "32 hexadecimal digits"),
+        ("await join(location.href, null)".to_owned(), "option", "an object"),
+        ("await join(location.href.replace('@1.0.0', ''))".to_owned(), "link", "cut"),
+        ("await join(Object.create(null))".to_owned(), "link", "a text"),
+        (format!("await ended(await join(location.href, {{ token: '{}', executor: 'cpu', threads: 1 }}))", "1".repeat(32)), "refused", "not invited"),
         ("await (await join(location.href)).run('life')".to_owned(), "run", "there are heat"),
         ("await (await join(location.href)).run('heat', { tiles: 'all' })".to_owned(), "option", "auto"),
         ("await (await join(location.href, { identity: 'another' })).run()".to_owned(), "option", "kept"),
@@ -209,6 +224,32 @@ fn a_page_of_somebodys_own_shows_a_field_and_is_told_what_is_wrong_by_a_code() {
         assert_eq!((&caught[0], &caught[1]), (&"PeerComputeError".into(), &code.into()), "{wrong}: {caught}");
         assert!(caught[2].as_str().unwrap().contains(words), "{wrong}: {caught}");
     }
+    // What a run is asked for is looked at before it is asked.
+    let wrongs = joined(
+        "const run = await (await join(location.href, { executor: 'cpu', threads: 1, identity: 'new' })).run();
+         while ((await run.status()).epoch === 0) await new Promise((on) => setTimeout(on, 50));
+         const [none, canvas] = [Object.create(null), document.createElement('canvas')];
+         canvas.getContext('2d');
+         const tried = [
+           () => run.tiles(), () => run.tiles(5), () => run.tiles(Symbol()), () => run.read(), () => run.read('temperature'),
+           () => run.read('temperature', { tile: -1 }), () => run.read('temperature', { tile: '1' }), () => run.read('temperature', { tile: 1.5 }),
+           () => run.read('temperature', { tile: 2 ** 32 }), () => run.read('temperature', { tile: 1n }), () => run.frame({}), () => run.frame('temperature', NaN),
+           () => run.set(), () => run.set('rate', none), () => run.set('rate', '0.1\\nx = 3'), () => run.set('rate', Infinity), () => run.set('rate', 1e39),
+           () => run.set('rate', [[[1]]]), () => run.set('pace', 1), () => run.draw(), () => run.draw(document.body, 'temperature'), () => run.draw(canvas, 'temperature'),
+           async () => run.onTick(null),
+         ];
+         const codes = [];
+         for (const wrong of tried) codes.push(await wrong().then(() => `${wrong} resolves`, ({ name, code }) => (name === 'PeerComputeError' && code === 'option' ? [] : `${wrong}: ${name} ${code}`)));
+         let heard = 0;
+         run.onTick(() => { throw new Error('a listener of somebody\\'s'); });
+         run.onTick(() => heard++);
+         while (heard < 3) await new Promise((on) => setTimeout(on, 50));
+         await run.leave();
+         for (const late of [() => run.set('rate', 0.1), () => run.pause(), () => run.tiles('temperature'), () => run.draw(document.createElement('canvas'), 'temperature')])
+           codes.push(await late().then(() => `${late} resolves`, ({ code }) => (code === 'left' ? [] : `${late}: ${code}`)));
+         return codes.flat();",
+    );
+    assert_eq!(browser.evaluate(&tab, &wrongs).unwrap(), serde_json::json!([]));
     let empty = place.path("empty");
     std::fs::create_dir(&empty).unwrap();
     assert!(place.refused(&["serve", "life", "--page", empty.to_str().unwrap()]).contains("has no index.html"));

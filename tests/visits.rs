@@ -60,6 +60,48 @@ fn a_tab_comes_late_is_read_and_leaves_another_is_closed_and_the_run_goes_on() {
     assert_eq!(browser.complaints(), [""; 0]);
 }
 
+/// Nothing else happens meanwhile: a server alone is not told by another epoch that who left is gone.
+#[test]
+fn a_tab_that_left_comes_back_as_who_it_was() {
+    let place = Place::new();
+    let root = serve(&place, &["--throttle", "0.1"]);
+    let link = root.link();
+    let mut browser = Chromium::start();
+    let tab = browser.open(link.split('#').next().unwrap());
+    let visit = format!(
+        "(async () => {{
+            const {{ join }} = await import('/peercompute/index.js');
+            const told = [];
+            let node = await join('{link}', {{ executor: 'cpu', threads: 1 }});
+            for (const way of ['run', 'run', 'node']) {{
+                const run = await node.run();
+                let status = {{}};
+                while (!(status.tilesOwned > 0)) {{
+                    await new Promise((on) => setTimeout(on, 50));
+                    status = await run.status();
+                    if (status.ended || status.lost) return [way, status];
+                }}
+                told.push(status.peerId);
+                await (way === 'run' ? run : node).leave();
+            }}
+            // One that is left before it is in is no member either.
+            node = await join('{link}', {{ executor: 'cpu', threads: 1, name: 'undecided' }});
+            const coming = node.run();
+            await node.leave();
+            told.push((await (await coming).ended).state);
+            return told;
+        }})()"
+    );
+    let told = browser.evaluate(&tab, &visit).unwrap();
+    let told = told.as_array().unwrap();
+    assert!(told.len() == 4 && told[..3].iter().all(|id| *id == told[0] && id.is_string()) && told[3] == "left", "{told:?}");
+    std::thread::sleep(Duration::from_secs(2));
+    let said = root.said.lock().unwrap();
+    let last = said.iter().rev().find(|line| line["event"] == "epoch").unwrap();
+    assert_eq!(last["members"].as_array().unwrap().len(), 1, "{last}");
+    assert_eq!(browser.complaints(), [""; 0]);
+}
+
 /// Tabs cannot go on without their server: how many of them there are must not keep it from going on without them.
 #[test]
 fn a_browser_with_most_members_is_closed_and_the_run_goes_on() {

@@ -2,12 +2,18 @@
 import { join } from "/peercompute/index.js";
 
 const [said, canvas] = [document.getElementById("said"), document.getElementById("field")];
+const say = (text) => (said.textContent = text);
 try {
   const node = await join(location.href);
   const run = await node.run();
-  run.onTick((tick) => (said.textContent = `${run.name}, tick ${tick}`));
-  for (;;) {
-    const { fields = [] } = await run.world();
+  run.onTick((tick) => say(`${run.name}, tick ${tick}`));
+  let isOver = false;
+  run.ended.then(({ state, error, code }) => ((isOver = true), say(state === "failed" ? `${code}: ${error}` : state)));
+  while (!isOver) {
+    // A server that is gone may come back, and the run goes on.
+    const { lost } = await run.status();
+    const { fields = [] } = lost ? {} : await run.world();
+    if (lost) say(`${lost}; trying again`);
     if (fields.length > 0) {
       const { width, height, pixels } = await run.frame(fields[0].name, 512);
       [canvas.width, canvas.height] = [width, height];
@@ -16,5 +22,5 @@ try {
     await new Promise((resolve) => setTimeout(resolve, 100));
   }
 } catch (error) {
-  said.textContent = `${error.code}: ${error.message}`;
+  say(`${error.code}: ${error.message}`);
 }

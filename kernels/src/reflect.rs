@@ -201,10 +201,10 @@ pub fn write_value(element: &Element, path: &str, value: &toml::Value, bytes: &m
     Ok(())
 }
 
-/// The four bytes of a scalar value: whole numbers must fit, floats must be numbers.
+/// The four bytes of a scalar value: numbers must fit. What is no finite f32 is none that WGSL promises to compute with.
 fn scalar_bytes(scalar: Scalar, value: &toml::Value) -> Option<[u8; 4]> {
     match (scalar, value) {
-        (Scalar::F32, toml::Value::Float(v)) => Some((*v as f32).to_le_bytes()),
+        (Scalar::F32, toml::Value::Float(v)) => Some(*v as f32).filter(|v| v.is_finite()).map(f32::to_le_bytes),
         (Scalar::F32, toml::Value::Integer(v)) => Some((*v as f32).to_le_bytes()),
         (Scalar::U32, toml::Value::Integer(v)) => u32::try_from(*v).ok().map(u32::to_le_bytes),
         (Scalar::I32, toml::Value::Integer(v)) => i32::try_from(*v).ok().map(i32::to_le_bytes),

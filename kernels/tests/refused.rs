@@ -471,6 +471,10 @@ fn parameters_that_do_not_fit() {
         "did you mean `rate`?"
     );
     assert_refused!(toml_refusal("rate = 0.5", "rate = \"fast\""), ErrorKind::Declaration { .. }, "workload.toml:8", "`params.rate` is a f32");
+    for beyond in ["1e39", "-1e300", "inf", "nan"] {
+        let refused = toml_refusal("rate = 0.5", &format!("rate = {beyond}"));
+        assert_refused!(refused, ErrorKind::Declaration { .. }, "workload.toml:8", "`params.rate` is a f32");
+    }
     assert_refused!(toml_refusal("rate = 0.5", "rate = [0.5]"), ErrorKind::Declaration { .. }, "workload.toml:8", "`params.rate` is a f32");
     let without = edited(WGSL, &[("var<uniform> params: Params;\n", ""), (" * params.rate", "")]);
     assert_refused!(check(TOML, &without).unwrap_err(), ErrorKind::Declaration { .. }, "workload.toml:8", "no kernel of the workload has parameters");

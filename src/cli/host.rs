@@ -21,7 +21,7 @@ use peercompute_net::membership::{Keep, MemberError, Role, Stored, Tuning};
 use peercompute_net::transport::TransportConfig;
 use peercompute_net::transport::websocket::{self, Door, Doorway};
 
-use super::member::{Member, MemberArgs};
+use super::member::{Member, MemberArgs, leave_on_signal};
 use super::run::{TransportArg, change, multiaddress, seconds};
 use super::serve::Opening;
 use super::{Voice, WorkloadArgs, say, sign, warn_of};
@@ -256,6 +256,8 @@ impl Host<'_> {
             },
         };
         let (session, parts) = pollster::block_on(world::start(self.bundle, role, terms))?;
+        let session = Arc::new(session);
+        leave_on_signal(&session, args.control)?;
         if !self.announce(world::link(self.bundle, &session, token))? {
             return Ok(());
         }
@@ -264,7 +266,7 @@ impl Host<'_> {
             args,
             bundle: self.bundle,
             executor: self.executor,
-            session: Arc::new(session),
+            session,
             parts,
             imports: self.imports.clone(),
             ticks: (record.end != u64::MAX).then_some(record.end),

@@ -17,7 +17,7 @@ use peercompute_kernels::executor::any::Choice;
 use peercompute_net::membership::{Keep, Role, Tuning};
 use peercompute_net::transport::TransportConfig;
 
-use super::member::{Member, MemberArgs};
+use super::member::{Member, MemberArgs, leave_on_signal};
 use super::run::{TransportArg, multiaddress};
 use super::{GridExtents, Voice, extents, say, say_json, si};
 
@@ -87,6 +87,8 @@ pub(crate) fn join(args: &JoinArgs, choice: &Choice, json: bool) -> Result<(), L
         tuning: Tuning::default(),
     };
     let (session, parts) = pollster::block_on(world::start(&bundle, Role::Join { addresses: args.link.addresses.clone() }, terms))?;
+    let session = Arc::new(session);
+    leave_on_signal(&session, args.member.control)?;
     let link = world::link(&bundle, &session, args.link.token);
     let line = Line::Listening { link: Link { key: args.link.key, ..link }.to_string() };
     if json {
@@ -94,16 +96,8 @@ pub(crate) fn join(args: &JoinArgs, choice: &Choice, json: bool) -> Result<(), L
     } else {
         say(format!("{} {} on {}; joining", args.link.workload, args.link.version, executor.info().named()));
     }
-    let member = Member {
-        args: &args.member,
-        bundle: &bundle,
-        executor: &executor,
-        session: Arc::new(session),
-        parts,
-        imports,
-        ticks: None,
-        voice: Voice { json, of: None },
-    };
+    let member =
+        Member { args: &args.member, bundle: &bundle, executor: &executor, session, parts, imports, ticks: None, voice: Voice { json, of: None } };
     member.take_part(&mut |_| Vec::new())
 }
 

@@ -91,7 +91,6 @@ impl Member<'_> {
     pub(crate) fn take_part(self, hear: &mut dyn FnMut(&Told<'_>) -> Vec<Line>) -> Result<(), LaunchError> {
         let throttle = Arc::new(Throttle::default());
         throttle.set(self.args.throttle());
-        leave_on_signal(&self.session, self.args.control)?;
         if self.args.control {
             obey_input(Arc::downgrade(&self.session), throttle.clone());
         }
@@ -219,8 +218,8 @@ impl Speaker {
 /// frames go out.
 static LEAVING: (Mutex<Vec<Weak<MemberSession>>>, AtomicU32) = (Mutex::new(Vec::new()), AtomicU32::new(0));
 
-/// The first Ctrl-C, or polite kill, leaves in good order; the second goes at once.
-fn leave_on_signal(session: &Arc<MemberSession>, is_quiet: bool) -> Result<(), LaunchError> {
+/// The first Ctrl-C, or polite kill, leaves in good order; the second goes at once. To be said before others are told where this session is.
+pub(crate) fn leave_on_signal(session: &Arc<MemberSession>, is_quiet: bool) -> Result<(), LaunchError> {
     let mut all = LEAVING.0.lock().unwrap_or_else(PoisonError::into_inner);
     all.retain(|session| session.strong_count() > 0);
     all.push(Arc::downgrade(session));

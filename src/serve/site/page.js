@@ -1,7 +1,7 @@
 // The page of a server: it takes part in the run of the link that it was opened with, or in another of the same server, and shows it.
 //
 // `window.peercompute` is the same for the console: { node, run, status, tiles, read, world, frame, leave }, of the run that is shown.
-import { join } from "./index.js";
+import { PeerComputeError, join } from "./index.js";
 
 const LOOK_EVERY_MS = 500;
 const WRONG_MS = 6000;
@@ -13,7 +13,7 @@ let node;
 let run;
 
 function present() {
-  if (!run) throw new Error("this page is no member yet");
+  if (!run) throw new PeerComputeError("this page is no member yet", "run");
   return run;
 }
 
@@ -242,7 +242,7 @@ params.onsubmit = (event) => {
 
 // How it goes, in words.
 function now(status) {
-  if (status.lost) return [`${status.lost}. Trying again…`, "wrong"];
+  if (status.lost) return [`${status.lost.replace(/\.$/, "")}. Trying again…`, "wrong"];
   if (status.epoch === 0) return ["Joining…"];
   if (status.isPaused) return ["Paused, for all members."];
   return [status.tilesOwned > 0 ? "This tab computes a part of the world." : "This tab takes part, and has no tiles at present."];

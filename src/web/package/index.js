@@ -14,6 +14,30 @@ export class PeerComputeError extends Error {
   }
 }
 
+const isText = (value) => typeof value === "string" && value !== "";
+const isFunction = (value) => typeof value === "function";
+const isWhole = (least, most) => (value) => Number.isInteger(value) && value >= least && value <= most;
+// A number, what is true or not, or a list of those: of a vector, or of a matrix' columns.
+const isValue = (value, depth = 2) =>
+  Number.isFinite(value) || typeof value === "boolean" || (depth > 0 && Array.isArray(value) && value.every((item) => isValue(item, depth - 1)));
+
+// What is asked for has to be what is needed.
+function demand(name, value, is, needed) {
+  if (is(value)) return;
+  let given = typeof value;
+  try {
+    given = typeof value === "string" ? JSON.stringify(value.slice(0, 80)) : String(value).slice(0, 80);
+  } catch {
+    // What cannot be shown is told by its kind.
+  }
+  throw new PeerComputeError(`${name} is ${needed}, not ${given}`, "option");
+}
+
+// The same of what may be left out.
+function ask(name, value, is, needed) {
+  if (value !== undefined) demand(name, value, is, needed);
+}
+
 // What follows # in a link: pc1,NAME@VERSION,BUNDLE,KEY,TOKEN,ADDRESS…
 function parsed(link) {
   const at = link.indexOf("#");
@@ -27,28 +51,29 @@ function parsed(link) {
   }
   if (!word) return { base };
   const [prefix, workload, bundle, key, token, ...addresses] = word.split(",");
-  if (prefix !== "pc1" || addresses.length === 0) throw new PeerComputeError("the link is cut, or is none: `peercompute serve` prints it", "link");
-  const [name, version] = workload.split("@");
+  const [name, version, ...rest] = workload?.split("@") ?? [];
+  if (prefix !== "pc1" || !name || !version || rest.length > 0 || addresses.length === 0) {
+    throw new PeerComputeError("the link is cut, or is none: `peercompute serve` prints it", "link");
+  }
   return { base, invited: { name, version, bundle, key, token, addresses } };
 }
 
 const THREADS_MAX = 256;
+const TILE_MAX = 2 ** 32 - 1;
+const PIXELS_MAX = 2048;
+// A server that says nothing for so long is not reached.
+const LISTING_MS = 15_000;
 
 // The options, each as it may be; what is not given is left to others.
-function checked({ key, token, executor, threads, name, identity = "kept" }) {
-  const isText = (value) => typeof value === "string" && value !== "";
-  const isCount = (value) => Number.isInteger(value) && value >= 1 && value <= THREADS_MAX;
-  for (const [option, value, is, needed] of [
-    ["key", key, isText, "a public key"],
-    ["token", token, (value) => /^[0-9a-f]{32}$/i.test(value), "32 hexadecimal digits"],
-    ["executor", executor, isText, '"auto", "gpu", "cpu" or a part of an adapter\'s name'],
-    ["threads", threads, isCount, `a whole number from 1 to ${THREADS_MAX}`],
-    ["name", name, isText, "a text"],
-    ["identity", identity, (value) => value === "kept" || value === "new", '"kept" or "new"'],
-  ]) {
-    const given = typeof value === "string" ? JSON.stringify(value) : String(value);
-    if (value !== undefined && !is(value)) throw new PeerComputeError(`${option} is ${needed}, not ${given}`, "option");
-  }
+function checked(options) {
+  ask("the second argument", options, (value) => typeof value === "object" && value !== null, "an object of options");
+  const { key, token, executor, threads, name, identity = "kept" } = options ?? {};
+  ask("key", key, isText, "a public key");
+  ask("token", token, (value) => isText(value) && /^[0-9a-f]{32}$/i.test(value), "32 hexadecimal digits");
+  ask("executor", executor, isText, '"auto", "gpu", "cpu" or a part of an adapter\'s name');
+  ask("threads", threads, isWhole(1, THREADS_MAX), `a whole number from 1 to ${THREADS_MAX}`);
+  ask("name", name, isText, "a text");
+  demand("identity", identity, (value) => value === "kept" || value === "new", '"kept" or "new"');
   return { key, token, executor, threads, name, identity };
 }
 
@@ -57,14 +82,15 @@ async function listed(base) {
   const url = new URL("runs", base);
   let answer;
   try {
-    answer = await fetch(url);
+    answer = await fetch(url, { signal: AbortSignal.timeout(LISTING_MS) });
   } catch (cause) {
-    throw new PeerComputeError(`${base.host} is not reached: ${cause.message}`, "unreachable");
+    throw new PeerComputeError(`${base.host || base} is not reached: ${cause.message}`, "unreachable");
   }
   if (!answer.ok) throw new PeerComputeError(`${url} answers ${answer.status}: is it a server of runs?`, "unreachable");
-  const listing = await answer.json().catch(() => ({}));
-  if (listing.version !== 1 || !Array.isArray(listing.runs)) throw new PeerComputeError(`${url} is no listing that this version reads`, "unreachable");
-  return listing.runs;
+  const listing = await answer.json().catch(() => undefined);
+  if (listing?.version !== 1 || !Array.isArray(listing.runs)) throw new PeerComputeError(`${url} is no listing that this version reads`, "unreachable");
+  const isRun = (run) => [run?.name, run?.version, run?.bundle, run?.key].every(isText) && Array.isArray(run.addresses);
+  return listing.runs.filter(isRun);
 }
 
 /**
@@ -72,6 +98,7 @@ async function listed(base) {
  * server that invites everybody, an address and `options.key` are enough.
  */
 export async function join(link, options = {}) {
+  if (!isText(link) && !(link instanceof URL)) throw new PeerComputeError("a link is a text, or a URL", "link");
   const { base, invited } = parsed(String(link));
   options = checked(options);
   const key = options.key ?? invited?.key;
@@ -83,10 +110,10 @@ export async function join(link, options = {}) {
   if (invited) {
     const own = runs.findIndex((run) => run.bundle === invited.bundle);
     // A link's own run comes first, and is as the link says.
-    if (own >= 0) runs.unshift({ ...runs.splice(own, 1)[0], ...invited, key });
+    if (own >= 0) runs.unshift({ ...runs.splice(own, 1)[0], ...invited, key, token: token(invited) });
     else if (known.length > 0 && known.every((run) => run.bundle !== invited.bundle)) {
       throw new PeerComputeError("the server has no bundle for this link: is it that of another run?", "link");
-    } else runs.unshift({ ...invited, key });
+    } else runs.unshift({ ...invited, key, token: token(invited) });
   }
   if (runs.length === 0) throw new PeerComputeError(`nothing at ${base.host} is signed by the key that is trusted here`, "key");
   if (!runs.some((run) => run.token)) throw new PeerComputeError(`${base.host} invites only those who have its whole link`, "refused");
@@ -131,9 +158,12 @@ class Office {
   give(transfer, name, ...args) {
     if (this.#broken) return Promise.reject(this.#broken);
     const call = this.#calls++;
-    const answered = new Promise((resolve, reject) => this.#waiting.set(call, { resolve, reject }));
-    this.#worker.postMessage({ call, name, args }, transfer);
-    return answered;
+    try {
+      this.#worker.postMessage({ call, name, args }, transfer);
+    } catch (cause) {
+      return Promise.reject(new PeerComputeError(`what was given cannot go to a worker: ${cause.message}`, "option"));
+    }
+    return new Promise((resolve, reject) => this.#waiting.set(call, { resolve, reject }));
   }
 
   close() {
@@ -167,10 +197,12 @@ export class Node {
   }
 
   /** Takes part in a run; by default in the link's own. */
-  async run(name = this.runs[0].name, { tiles = "auto" } = {}) {
+  async run(name = this.runs[0].name, options) {
+    demand("a run's name", name, isText, "a text");
     const known = this.#known.find((run) => run.name === name && run.token);
-    if (!known) throw new PeerComputeError(`no run is called \`${name}\`; there are ${this.runs.map((run) => run.name).join(", ")}`, "run");
-    if (tiles !== "auto" && tiles !== "none") throw new PeerComputeError(`tiles are "auto" or "none", not ${JSON.stringify(tiles)}`, "option");
+    if (!known) throw new PeerComputeError(`no run is called \`${name.slice(0, 80)}\`; there are ${this.runs.map((run) => run.name).join(", ")}`, "run");
+    const tiles = options?.tiles ?? "auto";
+    demand("tiles", tiles, (value) => value === "auto" || value === "none", '"auto" or "none"');
     if (this.#runs.has(name)) throw new PeerComputeError(`this node takes part in \`${name}\` already`, "run");
     const { version, bundle, key, token, addresses } = known;
     const link = `${this.#base.href}#pc1,${name}@${version},${bundle},${key.slice(-64)},${token},${addresses.join(",")}`;
@@ -180,7 +212,8 @@ export class Node {
     try {
       await this.#office.ask("run", name, link, this.#base.href, { executor, threads, called, watches: tiles === "none", identity });
     } catch (error) {
-      run.forget();
+      // Whoever waits for its end hears of it too.
+      this.#office.heard.get(name)?.({ ended: { state: "failed", error: error.message, code: error.code } });
       throw error;
     }
     return run;
@@ -195,6 +228,15 @@ export class Node {
 
 // One number for each.
 let drawings = 0;
+
+// What a listener throws is its own, and none of the others'.
+function heard(listener, news) {
+  try {
+    listener(news);
+  } catch (error) {
+    reportError(error);
+  }
+}
 
 const ARRAYS = { f32: Float32Array, u32: Uint32Array, i32: Int32Array };
 
@@ -225,8 +267,8 @@ export class Run {
       forget();
     };
     office.heard.set(name, ({ tick, ended, drawing, range }) => {
-      if (range) this.#drawings.get(drawing)?.(range);
-      if (tick !== undefined) this.#listeners.forEach((listener) => listener(tick));
+      if (range && this.#drawings.has(drawing)) heard(this.#drawings.get(drawing), range);
+      if (tick !== undefined) this.#listeners.forEach((listener) => heard(listener, tick));
       if (ended) {
         this.#forget();
         end(ended);
@@ -234,13 +276,9 @@ export class Run {
     });
   }
 
-  /** For a run that was never joined. */
-  forget() {
-    this.#forget();
-  }
-
   /** Calls with the newest tick whenever there is another, some sixty times a second at most; returns what ends that. */
   onTick(listener) {
+    demand("a listener", listener, isFunction, "a function");
     this.#listeners.add(listener);
     return () => this.#listeners.delete(listener);
   }
@@ -251,12 +289,16 @@ export class Run {
   }
 
   /** The tiles of a buffer that this page owns. */
-  tiles(buffer) {
+  async tiles(buffer) {
+    demand("a buffer's name", buffer, isText, "a text");
     return this.#office.ask("tiles", this.name, buffer);
   }
 
   /** A tile of this page's, row by row, as it is between two ticks. */
-  async read(buffer, { tile }) {
+  async read(buffer, options) {
+    demand("a buffer's name", buffer, isText, "a text");
+    const tile = options?.tile;
+    demand("tile", tile, isWhole(0, TILE_MAX), "the number of a tile, as in `{ tile: 3 }`");
     const { element, bytes } = await this.#office.ask("read", this.name, buffer, tile);
     return typed(element, bytes);
   }
@@ -267,21 +309,38 @@ export class Run {
   }
 
   /** A field as pixels, its longer side of at most so many. */
-  frame(buffer, pixelsMax = 1024) {
-    return this.#office.ask("frame", this.name, buffer, pixelsMax);
+  async frame(buffer, pixelsMax = 1024) {
+    demand("a buffer's name", buffer, isText, "a text");
+    demand("pixelsMax", pixelsMax, isWhole(1, Infinity), "a whole number of pixels");
+    return this.#office.ask("frame", this.name, buffer, Math.min(pixelsMax, PIXELS_MAX));
   }
 
   /**
    * Draws a field on a canvas from now on, straight from the GPU's buffers, a frame for each of the screen's. The canvas is the
    * drawing's for good. Returns what ends it.
    */
-  async draw(canvas, buffer, { relief = false, pixelsMax = 1024, onRange = () => {} } = {}) {
-    const offscreen = canvas.transferControlToOffscreen?.() ?? canvas;
+  async draw(canvas, buffer, options) {
+    const { relief = false, pixelsMax = 1024, onRange = () => {} } = options ?? {};
+    demand("a buffer's name", buffer, isText, "a text");
+    demand("pixelsMax", pixelsMax, isWhole(1, Infinity), "a whole number of pixels");
+    demand("onRange", onRange, isFunction, "a function");
+    const isCanvas = (value) => isFunction(value?.transferControlToOffscreen) || value instanceof OffscreenCanvas;
+    demand("what is drawn on", canvas, isCanvas, "a canvas");
+    let offscreen;
+    try {
+      offscreen = canvas.transferControlToOffscreen?.() ?? canvas;
+    } catch (cause) {
+      throw new PeerComputeError(`the canvas is somebody else's already: ${cause.message}`, "option");
+    }
     const drawing = drawings++;
     this.#drawings.set(drawing, onRange);
-    await this.#office.give([offscreen], "draw", this.name, drawing, offscreen, buffer, relief, pixelsMax);
+    const forget = () => this.#drawings.delete(drawing);
+    await this.#office.give([offscreen], "draw", this.name, drawing, offscreen, buffer, Boolean(relief), Math.min(pixelsMax, PIXELS_MAX)).catch((error) => {
+      forget();
+      throw error;
+    });
     return () => {
-      this.#drawings.delete(drawing);
+      forget();
       this.#office.ask("stop", drawing).catch(() => {});
     };
   }
@@ -292,7 +351,9 @@ export class Run {
   }
 
   /** Wishes for another value of a parameter: all members compute with it from one and the same tick on, soon. */
-  set(name, value) {
+  async set(name, value) {
+    demand("a parameter's name", name, isText, "a text");
+    demand("a parameter's value", value, isValue, "a number, true or false, or a list of them");
     const toml = (value) => (Array.isArray(value) ? `[${value.map(toml).join(", ")}]` : String(value));
     return this.#office.ask("set", this.name, name, toml(value));
   }

@@ -6,6 +6,8 @@ import { identity } from "./identity.js";
 import init, { Executor, Member, verifyBundle } from "./peercompute.js";
 
 const TOLD_EVERY_MS = 16;
+// A bundle that is not here after so long is not to be had.
+const BUNDLE_MS = 60_000;
 // Between two attempts to come back, doubled every time.
 const RETRY_MS = 500;
 const RETRY_MS_MAX = 30_000;
@@ -38,14 +40,13 @@ let losses = 0;
 let known;
 
 async function fetched(base, hash) {
-  let answer;
   try {
-    answer = await fetch(new URL(`bundles/${hash}.pcb`, base));
+    const answer = await fetch(new URL(`bundles/${hash}.pcb`, base), { signal: AbortSignal.timeout(BUNDLE_MS) });
+    if (answer.ok) return new Uint8Array(await answer.arrayBuffer());
+    throw fault(`the server has no bundle for this link (${answer.status}): is it that of another run?`, "link");
   } catch (cause) {
-    throw fault(`the bundle is not to be had: ${cause.message}`, "unreachable");
+    throw cause.code === "link" ? cause : fault(`the bundle is not to be had: ${cause.message}`, "unreachable");
   }
-  if (!answer.ok) throw fault(`the server has no bundle for this link (${answer.status}): is it that of another run?`, "link");
-  return new Uint8Array(await answer.arrayBuffer());
 }
 
 async function verified(base, { name, version, bundle }, key) {
@@ -93,6 +94,8 @@ class Part {
 
   async begin() {
     this.#member = await this.#join();
+    // Somebody may have thought better of it meanwhile.
+    if (this.#isLeaving) this.#member.leave();
     this.#last();
   }
 
@@ -175,7 +178,7 @@ class Part {
 
   // Shows a field on a canvas, frame by frame, for as long as this part lasts or until `isOver` says so.
   async draw(canvas, buffer, relief, pixelsMax, isOver, told) {
-    let [sight, drawsOn] = [this.#member.sight(canvas, buffer, relief, pixelsMax), executor];
+    let [sight, drawsOn] = [this.active.sight(canvas, buffer, relief, pixelsMax), executor];
     const show = async () => {
       let [looked, painted] = [performance.now(), 0];
       while (!isOver() && !this.#isOver) {
@@ -200,12 +203,20 @@ class Part {
     show();
   }
 
+  // The member, as long as it takes part.
+  get active() {
+    if (this.#isOver) throw fault("this node's part in the run is over", "left");
+    if (this.#lost !== undefined) throw fault(this.#lost, "lost");
+    return this.member;
+  }
+
   get member() {
+    if (!this.#member) throw fault("this node is still on its way into the run", "run");
     return this.#member;
   }
 
   status() {
-    const status = this.#member.status();
+    const status = this.member.status();
     const lost = this.#lost ?? (this.#comesBack(status.ended, status.code) ? status.error : undefined);
     return lost === undefined ? status : { ...status, lost, ended: undefined, error: undefined, code: undefined };
   }
@@ -213,7 +224,7 @@ class Part {
   leave() {
     this.#isLeaving = true;
     this.#wake();
-    return this.#member.leave();
+    return this.#member?.leave();
   }
 }
 
@@ -228,33 +239,41 @@ const calls = {
     await Promise.all(runs.map((run) => verified(base, run, key)));
   },
   async run(run, link, page, { executor: wanted = "auto", threads, called = "browser", watches, identity: who }) {
-    await ready;
-    // Several runs may begin at once, and are one and the same peer.
-    const { seed } = await (known ??= identity(who));
     const [, , hash] = link.split("#")[1].split(",");
-    const join = async () => Member.join(await executing(wanted, threads), link, page, bundles.get(hash), called, watches, seed);
+    const join = async () => {
+      await ready;
+      // Several runs may begin at once, and are one and the same peer.
+      const { seed } = await (known ??= identity(who));
+      return Member.join(await executing(wanted, threads), link, page, bundles.get(hash), called, watches, seed);
+    };
     const part = new Part(run, join);
-    await part.begin();
     parts.set(run, part);
+    try {
+      await part.begin();
+    } catch (cause) {
+      parts.delete(run);
+      throw cause;
+    }
   },
   async status(run) {
+    const status = present(run).status();
     const { seed, why } = await known;
     // Browsers too may give none any more after a while.
     const executorNote = losses > 0 && executor?.opened?.executor === "cpu" ? `the GPU went away ${losses === 1 ? "once" : `${losses} times`}` : undefined;
-    return { ...present(run).status(), identity: seed ? "kept" : "new", identityNote: why, executorNote };
+    return { ...status, identity: seed ? "kept" : "new", identityNote: why, executorNote };
   },
   async tiles(run, buffer) {
-    return present(run).member.tiles(buffer);
+    return present(run).active.tiles(buffer);
   },
   async read(run, buffer, tile) {
-    const bytes = await present(run).member.read(buffer, tile);
+    const bytes = await present(run).active.read(buffer, tile);
     return { element: present(run).member.element(buffer), bytes };
   },
   async world(run) {
     return present(run).member.world();
   },
   async frame(run, buffer, pixelsMax) {
-    return present(run).member.frame(buffer, pixelsMax);
+    return present(run).active.frame(buffer, pixelsMax);
   },
   async draw(run, drawing, canvas, buffer, relief, pixelsMax) {
     drawings.add(drawing);
@@ -272,10 +291,10 @@ const calls = {
     return present(run).member.params();
   },
   async set(run, name, value) {
-    await present(run).member.set(name, value);
+    await present(run).active.set(name, value);
   },
   async pause(run, isPaused) {
-    await present(run).member.pause(isPaused);
+    await present(run).active.pause(isPaused);
   },
   async leave(run) {
     await present(run).leave();
