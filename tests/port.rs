@@ -315,7 +315,11 @@ fn a_run_that_fails_takes_nothing_else_of_its_server_with_it() {
     fragile.signal("KILL");
     root.heard(|line| (line["of"] == "vast" && line["text"].as_str()?.contains("this run has failed")).then_some(()));
     let page = links[0].split('#').next().unwrap();
-    let health: Value = serde_json::from_str(&ureq::get(&format!("{page}health")).call().unwrap().body_mut().read_to_string().unwrap()).unwrap();
+    let told = |what: &str| -> Value {
+        serde_json::from_str(&ureq::get(&format!("{page}{what}")).call().unwrap().body_mut().read_to_string().unwrap()).unwrap()
+    };
+    let (health, listing) = (told("health"), told("runs"));
+    assert_eq!(listing["runs"].as_array().unwrap().iter().map(|run| &run["name"]).collect::<Vec<_>>(), ["life"]);
     let goes_on: Vec<_> = health["runs"].as_array().unwrap().iter().map(|run| (run["name"].clone(), run["goes_on"].clone())).collect();
     assert_eq!((&health["is_well"], &goes_on[..]), (&false.into(), &[("vast".into(), false.into()), ("life".into(), true.into())][..]));
     let refused = ureq::get(&format!("{page}p2p")).call().unwrap_err();

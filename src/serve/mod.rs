@@ -182,12 +182,8 @@ impl Server {
     pub fn start(self, hosted: Vec<Hosted>, is_open: bool, tell: impl Fn(String) + Send + Sync + 'static) -> Result<Serving, ServeError> {
         let (stop, stopped) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(ServeError::Thread)?;
-        let served = Arc::new(Served {
-            listing: Asset::new("application/json", listing(&hosted, is_open).to_string().into_bytes()),
-            runs: hosted.into_iter().map(Served::run).collect(),
-            site: self.site,
-            bench: bench::Bench::default(),
-        });
+        let served =
+            Arc::new(Served { is_open, runs: hosted.into_iter().map(Served::run).collect(), site: self.site, bench: bench::Bench::default() });
         // The first visitor need not wait for it; one that comes meanwhile waits no longer than for doing it itself.
         let early = served.clone();
         let is_slow = |asset: &&Asset| asset.brotli.is_none();
@@ -265,35 +261,17 @@ pub struct Hosted {
     pub door: Door,
 }
 
-/// What is computed here, for whoever wants to join.
-fn listing(hosted: &[Hosted], is_open: bool) -> serde_json::Value {
-    let run = |Hosted { link, .. }: &Hosted| {
-        let mut run = serde_json::json!({
-            "name": link.workload,
-            "version": link.version,
-            "bundle": hex(&link.bundle),
-            "key": hex(&link.key.0),
-            "addresses": link.addresses,
-        });
-        if is_open {
-            run["token"] = hex(&link.token).into();
-        }
-        run
-    };
-    serde_json::json!({ "version": LISTING_VERSION, "runs": hosted.iter().map(run).collect::<Vec<_>>() })
-}
-
 /// What all requests share.
 struct Served {
     site: Site,
     bench: bench::Bench,
     runs: Vec<ServedRun>,
-    listing: Asset,
+    /// Whether the listing of runs invites everybody.
+    is_open: bool,
 }
 
 struct ServedRun {
-    name: String,
-    version: String,
+    link: Link,
     /// The bundle's hash, as hexadecimal.
     hash: String,
     bundle: Asset,
@@ -305,8 +283,7 @@ impl Served {
         ServedRun {
             bundle: Asset::new("application/octet-stream", hosted.bundle.bytes().to_vec()),
             hash: hex(&hosted.link.bundle),
-            name: hosted.link.workload,
-            version: hosted.link.version,
+            link: hosted.link,
             door: hosted.door,
         }
     }
@@ -315,14 +292,33 @@ impl Served {
     fn door(&self, name: Option<&str>) -> Option<&Door> {
         match name {
             None => self.runs.first(),
-            Some(name) => self.runs.iter().find(|run| run.name == name),
+            Some(name) => self.runs.iter().find(|run| run.link.workload == name),
         }
         .map(|run| &run.door)
     }
 
+    /// What is computed here, for whoever wants to join; a run that is over is not.
+    fn listing(&self) -> serde_json::Value {
+        let run = |ServedRun { link, hash, .. }: &ServedRun| {
+            let mut run = serde_json::json!({
+                "name": link.workload,
+                "version": link.version,
+                "bundle": hash,
+                "key": hex(&link.key.0),
+                "addresses": link.addresses,
+            });
+            if self.is_open {
+                run["token"] = hex(&link.token).into();
+            }
+            run
+        };
+        let runs = self.runs.iter().filter(|run| !run.door.is_shut()).map(run);
+        serde_json::json!({ "version": LISTING_VERSION, "runs": runs.collect::<Vec<_>>() })
+    }
+
     /// What is computed here, for monitors.
     fn health(&self) -> serde_json::Value {
-        let run = |ServedRun { name, version, hash, door, .. }: &ServedRun| serde_json::json!({ "name": name, "version": version, "bundle": hash, "goes_on": !door.is_shut() });
+        let run = |ServedRun { link, hash, door, .. }: &ServedRun| serde_json::json!({ "name": link.workload, "version": link.version, "bundle": hash, "goes_on": !door.is_shut() });
         serde_json::json!({
             "is_well": self.runs.iter().all(|run| !run.door.is_shut()),
             "program_version": env!("CARGO_PKG_VERSION"),
@@ -441,7 +437,8 @@ async fn bundle(State(served): State<Arc<Served>>, Path(name): Path<String>, hea
 }
 
 async fn runs(State(served): State<Arc<Served>>, headers: HeaderMap) -> Response {
-    (FOR_ALL, answer(&served.listing, &headers, "no-cache")).into_response()
+    let listing = Asset::new("application/json", served.listing().to_string().into_bytes());
+    (FOR_ALL, answer(&listing, &headers, "no-cache")).into_response()
 }
 
 async fn health(State(served): State<Arc<Served>>) -> Response {

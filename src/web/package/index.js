@@ -112,7 +112,7 @@ export async function join(link, options = {}) {
     // A link's own run comes first, and is as the link says.
     if (own >= 0) runs.unshift({ ...runs.splice(own, 1)[0], ...invited, key, token: token(invited) });
     else if (known.length > 0 && known.every((run) => run.bundle !== invited.bundle)) {
-      throw new PeerComputeError("the server has no bundle for this link: is it that of another run?", "link");
+      throw new PeerComputeError("the server has no bundle for this link: is it that of another run, or of one that is over?", "link");
     } else runs.unshift({ ...invited, key, token: token(invited) });
   }
   if (runs.length === 0) throw new PeerComputeError(`nothing at ${base.host} is signed by the key that is trusted here`, "key");
@@ -353,7 +353,7 @@ export class Run {
   /** Wishes for another value of a parameter: all members compute with it from one and the same tick on, soon. */
   async set(name, value) {
     demand("a parameter's name", name, isText, "a text");
-    demand("a parameter's value", value, isValue, "a number, true or false, or a list of them");
+    demand(`the value of \`${name.slice(0, 80)}\``, value, isValue, "a number, true or false, or a list of them");
     const toml = (value) => (Array.isArray(value) ? `[${value.map(toml).join(", ")}]` : String(value));
     return this.#office.ask("set", this.name, name, toml(value));
   }
