@@ -133,16 +133,41 @@ fn a_root_that_left_and_comes_back_finds_its_tabs_again() {
     comes_back("INT");
 }
 
-fn comes_back(signal: &str) {
-    let place = Place::new();
+/// A port that is free now.
+fn free_port() -> String {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+/// A root that is the same at its next start.
+fn stored_root(place: &Place, address: &str, more: &[&str]) -> Peer {
     let store = place.path("heat.run");
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    drop(listener);
-    let start = || {
-        let more = ["--listen", &address, "--name", "root", "--throttle", "0.1", "--snapshot-every", "0.2", "--store", store.to_str().unwrap()];
-        Peer::start(place.command(&[&["serve"], &HEAT[..], &more].concat()))
-    };
+    let kept = ["--listen", address, "--name", "root", "--throttle", "0.1", "--snapshot-every", "0.2", "--store", store.to_str().unwrap()];
+    Peer::start(place.command(&[&["serve"], &HEAT[..], &kept, more].concat()))
+}
+
+#[test]
+fn a_page_of_somebodys_own_goes_on_with_a_root_that_comes_back() {
+    let (place, address) = (Place::new(), free_port());
+    let start = || stored_root(&place, &address, &["--page", "examples/browser-minimal"]);
+    let mut root = start();
+    let link = root.link();
+    let mut browser = Chromium::start();
+    let tab = browser.open(&link);
+    let goes_on = "/^heat, tick [1-9]/.test(globalThis.said?.textContent) && field.width === 128 || null";
+    something(&mut browser, &tab, goes_on);
+    let stored = root.mark();
+    root.says_since(stored, "stored");
+    root.signal("KILL");
+    root.code();
+    drop(root);
+    something(&mut browser, &tab, "/; trying again$/.test(said.textContent) || null");
+    let _root = start();
+    something(&mut browser, &tab, goes_on);
+}
+
+fn comes_back(signal: &str) {
+    let (place, address) = (Place::new(), free_port());
+    let start = || stored_root(&place, &address, &[]);
     let mut root = start();
     let link = root.link();
     let mut browser = Chromium::start();

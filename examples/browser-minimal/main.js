@@ -10,14 +10,17 @@ try {
   let isOver = false;
   run.ended.then(({ state, error, code }) => ((isOver = true), say(state === "failed" ? `${code}: ${error}` : state)));
   while (!isOver) {
-    // A server that is gone may come back, and the run goes on.
-    const { lost } = await run.status();
-    const { fields = [] } = lost ? {} : await run.world();
-    if (lost) say(`${lost}; trying again`);
-    if (fields.length > 0) {
-      const { width, height, pixels } = await run.frame(fields[0].name, 512);
-      [canvas.width, canvas.height] = [width, height];
-      canvas.getContext("2d").putImageData(new ImageData(pixels, width, height), 0, 0);
+    try {
+      const { fields = [] } = await run.world();
+      if (fields.length > 0) {
+        const { width, height, pixels } = await run.frame(fields[0].name, 512);
+        [canvas.width, canvas.height] = [width, height];
+        canvas.getContext("2d").putImageData(new ImageData(pixels, width, height), 0, 0);
+      }
+    } catch (error) {
+      // A server that is gone may come back, and the run goes on; what is over is told by its end.
+      if (error.code === "lost") say(`${error.message}; trying again`);
+      else if (error.code !== "left") throw error;
     }
     await new Promise((resolve) => setTimeout(resolve, 100));
   }

@@ -94,28 +94,35 @@ fn seeds_that_once_failed_hold() {
     }
 }
 
+/// Peers of which two compute a tick in 20 ms, and nothing happens to any; the first hosts. The bytes of a point, and when each starts,
+/// in milliseconds.
+fn calm(seed: u64, point_bytes: u64, starts: &[u64]) -> Scenario {
+    let grid = Grid::new(&[12, 12], &[2, 2]).unwrap();
+    let parts = Arc::new(Parts::new(&[grid], &[point_bytes], 16).unwrap());
+    let mut scenario = Scenario::draw(seed, starts.len() as u16);
+    let place = |(at, starts): (usize, &u64)| PlaceConfig {
+        starts: Duration::from_millis(*starts),
+        part: if at == 0 { Part::Host } else { Part::Joiner },
+        speed: 144.0 / 2.0 / 0.02,
+        drift_ppm: 0,
+        keep: Keep::Share,
+        seeds: true,
+        memory: 1 << 30,
+    };
+    scenario.rules = Arc::new(Rules::new(parts, 3, 5));
+    scenario.places = starts.iter().enumerate().map(place).collect();
+    (scenario.assemble, scenario.stored_at, scenario.faults) = (2, None, Vec::new());
+    (scenario.delay, scenario.tuning) = ((Duration::from_micros(200), Duration::from_millis(1)), Tuning::default());
+    scenario
+}
+
 /// Of two peers one leaves, and nothing else happens until it comes again as who it was.
 #[test]
 fn who_left_is_let_in_again() {
     for seed in 0..10 {
-        let grid = Grid::new(&[12, 12], &[2, 2]).unwrap();
-        let parts = Arc::new(Parts::new(&[grid], &[64], 16).unwrap());
-        let mut scenario = Scenario::draw(seed, 2);
-        let place = |part: Part| PlaceConfig {
-            starts: Duration::ZERO,
-            part,
-            speed: 144.0 / 2.0 / 0.02,
-            drift_ppm: 0,
-            keep: Keep::Share,
-            seeds: true,
-            memory: 1 << 30,
-        };
-        scenario.rules = Arc::new(Rules::new(parts, 3, 5));
-        scenario.places = vec![place(Part::Host), place(Part::Joiner)];
-        (scenario.assemble, scenario.end, scenario.replicas, scenario.stored_at) = (2, 600, 1, None);
+        let mut scenario = calm(seed, 64, &[0, 0]);
+        (scenario.end, scenario.replicas) = (600, 1);
         scenario.faults = vec![(Duration::from_secs(3), Fault::Leave { back: Some(Duration::from_secs(2)) })];
-        scenario.delay = (Duration::from_micros(200), Duration::from_millis(1));
-        scenario.tuning = Tuning::default();
         let summary = Churn::new(scenario).run().unwrap_or_else(|error| panic!("seed {seed}: {error}"));
         let outcomes: Vec<_> = summary.outcomes.iter().map(|(_, outcome)| outcome).collect();
         assert!(matches!(outcomes[..], [Outcome::Left, Outcome::Finished, Outcome::Finished]), "seed {seed}: {outcomes:?}");
@@ -125,24 +132,8 @@ fn who_left_is_let_in_again() {
 /// Three peers, whose links carry 400 kB/s; the third comes late and gets some 190 kB. How long the host goes without a tick
 /// from then on, and a tick of its before, in seconds.
 fn longest_pause(shadow_above: Duration) -> (f64, f64) {
-    let grid = Grid::new(&[12, 12], &[2, 2]).unwrap();
-    let parts = Arc::new(Parts::new(&[grid], &[4096], 16).unwrap());
-    let mut scenario = Scenario::draw(1, 3);
-    let place = |part: Part, starts: u64| PlaceConfig {
-        starts: Duration::from_millis(starts),
-        part,
-        // Two compute a tick in 20 ms.
-        speed: 144.0 / 2.0 / 0.02,
-        drift_ppm: 0,
-        keep: Keep::Share,
-        seeds: true,
-        memory: 1 << 30,
-    };
-    scenario.rules = Arc::new(Rules::new(parts, 3, 5));
-    scenario.places = vec![place(Part::Host, 0), place(Part::Joiner, 0), place(Part::Joiner, 3000)];
-    (scenario.assemble, scenario.end, scenario.replicas, scenario.stored_at) = (2, 400, 0, None);
-    (scenario.faults, scenario.link_bytes_per_s) = (Vec::new(), 400_000);
-    scenario.delay = (Duration::from_micros(200), Duration::from_millis(1));
+    let mut scenario = calm(1, 4096, &[0, 0, 3000]);
+    (scenario.end, scenario.replicas, scenario.link_bytes_per_s) = (400, 0, 400_000);
     scenario.tuning = Tuning { shadow_above, join_pause: Duration::from_secs(1), snapshot_every: Duration::from_secs(60), ..Tuning::default() };
     let mut ticks: Vec<(f64, u64)> = Vec::new();
     let see = |line: String| {

@@ -318,7 +318,10 @@ impl Served {
 
     /// What is computed here, for monitors.
     fn health(&self) -> serde_json::Value {
-        let run = |ServedRun { link, hash, door, .. }: &ServedRun| serde_json::json!({ "name": link.workload, "version": link.version, "bundle": hash, "goes_on": !door.is_shut() });
+        let run = |run: &ServedRun| {
+            let ServedRun { link: Link { workload, version, .. }, hash, door, .. } = run;
+            serde_json::json!({ "name": workload, "version": version, "bundle": hash, "goes_on": !door.is_shut() })
+        };
         serde_json::json!({
             "is_well": self.runs.iter().all(|run| !run.door.is_shut()),
             "program_version": env!("CARGO_PKG_VERSION"),

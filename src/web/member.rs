@@ -380,6 +380,7 @@ impl Member {
     fn take_part(&self, looking: flume::Receiver<Look>) -> impl Future<Output = ()> + 'static {
         let (executor, session, bundle, parts, state) =
             (self.executor.inner, self.session.clone(), self.bundle.clone(), self.parts.clone(), self.state.clone());
+        let unseen = looking.clone();
         async move {
             let throttle = Throttle::default();
             let mut tell = |told: Told<'_>| state.borrow_mut().hear(&told, &parts);
@@ -390,6 +391,8 @@ impl Member {
                 Err(error) => Err(Fault::from(error)),
             };
             state.borrow_mut().ended = Some(ended);
+            // Whoever has asked meanwhile hears that nobody answers: what is in the channel would wait for its other end, which the asker keeps.
+            drop(unseen.drain());
         }
     }
 

@@ -178,7 +178,7 @@ class Part {
 
   // Shows a field on a canvas, frame by frame, for as long as this part lasts or until `isOver` says so.
   async draw(canvas, buffer, relief, pixelsMax, isOver, told) {
-    let [sight, drawsOn] = [this.active.sight(canvas, buffer, relief, pixelsMax), executor];
+    let [sight, drawsOn] = [this.#member.sight(canvas, buffer, relief, pixelsMax), executor];
     const show = async () => {
       let [looked, painted] = [performance.now(), 0];
       while (!isOver() && !this.#isOver) {
@@ -203,11 +203,17 @@ class Part {
     show();
   }
 
-  // The member, as long as it takes part.
-  get active() {
+  // What the member is asked, as long as it takes part. One that is lost, meanwhile too, may be back later.
+  async asked(does) {
     if (this.#isOver) throw fault("this node's part in the run is over", "left");
-    if (this.#lost !== undefined) throw fault(this.#lost, "lost");
-    return this.member;
+    const { lost } = this.status();
+    if (lost !== undefined) throw fault(lost, "lost");
+    try {
+      return await does(this.#member);
+    } catch (cause) {
+      const isLost = cause.code === "left" && !this.#isOver && !this.#isLeaving;
+      throw isLost ? fault(this.status().lost ?? cause.message, "lost") : cause;
+    }
   }
 
   get member() {
@@ -263,22 +269,22 @@ const calls = {
     return { ...status, identity: seed ? "kept" : "new", identityNote: why, executorNote };
   },
   async tiles(run, buffer) {
-    return present(run).active.tiles(buffer);
+    return present(run).asked((member) => member.tiles(buffer));
   },
   async read(run, buffer, tile) {
-    const bytes = await present(run).active.read(buffer, tile);
-    return { element: present(run).member.element(buffer), bytes };
+    return present(run).asked(async (member) => ({ bytes: await member.read(buffer, tile), element: member.element(buffer) }));
   },
   async world(run) {
     return present(run).member.world();
   },
   async frame(run, buffer, pixelsMax) {
-    return present(run).active.frame(buffer, pixelsMax);
+    return present(run).asked((member) => member.frame(buffer, pixelsMax));
   },
   async draw(run, drawing, canvas, buffer, relief, pixelsMax) {
+    const part = present(run);
     drawings.add(drawing);
     try {
-      await present(run).draw(canvas, buffer, relief, pixelsMax, () => !drawings.has(drawing), (range) => postMessage({ run, drawing, range }));
+      await part.asked(() => part.draw(canvas, buffer, relief, pixelsMax, () => !drawings.has(drawing), (range) => postMessage({ run, drawing, range })));
     } catch (cause) {
       drawings.delete(drawing);
       throw cause;
@@ -291,10 +297,10 @@ const calls = {
     return present(run).member.params();
   },
   async set(run, name, value) {
-    await present(run).active.set(name, value);
+    await present(run).asked((member) => member.set(name, value));
   },
   async pause(run, isPaused) {
-    await present(run).active.pause(isPaused);
+    await present(run).asked((member) => member.pause(isPaused));
   },
   async leave(run) {
     await present(run).leave();
